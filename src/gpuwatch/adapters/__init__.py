@@ -1,0 +1,1 @@
+"""The edges: every file, process, driver and socket is touched here and nowhere else."""
