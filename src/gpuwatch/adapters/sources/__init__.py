@@ -1,0 +1,57 @@
+"""Where observations come from. A source is one module in this folder; `open_source` turns what a person types into one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from gpuwatch.core.observations import Observation, SourceKind
+from gpuwatch.errors import UsageError
+from gpuwatch.texts import Text, text
+
+Emit = Callable[[Observation], bool]
+"""Hands an observation on, waiting while the pipeline is busy; False once the pipeline is stopping."""
+
+
+class Source(Protocol):
+    """Something that delivers observations until it ends or is told to stop."""
+
+    @property
+    def name(self) -> str:
+        """Its name on screen; unique within a pipeline."""
+        ...
+
+    @property
+    def kind(self) -> SourceKind:
+        """What sort of source it is: the metric's label."""
+        ...
+
+    def run(self, emit: Emit, stop: threading.Event) -> Text:
+        """Deliver until the source ends or `stop` is set; say why it ended. Blocks; a GpuwatchError means it failed."""
+        ...
+
+
+def open_source(spec: str, *, from_start: bool, show_history: bool) -> Source:
+    """The source that a word on the command line means.
+
+    `-` is standard input, `cmd:...` a child process, anything else a file that is followed. `from_start` counts what is in
+    the file already; `show_history` reads it without counting; neither starts at its end.
+    """
+    if spec == "-":
+        from gpuwatch.adapters.sources.stdin import StdinSource  # noqa: PLC0415 - only the source that is asked for
+
+        return StdinSource()
+    if spec.startswith("cmd:"):
+        from gpuwatch.adapters.sources.process import ProcessSource  # noqa: PLC0415
+
+        return ProcessSource.from_words(spec.removeprefix("cmd:"))
+    scheme = spec.partition(":")[0]
+    if spec.startswith(("http://", "https://")) or scheme in {"journal", "docker"} or spec == "kernel":
+        raise UsageError(
+            text("{spec}: this version cannot read that source yet.", spec=spec),
+            text("Use a log file, `-` for a pipe, or `cmd:COMMAND`."),
+        )
+    from gpuwatch.adapters.sources.file import FileSource  # noqa: PLC0415
+
+    return FileSource.from_path(spec, from_start=from_start, show_history=show_history)

@@ -1,0 +1,141 @@
+"""The shape of what ComfyUI and Python print around a failure: which line begins it, which lines are its traceback, which end it.
+
+A failure in a ComfyUI log is a block: `!!! Exception during processing !!!` with the message, a traceback whose last line says
+the message again, perhaps a memory table, and `Prompt executed in`. Other programs print the traceback alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from gpuwatch.core.incidents import Frame
+
+_LONGEST_TRACEBACK = 400
+_MOST_FRAMES = 64
+
+
+class LineKind(Enum):
+    """What a record is to the shape of a log."""
+
+    HEAD = auto()
+    """The first line of a failure as ComfyUI logs it."""
+    TRACEBACK = auto()
+    CHAIN = auto()
+    """Python's sentence between two tracebacks of one failure."""
+    REPORT = auto()
+    """The first line of ComfyUI's error report, as people paste it."""
+    PROMPT = auto()
+    DONE = auto()
+    """A prompt ended, well or not."""
+    INTERRUPTED = auto()
+    STARTED = auto()
+    STOPPED = auto()
+    OTHER = auto()
+
+
+_KINDS: tuple[tuple[LineKind, bytes], ...] = (
+    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing "),
+    (LineKind.TRACEBACK, rb"Traceback \(most recent call last\):"),
+    (LineKind.CHAIN, rb"^(?:During handling of the above exception|The above exception was the direct cause)"),
+    (LineKind.REPORT, rb"^# ComfyUI Error Report"),
+    (LineKind.PROMPT, rb"got prompt$"),
+    (LineKind.DONE, rb"Prompt executed in \d"),
+    (LineKind.INTERRUPTED, rb"^Processing interrupted"),
+    (LineKind.STARTED, rb"^Total VRAM \d+ MB, total RAM \d+ MB"),
+    (LineKind.STOPPED, rb"^Stopped server"),
+)
+_KIND = re.compile(b"|".join(b"(%s)" % pattern for _, pattern in _KINDS))
+_FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1,9})(?:, in (?P<function>.{1,200}))?')
+_EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")
+_REPORT_NODE = re.compile(rb"^\s*-? ?\*\*Node (?P<what>ID|Type):\*\* (?P<value>\S.{0,200})")
+_NODE_IN_HEAD = re.compile(rb"^Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
+_PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
+
+
+def kind_of(text: bytes) -> LineKind:
+    """What this record is to the shape of the log."""
+    found = _KIND.search(text)
+    return _KINDS[found.lastindex - 1][0] if found and found.lastindex else LineKind.OTHER
+
+
+class Phase(Enum):
+    """How far a block has come."""
+
+    MESSAGE = auto()
+    TRACEBACK = auto()
+    FINAL = auto()
+    """On the traceback's last line, which says the message again."""
+    AFTER = auto()
+
+
+@dataclass(slots=True)
+class Block:
+    """One failure's stretch of a log while it is read."""
+
+    first_record: int
+    head: bool = False
+    """Whether it began with a line that only begins failures, so that what follows is surely of the same one."""
+    phase: Phase = Phase.MESSAGE
+    last_record: int = 0
+    chained: bool = False
+    frames: list[Frame] = field(default_factory=list)
+    node_id: str | None = None
+    node_type: str | None = None
+    traceback_records: int = 0
+
+    def __post_init__(self) -> None:
+        self.last_record = self.first_record
+
+    @property
+    def pack(self) -> str | None:
+        """The custom_nodes folder that the traceback ran through last."""
+        for frame in reversed(self.frames):
+            if found := _PACK.search(frame.file):
+                return found[1]
+        return None
+
+    def begins_traceback(self, record: int, nearness: int) -> bool:
+        """Whether a traceback that starts at this record is this failure's."""
+        if self.phase is Phase.MESSAGE:
+            return record - self.last_record <= nearness
+        return self.chained or self.phase is Phase.TRACEBACK
+
+    def read(self, text: bytes, kind: LineKind, record: int) -> None:
+        """Follow the block through one more record."""
+        self._read_node(text)
+        if kind is LineKind.TRACEBACK:
+            self.phase, self.chained, self.traceback_records = Phase.TRACEBACK, False, 0
+            self.last_record = record
+        elif kind is LineKind.CHAIN:
+            self.chained = True
+            self.last_record = record
+        elif self.phase is Phase.TRACEBACK or _FRAME.match(text):
+            self._read_traceback(text, record)
+        elif self.phase is Phase.FINAL and text.strip():
+            self.phase = Phase.AFTER
+
+    def _read_traceback(self, text: bytes, record: int) -> None:
+        self.traceback_records += 1
+        self.last_record = record
+        if found := _FRAME.match(text):
+            self.phase = Phase.TRACEBACK
+            function = found["function"].decode("utf-8", "replace") if found["function"] else None
+            self.frames.append(Frame(found["file"].decode("utf-8", "replace"), int(found["line"]), function))
+            del self.frames[:-_MOST_FRAMES]
+        elif text[:1] not in b" \t|+^~" and _EXCEPTION.match(text):
+            self.phase = Phase.FINAL
+        elif self.traceback_records > _LONGEST_TRACEBACK:
+            self.phase = Phase.AFTER
+
+    def _read_node(self, text: bytes) -> None:
+        if found := _REPORT_NODE.match(text):
+            value = found["value"].decode("utf-8", "replace").strip()
+            if found["what"] == b"ID":
+                self.node_id = self.node_id or value
+            else:
+                self.node_type = self.node_type or value
+            self.last_record += 1
+        elif found := _NODE_IN_HEAD.match(text):
+            self.node_type = self.node_type or found["value"].decode("utf-8", "replace").strip()

@@ -1,0 +1,251 @@
+"""Observations in, events out: the one place where log, job and driver meet.
+
+No I/O and no clock: the time is the observation's. A test is a list in and a list out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from gpuwatch.core.advice import MEMORY_LABELS, Surroundings, diagnose
+from gpuwatch.core.gathering import Gathering, LogReader
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.observations import (
+    GpuSample,
+    HostSample,
+    JobEnded,
+    LogChunk,
+    LogRestarted,
+    Observation,
+    QueueState,
+    RunEvent,
+    ServerSeen,
+    SourceDown,
+    SourceKind,
+    SourceUp,
+    Tick,
+)
+from gpuwatch.core.records import LogRecord
+from gpuwatch.core.rules import Label, RuleSet, Severity
+from gpuwatch.core.workload import Workloads
+
+_SAMPLES_KEPT = 240
+_JOB_NEARNESS = timedelta(seconds=60)
+_MOST_WAITING_JOBS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsRead:
+    """A log was read a little further."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+    records: tuple[LogRecord, ...]
+    matched: int
+    bar: bytes
+    """The open progress bar's last frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentChanged:
+    """An incident was opened or changed; the same id comes again."""
+
+    at: datetime
+    incident: Incident
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCounted:
+    """So many failures of one label, each counted once, when its label is certain."""
+
+    at: datetime
+    incident_id: str
+    label: Label
+    severity: Severity
+    failures: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RulesQuarantined:
+    """Rules whose patterns took too long and were set aside."""
+
+    at: datetime
+    rule_ids: frozenset[str]
+
+
+Event = (
+    RecordsRead
+    | IncidentChanged
+    | FailureCounted
+    | RulesQuarantined
+    | GpuSample
+    | HostSample
+    | QueueState
+    | ServerSeen
+    | JobEnded
+    | RunEvent
+    | SourceUp
+    | SourceDown
+    | Tick
+)
+"""What happened, for whoever keeps a picture: the engine's own findings, and the observations that need no finding."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """Turns observations into incidents and diagnoses."""
+
+    rules: RuleSet
+    workloads: Workloads = field(default_factory=Workloads)
+    gpu_total_bytes: int | None = None
+    """The card's size, where a person told it."""
+    matcher: Matcher = field(init=False)
+    _logs: dict[str, LogReader] = field(default_factory=dict)
+    _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
+    _server: ServerSeen | None = None
+    _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING_JOBS))
+    _joined: dict[str, JobEnded] = field(default_factory=dict)
+    _unjoined: dict[str, deque[Incident]] = field(default_factory=dict)
+    _known_total: dict[str, int] = field(default_factory=dict)
+    _told_quarantined: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.matcher = Matcher(self.rules)
+
+    def feed(self, observation: Observation) -> list[Event]:
+        """Take one observation; give what follows from it, in order."""
+        events: list[Event]
+        if isinstance(observation, LogChunk):
+            log = self._log(observation.source, observation.kind)
+            events = self._read(
+                log, log.feed(observation.data, observation.at, fresh=observation.fresh), observation.at
+            )
+        elif isinstance(observation, LogRestarted):
+            log = self._log(observation.source, "file")
+            events = self._read(log, log.restart(observation.at), observation.at)
+        elif isinstance(observation, Tick):
+            events = [observation]
+            for log in self._logs.values():
+                events.extend(self._read(log, log.tick(observation.at), observation.at))
+        elif isinstance(observation, SourceDown):
+            events = [observation]
+            if (ended := self._logs.get(observation.source)) is not None:
+                events = [*self._read(ended, ended.end(observation.at), observation.at), observation]
+        elif isinstance(observation, JobEnded):
+            events = [observation, *self._join_job(observation)]
+        else:
+            if isinstance(observation, GpuSample):
+                self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
+            elif isinstance(observation, ServerSeen):
+                self._server = observation
+            events = [observation]
+        if self.matcher.quarantined != self._told_quarantined:
+            self._told_quarantined = frozenset(self.matcher.quarantined)
+            events.append(RulesQuarantined(observation.at, self._told_quarantined))
+        return events
+
+    def end(self, at: datetime) -> list[Event]:
+        """Nothing more will come: every log ends."""
+        events: list[Event] = []
+        for log in self._logs.values():
+            events.extend(self._read(log, log.end(at), at))
+        return events
+
+    def _log(self, source: str, kind: SourceKind) -> LogReader:
+        if source not in self._logs:
+            self._logs[source] = LogReader(source, kind, self.matcher)
+        return self._logs[source]
+
+    def _read(self, log: LogReader, records: list[LogRecord], at: datetime) -> list[Event]:
+        events: list[Event] = []
+        if records or log.cutter.bar:
+            events.append(RecordsRead(at, log.source, log.kind, tuple(records), log.matched, log.cutter.bar))
+        log.matched = 0
+        events.extend(self._changes(log, log.take_changed(), at))
+        for gathering, failures in log.take_counted():
+            events.append(
+                FailureCounted(at, gathering.id, gathering.label, gathering.rule.severity, failures, gathering.fresh)
+            )
+        return events
+
+    def _changes(self, log: LogReader, changed: Iterable[Gathering], at: datetime) -> Iterator[IncidentChanged]:
+        for gathering in changed:
+            incident = gathering.value(log.source)
+            job = self._joined.get(incident.id) or self._job_of(incident)
+            if job is not None:
+                incident = with_job(incident, job)
+            if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
+                self._known_total[log.source] = total
+            yield IncidentChanged(at, self._diagnosed(incident, job))
+
+    def _diagnosed(self, incident: Incident, job: JobEnded | None) -> Incident:
+        around = Surroundings(
+            workloads=self.workloads,
+            gpu_total_bytes=self.gpu_total_bytes,
+            gpu=self._sample_near(incident),
+            server=self._server,
+            job=job,
+            known_total_bytes=self._known_total.get(incident.source),
+        )
+        return replace(incident, diagnosis=diagnose(incident, around))
+
+    def _sample_near(self, incident: Incident) -> GpuSample | None:
+        """The driver's word on the failed card, nearest in time; only where there is no doubt which card it is."""
+        if not incident.fresh or len(self._samples) != 1:
+            return None
+        (samples,) = self._samples.values()
+        return min(samples, key=lambda sample: abs(sample.at - incident.first_at), default=None)
+
+    # -- joining a failure with the job that it ended ----------------------------------------------------------------------
+
+    def _job_of(self, incident: Incident) -> JobEnded | None:
+        for job in self._jobs:
+            if is_of(incident, job):
+                self._jobs.remove(job)
+                self._joined[incident.id] = job
+                return job
+        waiting = self._unjoined.setdefault(incident.source, deque(maxlen=_MOST_WAITING_JOBS))
+        for place, earlier in enumerate(waiting):
+            if earlier.id == incident.id:
+                waiting[place] = incident
+                break
+        else:
+            waiting.append(incident)
+        return None
+
+    def _join_job(self, job: JobEnded) -> Iterator[IncidentChanged]:
+        if job.outcome != "error":
+            return
+        for waiting in self._unjoined.values():
+            for incident in waiting:
+                if is_of(incident, job):
+                    waiting.remove(incident)
+                    self._joined[incident.id] = job
+                    yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job))
+                    return
+        self._jobs.append(job)
+
+
+def is_of(incident: Incident, job: JobEnded) -> bool:
+    """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
+    if job.exception_message is None or not incident.fresh or abs(incident.first_at - job.at) > _JOB_NEARNESS:
+        return False
+    first_line = job.exception_message.strip().partition("\n")[0][:400].strip()
+    return bool(first_line) and first_line in incident.text
+
+
+def with_job(incident: Incident, job: JobEnded) -> Incident:
+    """The incident with what the server's history tells of its job."""
+    node = replace(
+        incident.node,
+        id=job.node_id or incident.node.id,
+        type=job.node_type or incident.node.type,
+        inputs=job.inputs or incident.node.inputs,
+    )
+    return replace(incident, node=node, job_id=job.job_id)

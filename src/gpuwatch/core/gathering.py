@@ -1,0 +1,439 @@
+"""One log's records -> its incidents: opens them, gathers their facts, folds repeats, settles, recovers and clears them.
+
+This file decides what is one failure. The trigger line, the traceback's last line, "Got an OOM" and the memory table are one;
+the next `!!! Exception` or the next lone line that says the same is the next one. Failures that follow each other with the
+same rule, node and words, nothing settling them, are one incident with a count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
+from gpuwatch.core.incidents import Incident, IncidentState, Node
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.observations import SourceKind
+from gpuwatch.core.records import Cutter, LogRecord
+from gpuwatch.core.rules import Label, Rule
+
+_BLOCK_GAP_RECORDS = 50
+"""A block with nothing of its own for so many records is over."""
+_TRACEBACK_NEARNESS_RECORDS = 12
+"""How near a traceback must follow a message that no head line announced, to be that failure's."""
+_HEAD_NEARNESS_RECORDS = 60
+_BACK_RECORDS = 32
+_EXCERPT_LINES = 80
+_LONGEST_TEXT = 2000
+_MOST_LIVE = 1000
+_REVEAL_AFTER = timedelta(milliseconds=300)
+_SETTLE_AFTER = timedelta(seconds=30)
+
+
+@dataclass(slots=True)
+class Gathering:
+    """An incident while it is put together."""
+
+    id: str
+    rule: Rule
+    line: int
+    text: bytes
+    first_at: datetime
+    last_at: datetime
+    fresh: bool
+    state: IncidentState = "open"
+    count: int = 1
+    uncounted: int = 1
+    facts: dict[str, Any] = field(default_factory=dict)
+    again: dict[str, Any] | None = None
+    """The facts of the latest repeat, while it is gathered; they must not contradict the first's."""
+    node: Node = field(default_factory=Node)
+    block: Block | None = None
+    lookahead: int = 0
+    echoes: int = 0
+    excerpt: list[str] = field(default_factory=list)
+    job_id: str | None = None
+    shown: bool = True
+    """False while a failure that only "something failed" tells may still turn out to be a known one."""
+
+    @property
+    def label(self) -> Label:
+        """The rule's label, or the one that its facts refine it to."""
+        refined = self.rule.refine.get("fragmentation")
+        return refined if refined is not None and is_fragmented(self.facts) else self.rule.label
+
+    def attribute(self) -> None:
+        """Take from the block which node failed, as far as its lines have told."""
+        if self.block is not None:
+            self.node = replace(
+                self.node,
+                id=self.node.id or self.block.node_id,
+                type=self.node.type or self.block.node_type,
+                pack=self.node.pack or self.block.pack,
+            )
+
+    def value(self, source: str) -> Incident:
+        """The incident as it stands, without a diagnosis."""
+        self.attribute()
+        frames = tuple(self.block.frames) if self.block else ()
+        return Incident(
+            id=self.id,
+            source=source,
+            rule=self.rule,
+            label=self.label,
+            state=self.state,
+            line=self.line,
+            text=decoded(self.text),
+            first_at=self.first_at,
+            last_at=self.last_at,
+            count=self.count,
+            facts=dict(self.facts),
+            node=self.node,
+            frames=frames,
+            excerpt=tuple(self.excerpt),
+            job_id=self.job_id,
+            fresh=self.fresh,
+        )
+
+
+def is_fragmented(facts: dict[str, Any]) -> bool:
+    """Whether PyTorch held enough idle memory for the request: slack >= request and slack >= min(1 GiB, a tenth of the pool)."""
+    tried, allocated, reserved = (facts.get(f"{name}_bytes") for name in ("tried", "allocated", "reserved"))
+    slack = facts.get("reserved_unallocated_bytes")
+    if slack is None and reserved is not None and allocated is not None:
+        slack = reserved - allocated
+    if tried is None or slack is None:
+        return False
+    pool = reserved if reserved is not None else (allocated or 0) + slack
+    return bool(slack >= tried and slack >= min(1 << 30, pool / 10))
+
+
+def decoded(text: bytes) -> str:
+    """A record for a person: UTF-8, what is not shown as the replacement character, bounded."""
+    return text[:_LONGEST_TEXT].decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class LogReader:
+    """Everything about one log: its cutter, the block it is in, its incidents that may still change."""
+
+    source: str
+    kind: SourceKind
+    matcher: Matcher
+    cutter: Cutter = field(default_factory=Cutter)
+    records: int = 0
+    matched: int = 0
+    succeeded: bool = False
+    """Whether a prompt ended well in what was just fed."""
+    _block: Block | None = None
+    _members: list[Gathering] = field(default_factory=list)
+    _live: dict[str, Gathering] = field(default_factory=dict)
+    _changed: dict[str, Gathering] = field(default_factory=dict)
+    _counted: list[tuple[Gathering, int]] = field(default_factory=list)
+    _last: Gathering | None = None
+    _recent: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=_BACK_RECORDS))
+    _prompt_failed: bool = False
+    _interrupted: bool = False
+    _quiet_since: datetime | None = None
+    _epoch: int = 0
+
+    # -- what comes in ---------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes, at: datetime, *, fresh: bool) -> list[LogRecord]:
+        """Read the next bytes; give the records they completed."""
+        self._quiet_since = at
+        return self._read_all(self.cutter.feed(data), at, fresh=fresh)
+
+    def tick(self, at: datetime) -> list[LogRecord]:
+        """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
+        records: list[LogRecord] = []
+        quiet = at - self._quiet_since if self._quiet_since else timedelta(0)
+        if quiet >= _REVEAL_AFTER:
+            if self.cutter.waiting:
+                records = self._read_all(self.cutter.flush(), at, fresh=True)
+            self._reveal(self._members)
+            for gathering in self._members:
+                self._count(gathering)
+        if quiet >= _SETTLE_AFTER:
+            self._settle()
+        return records
+
+    def end(self, at: datetime) -> list[LogRecord]:
+        """The log is over."""
+        records = self._read_all(self.cutter.flush(), at, fresh=True)
+        self._settle()
+        return records
+
+    def restart(self, at: datetime) -> list[LogRecord]:
+        """The log begins anew: lines are counted from one again."""
+        records = self.end(at)
+        self.cutter.restart()
+        self._recent.clear()
+        self._epoch += 1
+        return records
+
+    def take_changed(self) -> list[Gathering]:
+        """The incidents that changed since the last call and may be shown, in the order they were opened."""
+        ready = [gathering for gathering in self._changed.values() if gathering.shown]
+        for gathering in ready:
+            del self._changed[gathering.id]
+        return ready
+
+    def take_counted(self) -> list[tuple[Gathering, int]]:
+        """The failures whose label is certain since the last call, and how many of each; every failure comes once."""
+        counted, self._counted = self._counted, []
+        return counted
+
+    def open_incidents(self) -> Iterable[Gathering]:
+        """The incidents that are neither over nor forgotten, oldest first."""
+        return self._live.values()
+
+    def touch(self, gathering: Gathering) -> None:
+        """Mark an incident as changed."""
+        self._changed[gathering.id] = gathering
+
+    # -- one record ------------------------------------------------------------------------------------------------------
+
+    def _read_all(self, records: Iterator[LogRecord], at: datetime, *, fresh: bool) -> list[LogRecord]:
+        self.succeeded = False
+        read = []
+        for record in records:
+            self._read(record, at, fresh=fresh)
+            read.append(record)
+        return read
+
+    def _read(self, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+        self.records += 1
+        if not record.text:
+            return
+        kind = kind_of(record.text)
+        self._follow(record, kind)
+        matches = self.matcher.matches(record.text)
+        self.matched += bool(matches)
+        for gathering in self._members:
+            if gathering.lookahead and not matches:
+                gathering.lookahead -= 1
+                self._gather(gathering, record)
+        for rule in matches:
+            self._place(rule, record, at, fresh=fresh)
+        for gathering in [g for g in self._live.values() if g.state == "settled"]:
+            if self.matcher.clears(gathering.rule.id, record.text):
+                self._clear(gathering)
+        self._recent.append(record)
+
+    def _follow(self, record: LogRecord, kind: LineKind) -> None:
+        """Let the record begin, continue or end a block."""
+        block = self._block
+        if kind is LineKind.DONE:
+            self._done()
+        elif kind is LineKind.INTERRUPTED:
+            self._interrupted = True
+        elif kind in {LineKind.STARTED, LineKind.STOPPED}:
+            self._settle()
+            if kind is LineKind.STARTED:
+                self._clear_after(("success", "restart"))
+        elif kind in {LineKind.HEAD, LineKind.REPORT}:
+            self._close_block()
+            self._block = Block(self.records, head=True)
+        elif kind is LineKind.TRACEBACK:
+            nearness = _HEAD_NEARNESS_RECORDS if block and block.head else _TRACEBACK_NEARNESS_RECORDS
+            if block is None or not block.begins_traceback(self.records, nearness):
+                self._close_block()
+                self._block = Block(self.records)
+        elif block and self.records - block.last_record > _BLOCK_GAP_RECORDS:
+            self._close_block()
+        if self._block is not None:
+            self._block.read(record.text, kind, self.records)
+            for gathering in self._members:
+                if len(gathering.excerpt) < _EXCERPT_LINES:
+                    gathering.excerpt.append(decoded(record.text))
+
+    def _place(self, rule: Rule, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+        """Give a match to the failure it belongs to, or open a new one."""
+        block = self._block
+        if block is not None:
+            same = next((g for g in self._members if g.rule.id == rule.id or g.rule.label == rule.label), None)
+            if same is not None and not self._is_next_failure(block, same, rule, record):
+                self._merge(same, rule, record, at)
+                return
+            if same is None:
+                beaten = next((g for g in self._members if rule.beats(g.rule)), None)
+                if beaten is not None:
+                    self._merge(beaten, rule, record, at)
+                    return
+                if any(g.rule.beats(rule) or rule.echo for g in self._members):
+                    block.last_record = self.records
+                    return
+            else:
+                self._close_block()
+        if self._block is None:
+            self._block = Block(self.records)
+            self._block.read(record.text, LineKind.OTHER, self.records)
+        self._open(self._block, rule, record, at, fresh=fresh)
+
+    def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, record: LogRecord) -> bool:
+        facts = dict(self.matcher.facts(rule, record.text))
+        if rule.same_when is not None:
+            return any(name in facts and same.facts.get(name, facts[name]) != facts[name] for name in rule.same_when)
+        if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
+            return False
+        known = same.again if same.again is not None else same.facts
+        if any(name in known and known[name] != value for name, value in facts.items() if name.endswith("_bytes")):
+            return True
+        if block.phase is Phase.MESSAGE:
+            return not block.head and same.rule.id == rule.id
+        same.echoes += 1
+        return same.echoes > 1
+
+    def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+        if rule.severity in {"error", "critical"}:
+            self._prompt_failed = True
+        last = self._last
+        if (
+            last is not None
+            and last.state == "open"
+            and (last.rule.id, last.text, last.fresh) == (rule.id, record.text, fresh)
+        ):
+            gathering = last
+            gathering.count += 1
+            gathering.uncounted += 1
+            gathering.again = {}
+            gathering.echoes = 0
+            gathering.last_at = at
+        else:
+            gathering = Gathering(
+                self._identify(rule, record), rule, record.line, record.text, at, at, fresh, shown=not rule.fallback
+            )
+            gathering.excerpt.append(decoded(record.text))
+            if rule.recovered:
+                gathering.state = "recovered"
+            self._live[gathering.id] = gathering
+            self._last = gathering
+        gathering.block = block
+        block.last_record = self.records
+        self._members.append(gathering)
+        for earlier in list(self._recent)[-rule.back :] if rule.back else ():
+            self._gather(gathering, earlier)
+        gathering.lookahead = rule.ahead
+        self._gather(gathering, record)
+        self.touch(gathering)
+
+    def _merge(self, gathering: Gathering, rule: Rule, record: LogRecord, at: datetime) -> None:
+        """One more line of a failure that is open."""
+        if rule.beats(gathering.rule):
+            gathering.rule = rule
+            gathering.shown = True
+            gathering.text = record.text if gathering.line == record.line else gathering.text
+            if rule.recovered:
+                gathering.state = "recovered"
+        gathering.last_at = at
+        gathering.lookahead = max(gathering.lookahead, rule.ahead)
+        if gathering.block:
+            gathering.block.last_record = self.records
+        self._gather(gathering, record, rule)
+        self.touch(gathering)
+
+    def _gather(self, gathering: Gathering, record: LogRecord, rule: Rule | None = None) -> None:
+        """Take the facts that a record holds; the first word on each counts, lists are united."""
+        facts = gathering.facts if gathering.again is None else gathering.again
+        for name, value in self.matcher.facts(rule or gathering.rule, record.text):
+            if isinstance(value, list):
+                known = facts.setdefault(name, [])
+                if name == "xids":
+                    known.extend(number for number in value if number not in known)
+                elif not known:
+                    known.extend(value)
+                self.touch(gathering)
+            elif name not in facts:
+                facts[name] = value
+                self.touch(gathering)
+        if gathering.again and any(
+            gathering.facts.get(name, value) != value for name, value in gathering.again.items()
+        ):
+            self._split(gathering, record)
+
+    def _split(self, gathering: Gathering, record: LogRecord) -> None:
+        """What was taken for a repeat says other numbers: it is a failure of its own."""
+        facts, block = gathering.again or {}, gathering.block
+        gathering.count -= 1
+        gathering.uncounted -= 1
+        gathering.again = None
+        self._settle_one(gathering)
+        own = Gathering(
+            self._identify(gathering.rule, record), gathering.rule, record.line, gathering.text, gathering.last_at,
+            gathering.last_at, gathering.fresh, facts=facts, block=block, lookahead=gathering.lookahead,
+            excerpt=[decoded(gathering.text), decoded(record.text)],
+        )  # fmt: skip
+        self._live[own.id] = own
+        self._last = own
+        self._members[:] = [own if member is gathering else member for member in self._members]
+        self.touch(own)
+
+    def _identify(self, rule: Rule, record: LogRecord) -> str:
+        """An id that is the same whenever the same log is read again."""
+        told = f"{self.source}\0{self._epoch}\0{record.line}\0{rule.id}\0".encode() + record.text
+        return hashlib.blake2s(told, digest_size=5).hexdigest()
+
+    # -- ends ------------------------------------------------------------------------------------------------------------
+
+    def _close_block(self) -> None:
+        """The failure's lines are over; what is known of it by now is what its log tells."""
+        self._reveal(self._members)
+        for gathering in self._members:
+            gathering.again = None
+            gathering.lookahead = 0
+            self._count(gathering)
+            self.touch(gathering)
+        self._members.clear()
+        self._block = None
+
+    def _count(self, gathering: Gathering) -> None:
+        if gathering.uncounted:
+            self._counted.append((gathering, gathering.uncounted))
+            gathering.uncounted = 0
+
+    def _reveal(self, members: Iterable[Gathering]) -> None:
+        for gathering in members:
+            if not gathering.shown:
+                gathering.shown = True
+                self.touch(gathering)
+
+    def _done(self) -> None:
+        well = not self._prompt_failed and not self._interrupted
+        self._settle()
+        self._prompt_failed = self._interrupted = False
+        if well:
+            self.succeeded = True
+            self._clear_after(("success",))
+
+    def _settle(self) -> None:
+        self._close_block()
+        for gathering in list(self._live.values()):
+            if gathering.state == "open":
+                self._settle_one(gathering)
+            elif gathering.state == "recovered":
+                del self._live[gathering.id]
+                self.touch(gathering)
+        self._last = None
+
+    def _settle_one(self, gathering: Gathering) -> None:
+        gathering.state = "settled"
+        self.touch(gathering)
+        if gathering.rule.clear_after is None and gathering.rule.clear_match is None:
+            del self._live[gathering.id]
+        elif len(self._live) > _MOST_LIVE:
+            del self._live[next(iter(self._live))]
+
+    def _clear_after(self, events: tuple[str, ...]) -> None:
+        for gathering in list(self._live.values()):
+            if gathering.rule.clear_after in events and gathering.state == "settled":
+                self._clear(gathering)
+
+    def _clear(self, gathering: Gathering) -> None:
+        gathering.state = "cleared"
+        self._live.pop(gathering.id, None)
+        self.touch(gathering)

@@ -1,0 +1,1 @@
+"""Which rules speak of a record: a prefilter nominates, the rule's own pattern decides."""

@@ -1,0 +1,64 @@
+"""The literals that any match of a pattern must contain, found by walking the pattern's parse tree.
+
+The set is a prefilter: a record with none of the literals cannot match, a record with one may. Only what is surely required
+counts; an empty set means that nothing could be derived and the pattern must always be tried. Letters are folded to ASCII
+lower case, which loses nothing because rules are bytes patterns.
+"""
+
+from __future__ import annotations
+
+import re
+import re._constants as op
+import re._parser as sre
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+_SHORTEST = 3
+_MOST_ALTERNATIVES = 24
+
+
+def required_literals(pattern: bytes) -> frozenset[bytes]:
+    """Literals, lower case, one of which stands in every match; empty where none can be derived."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # sets that only the `regex` module nests
+            tree = sre.parse(pattern)
+    except (re.error, OverflowError, RecursionError):  # syntax that only the `regex` module knows
+        return frozenset()
+    return best_set(tree)
+
+
+def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
+    """The most telling set of alternatives among those that the sequence requires."""
+    candidates: list[frozenset[bytes]] = []
+    run = bytearray()
+
+    def end_run() -> None:
+        if len(run) >= _SHORTEST:
+            candidates.append(frozenset({bytes(run).lower()}))
+        run.clear()
+
+    for code, argument in tree:
+        if code is op.LITERAL and argument < 256:
+            run.append(argument)
+            continue
+        if code is op.IN and len(argument) == 1 and argument[0][0] is op.LITERAL:
+            run.append(argument[0][1])
+            continue
+        end_run()
+        found: frozenset[bytes] = frozenset()
+        if code is op.SUBPATTERN:
+            found = best_set(argument[3])
+        elif code is op.ATOMIC_GROUP:
+            found = best_set(argument)
+        elif code is op.BRANCH:
+            sets = [best_set(branch) for branch in argument[1]]
+            if all(sets):
+                found = frozenset().union(*sets)
+        elif code in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT) and argument[0] >= 1:
+            found = best_set(argument[2])
+        if found and len(found) <= _MOST_ALTERNATIVES:
+            candidates.append(found)
+    end_run()
+    return max(candidates, key=lambda literals: (min(map(len, literals)), -len(literals)), default=frozenset())

@@ -1,0 +1,119 @@
+"""Decides which rules match a record.
+
+For each record the rule's required literals are looked up first; only then does its pattern run, under a time limit. A rule
+that overruns it is set aside and reported, so that one bad pattern never holds up the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import regex
+
+from gpuwatch.core.matching.literals import required_literals
+from gpuwatch.core.rules import Rule, RuleSet, convert_fact
+
+PATTERN_TIMEOUT_SECONDS = 0.25
+_STRIKES = 3
+
+
+@dataclass(slots=True)
+class Compiled:
+    """A rule with its patterns compiled."""
+
+    rule: Rule
+    match: tuple[Any, ...]
+    unless: tuple[Any, ...]
+    facts: tuple[Any, ...]
+    clear: Any | None
+    strikes: int = 0
+
+
+@dataclass(slots=True)
+class Matcher:
+    """A rule set made ready. `quarantined` names the rules that were set aside for taking too long."""
+
+    rules: RuleSet
+    quarantined: set[str] = field(default_factory=set)
+    _compiled: dict[str, Compiled] = field(init=False)
+    _by_literal: list[tuple[bytes, tuple[Compiled, ...]]] = field(init=False)
+    _always: tuple[Compiled, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_literal: dict[bytes, list[Compiled]] = {}
+        always: list[Compiled] = []
+        self._compiled = {}
+        for rule in self.rules:
+            compiled = compile_rule(rule)
+            self._compiled[rule.id] = compiled
+            sets = [required_literals(pattern) for pattern in rule.match]
+            if all(sets):
+                for literal in frozenset().union(*sets):
+                    by_literal.setdefault(literal, []).append(compiled)
+            else:
+                always.append(compiled)
+        self._by_literal = [(literal, tuple(compiled)) for literal, compiled in by_literal.items()]
+        self._always = tuple(always)
+
+    def matches(self, text: bytes) -> list[Rule]:
+        """The rules that match this record and are not vetoed, in the rule set's order, overridden ones left out."""
+        lowered = text.lower()
+        nominated: dict[str, Compiled] = {c.rule.id: c for c in self._always}
+        for literal, compiled in self._by_literal:
+            if literal in lowered:
+                nominated.update((c.rule.id, c) for c in compiled)
+        found = [c.rule for c in nominated.values() if self._decides(c, text)]
+        if len(found) > 1:
+            found = [rule for rule in found if not any(other.beats(rule) for other in found)]
+        return found
+
+    def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
+        """The facts that the rule's patterns find in one record; a name may come more than once."""
+        compiled = self._compiled[rule.id]
+        for pattern in compiled.facts:
+            for found in self._finditer(compiled, pattern, text):
+                for name, raw in found.groupdict().items():
+                    value = None if raw is None else convert_fact(name, raw)
+                    if value is not None:
+                        yield name, value
+
+    def clears(self, rule_id: str, text: bytes) -> bool:
+        """Whether the record says that what this rule found is over."""
+        compiled = self._compiled.get(rule_id)
+        return compiled is not None and compiled.clear is not None and self._search(compiled, compiled.clear, text)
+
+    def _decides(self, compiled: Compiled, text: bytes) -> bool:
+        return any(self._search(compiled, pattern, text) for pattern in compiled.match) and not any(
+            self._search(compiled, pattern, text) for pattern in compiled.unless
+        )
+
+    def _search(self, compiled: Compiled, pattern: Any, text: bytes) -> bool:
+        return next(self._finditer(compiled, pattern, text), None) is not None
+
+    def _finditer(self, compiled: Compiled, pattern: Any, text: bytes) -> Iterator[Any]:
+        if compiled.rule.id in self.quarantined:
+            return
+        try:
+            yield from pattern.finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
+        except TimeoutError:
+            compiled.strikes += 1
+            if compiled.strikes >= _STRIKES:
+                self.quarantined.add(compiled.rule.id)
+
+
+def compile_rule(rule: Rule) -> Compiled:
+    """Compile a rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
+    return Compiled(
+        rule,
+        match=compile_all(rule.match),
+        unless=compile_all(rule.unless),
+        facts=compile_all(rule.facts),
+        clear=regex.compile(rule.clear_match) if rule.clear_match else None,
+    )
+
+
+def compile_all(patterns: Iterable[bytes]) -> tuple[Any, ...]:
+    """Compile bytes patterns with the `regex` module."""
+    return tuple(regex.compile(pattern) for pattern in patterns)

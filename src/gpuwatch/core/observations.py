@@ -1,0 +1,167 @@
+"""What happened on the box, as values: the only input of the engine.
+
+Sources make them, recordings keep them, tests write them by hand. Times are aware UTC; what the hardware did not say is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from gpuwatch.texts import Text
+
+SourceKind = Literal["file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay"]
+JobOutcome = Literal["success", "error", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Bytes of one log as they were read; cut anywhere, also inside a line or a character."""
+
+    at: datetime
+    source: str
+    """Which log: its name on screen. Lines of one source are numbered together."""
+    data: bytes
+    kind: SourceKind = "file"
+    fresh: bool = True
+    """False for what was in the file before we came: shown and diagnosed, never counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRestarted:
+    """The log was truncated, replaced or ended: its half line is a line, and line numbers begin again."""
+
+    at: datetime
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory on a GPU."""
+
+    pid: int
+    name: str | None
+    used_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """What the driver says of one GPU at one moment."""
+
+    at: datetime
+    uuid: str
+    index: int
+    name: str
+    driver: str | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    """Held by every process and by the driver itself; not PyTorch's own count."""
+    utilization_ratio: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    processes: tuple[GpuProcess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostSample:
+    """What the operating system says of the machine's memory and processors."""
+
+    at: datetime
+    memory_total_bytes: int
+    memory_available_bytes: int
+    swap_used_bytes: int
+    cpu_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A server's queue."""
+
+    at: datetime
+    server: str
+    pending: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """What a ComfyUI server says of itself and of its device."""
+
+    at: datetime
+    server: str
+    version: str | None = None
+    argv: tuple[str, ...] = ()
+    device: str | None = None
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A prompt that is over, as the server's history tells it."""
+
+    at: datetime
+    server: str
+    job_id: str
+    outcome: JobOutcome
+    node_id: str | None = None
+    node_type: str | None = None
+    exception_type: str | None = None
+    exception_message: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The failed node's inputs: numbers and strings only."""
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """A word from our own runner: its event as it came, a mapping with an `event` key."""
+
+    at: datetime
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUp:
+    """A source began to deliver."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDown:
+    """A source stopped or has nothing to give; the others carry on."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+    reason: Text
+    failed: bool = False
+    """True where that is an error, False where it simply ended or the machine has no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed and nothing else happened."""
+
+    at: datetime
+
+
+Observation = (
+    LogChunk
+    | LogRestarted
+    | GpuSample
+    | HostSample
+    | QueueState
+    | ServerSeen
+    | JobEnded
+    | RunEvent
+    | SourceUp
+    | SourceDown
+    | Tick
+)

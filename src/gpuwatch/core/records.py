@@ -1,0 +1,174 @@
+r"""Bytes of a log -> records that rules can match.
+
+A record is what stands between two line ends, `\n` or `\r`, without escape codes, level tags, stamps and container prefixes.
+Frames of progress bars are no records; what a program printed onto an open bar is one. Cutting the input anywhere gives the
+same records. Nothing is decoded here: rules match bytes, and a person's text is decoded where it is shown.
+
+The formats are those of facts on ComfyUI 0.3 to 0.38, Python logging, docker, Kubernetes, journald, dmesg and tqdm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+LONGEST_RECORD_BYTES = 64 * 1024
+
+_ESCAPES = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    rb"|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
+    rb"|[ -/]*[0-~])"  # two-byte escapes
+)
+_BAR = re.compile(
+    rb"^[^|]{0,160}?(?<!\d)\d{1,3}%\|[^|]{0,400}\|\s*[\d.,?]+\s?[kKMGTi]*B?\s*/\s*[\d.,?]+\s?[kKMGTi]*B?\s*"
+    rb"\[[^\[\]]{0,120}\]?(?:, [^\x1b]{0,40}?(?=\x1b|$))?"
+)
+_LEVELS: dict[bytes, Level] = {
+    b"D": "debug",
+    b"T": "debug",
+    b"I": "info",
+    b"S": "info",
+    b"W": "warning",
+    b"E": "error",
+    b"C": "critical",
+    b"F": "critical",
+}
+_LEVEL = rb"(?P<%s>TRACE|DEBUG|INFO|SUCCESS|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
+_DATE = rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_DATE_WITH_ZONE = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)"
+_CTIME = rb"(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d:\d\d)(?: \d{4})?"
+_PREFIX = re.compile(
+    rb"(?:> ?"  # quoted in an issue or a chat
+    rb"|(?P<kube>" + _DATE + rb") std(?:out|err) [FP] "
+    rb"|[\w.-]{1,80} {1,40}\| "  # docker compose
+    rb"|(?:ComfyUI(?:[ -]\d+)? (?:error|warning|info|debug|stdout|stderr): |\[?(?:STDOUT|STDERR|stdout|stderr)\]?: )"
+    rb"|\[(?:default|rank|local_rank)?\d{1,4}\]: ?"  # torchrun
+    rb"|(?P<syslog>" + _CTIME + rb"|" + _DATE_WITH_ZONE + rb") \w[\w.-]{0,64} [\w./@-]{1,64}(?:\[\d+\])?: "
+    rb"|\[ *(?P<dmesg>\d{1,8}\.\d{6}|" + _CTIME + rb")\] "
+    rb"|\[(?P<bracket>" + _DATE + rb")\] ?"
+    rb"|(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + (_LEVEL % b"l1") + rb" - )?|: | )"
+    rb"|(?P<clock>\d\d:\d\d:\d\d[-.,]\d{3,6}) +(?:" + (_LEVEL % b"l2") + rb" +)?"
+    rb"|\[" + (_LEVEL % b"l3") + rb"\] ?"
+    rb"|(?:<\d>)?" + (_LEVEL % b"l4") + rb"(?: +- |: ))"
+)
+_MAY_HAVE_PREFIX = re.compile(rb"[\[>\d<A-Z]|[\w.-]{1,80} {1,40}\| ")
+_MOST_PREFIXES = 5
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line of a log as rules see it."""
+
+    line: int
+    """1-based: the number of newlines before it, plus one."""
+    text: bytes
+    """Clean of escape codes and prefixes, at most LONGEST_RECORD_BYTES."""
+    raw: bytes = field(compare=False)
+    """As it was printed, escape codes and all; for the screen, which shows them and never obeys."""
+    level: Level | None = None
+    stamp: bytes | None = None
+    """The time it was printed with, as it was printed."""
+    long: bool = False
+    """True where the line was longer than a record may be and its rest was dropped."""
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts one log into records. Holds at most one half line, at most LONGEST_RECORD_BYTES of it."""
+
+    line: int = 1
+    bar: bytes = b""
+    """The last frame of a progress bar: what a screen may show as its one live line."""
+    _half: bytearray = field(default_factory=bytearray)
+    _long: bool = False
+
+    def feed(self, data: bytes) -> Iterator[LogRecord]:
+        """Take the next bytes and give the records that they complete."""
+        start = 0
+        if self._half.endswith(b"\r"):  # the line end itself may have been cut in two
+            data = b"\r" + data
+            del self._half[-1:]
+        while (end := _LINE_END.search(data, start)) is not None:
+            if end[0] == b"\r" and end.end() == len(data):
+                break
+            self._keep(data[start : end.start()])
+            yield from self._record(newline=end[0] != b"\r")
+            start = end.end()
+        self._keep(data[start:])
+
+    def flush(self) -> Iterator[LogRecord]:
+        """Give the half line as a record: the log ended, or its program has been silent for a while."""
+        if self._half.endswith(b"\r"):
+            del self._half[-1:]
+        if self._half:
+            yield from self._record(newline=False)
+
+    def restart(self) -> None:
+        """Forget everything: the log begins anew."""
+        self.line = 1
+        self.bar = b""
+        self._half.clear()
+        self._long = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a half line is held that `flush` would give."""
+        return bool(self._half)
+
+    def _keep(self, piece: bytes) -> None:
+        room = LONGEST_RECORD_BYTES + 1 - len(self._half)
+        if len(piece) > room:
+            # A trailing \r must survive the cut: it may be one half of a line end.
+            tail = b"\r" if piece.endswith(b"\r") else b""
+            piece = piece[: max(room, 0)] + tail
+            self._long = True
+        self._half += piece
+
+    def _record(self, *, newline: bool) -> Iterator[LogRecord]:
+        raw, long, line = bytes(self._half[:LONGEST_RECORD_BYTES]), self._long, self.line
+        self._half.clear()
+        self._long = False
+        if newline:
+            self.line += 1
+        text = clean(raw)
+        if b"%|" in text and (frame := _BAR.match(text)) is not None:
+            self.bar = frame[0]
+            text = text[frame.end() :]
+            if not text.strip():
+                return
+        elif not text and not newline:
+            return
+        text, level, stamp = unprefixed(text)
+        yield LogRecord(line, text, raw, level, stamp, long)
+
+
+def clean(raw: bytes) -> bytes:
+    """The bytes without escape sequences."""
+    return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
+
+
+def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
+    """Take stamps, level tags and the prefixes of containers off the front: (rest, level, stamp)."""
+    level: Level | None = None
+    stamp: bytes | None = None
+    for _ in range(_MOST_PREFIXES):
+        if not _MAY_HAVE_PREFIX.match(text):
+            break
+        prefix = _PREFIX.match(text)
+        if prefix is None or not prefix[0]:
+            break
+        groups = prefix.groupdict()
+        word = next((groups[name] for name in ("l1", "l2", "l3", "l4") if groups[name]), None)
+        if word is not None and level is None:
+            level = _LEVELS[word[:1]]
+        if stamp is None:
+            stamp = next(
+                (groups[n] for n in ("kube", "syslog", "dmesg", "bracket", "plain", "clock") if groups[n]), None
+            )
+        text = text[prefix.end() :]
+    return text, level, stamp

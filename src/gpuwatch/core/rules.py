@@ -1,0 +1,186 @@
+"""Rules as validated values: what a failure looks like, what it is called, what its numbers are, what helps.
+
+`adapters/rulebook.py` makes them from YAML and reports errors with file and line; nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+from gpuwatch.texts import Text
+
+Severity = Literal["info", "warning", "error", "critical"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+Label = Literal[
+    "cuda_oom", "cuda_oom_fragmentation", "hip_oom", "mps_oom", "xpu_oom", "directml_oom", "tf_oom", "onnxruntime_oom",
+    "tensorrt_oom", "vulkan_oom", "triton_out_of_resources", "oom_recovered", "cublas_alloc_failed", "cublas_error",
+    "cudnn_error", "illegal_memory_access", "gpu_memory_fault_hip", "misaligned_address", "illegal_instruction",
+    "device_side_assert", "launch_failure", "launch_timeout", "invalid_configuration", "cuda_invalid_argument",
+    "cuda_operation_not_supported", "cuda_unknown_error", "cuda_device_busy", "no_kernel_image", "driver_too_old",
+    "no_nvidia_driver", "no_cuda_device", "torch_no_cuda", "nvml_mismatch", "nccl_error", "xid", "gpu_lost",
+    "gsp_timeout", "amdgpu_hang", "gpu_hang_intel", "xpu_device_lost", "host_oom", "host_oom_killed",
+    "windows_pagefile", "pinned_memory_failure", "nan_output", "device_mismatch", "dtype_mismatch", "half_on_cpu",
+    "fp8_unsupported", "model_corrupt", "model_mismatch", "model_missing", "missing_node", "import_failed",
+    "download_failed", "disk_full", "filesystem_no_mmap", "port_in_use", "websocket_disconnect", "segfault",
+    "worker_dead", "boot_failed", "prompt_rejected", "node_failed", "server_stopped",
+]  # fmt: skip
+"""The failure classes: a closed set, because it is also a metric's label. Extend by adding."""
+LABELS: tuple[Label, ...] = get_args(Label)
+
+ACTIONS = (
+    "shrink_size", "valid_size", "tiny_checkpoint", "free_memory", "unload_others", "switch_node", "expandable_segments",
+    "reduce_batch", "tile_vae", "launch_flag", "restart_server", "reset_gpu", "reboot", "update_driver", "install",
+    "free_disk", "free_host_memory", "isolate_node", "contact_support",
+)  # fmt: skip
+"""The planners' names: a closed set, because it is also a metric's label. Extend by adding."""
+
+ClearAfter = Literal["success", "restart"]
+Refinement = Literal["fragmentation"]
+REFINEMENTS: tuple[Refinement, ...] = get_args(Refinement)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A log that the rule must match, with the facts it must find there."""
+
+    log: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFix:
+    """A fix that a rule names: a planner, or a planner's name with words and a command of the rule's own."""
+
+    action: str
+    title: Text | None = None
+    """None: the planner says it, with numbers where it has them."""
+    safety: Literal["safe", "restarts", "changes_output"] | None = None
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One failure family."""
+
+    id: str
+    label: Label
+    title: Text
+    severity: Severity
+    why: Text
+    match: tuple[bytes, ...]
+    """Patterns in the syntax of the `regex` module, over the bytes of one record; any of them is enough."""
+    unless: tuple[bytes, ...] = ()
+    """Patterns that veto a match on the same record."""
+    overrides: tuple[str, ...] = ()
+    """Rules that give way to this one in the same failure."""
+    fallback: bool = False
+    """True for a rule that says only "something failed": it gives way to every other rule in the same failure."""
+    same_when: tuple[str, ...] | None = None
+    """Facts that tell one failure from the next: further lines on which they are equal belong to the failure that is open.
+    An empty tuple: every further line does. None: a second line that says it again is a second failure."""
+    echo: bool = False
+    """True where the lines belong to a failure told before; they open one only where none is open."""
+    recovered: bool = False
+    """True where the program says that it coped."""
+    facts: tuple[bytes, ...] = ()
+    """Patterns whose named groups are the facts; a name's last word is its unit."""
+    back: int = 0
+    ahead: int = 0
+    """How many records before and after the trigger the fact patterns look at."""
+    refine: Mapping[Refinement, Label] = field(default_factory=dict)
+    """A named test over the facts, and the label that the failure has where the test holds."""
+    clear_after: ClearAfter | None = None
+    clear_match: bytes | None = None
+    fixes: tuple[RuleFix, ...] = ()
+    references: tuple[str, ...] = ()
+    matching_examples: tuple[Example, ...] = ()
+    ignored_examples: tuple[str, ...] = ()
+    where: str = ""
+    """File and line of the rule's first line."""
+
+    def beats(self, other: Rule) -> bool:
+        """Whether `other` gives way to this rule when both speak of one failure."""
+        return other.id in self.overrides or (other.fallback and not self.fallback)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rules in the order they were read. Ids are unique; a later layer's rule takes the place of an earlier one's."""
+
+    rules: tuple[Rule, ...]
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self.rules)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Rule]:
+        """Rules by id."""
+        return {rule.id: rule for rule in self.rules}
+
+    def layered(self, others: Iterable[Rule]) -> RuleSet:
+        """These rules with `others` over them: the same id is replaced, a new one is added."""
+        merged = dict(self.by_id)
+        for rule in others:
+            merged[rule.id] = rule
+        return RuleSet(tuple(merged.values()))
+
+
+_UNITS = {b"b": 1, b"byte": 1, b"bytes": 1, b"": 1}
+for _power, _letter in enumerate(b"kmgtp", start=1):
+    # PyTorch, Triton and MPS write KB, MB and GB and mean the binary units.
+    _UNITS |= {bytes([_letter]) + tail: 1024**_power for tail in (b"", b"b", b"ib")}
+_SIZE = re.compile(rb"\s*(-?[\d][\d.,_]*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_LARGEST_TRUE_BYTES = 1 << 60
+"""What is above is no fact but a limit that was never set: "17179869184.00 GiB"."""
+_INTEGER_UNITS = frozenset({"index", "pid", "port", "steps", "count", "px", "xid", "line"})
+_FLOAT_UNITS = frozenset({"seconds", "celsius", "watts", "ratio"})
+_LISTS = frozenset({"xids", "tensor_shape"})
+FACT_UNITS = tuple(sorted(_INTEGER_UNITS | _FLOAT_UNITS | {"bytes"}))
+
+
+def convert_fact(name: str, raw: bytes) -> Any:
+    """Turn what a pattern captured into a fact; None where it is no such value.
+
+    `_bytes`: number x unit, rounded half up, KiB and KB both 2^10. `_index`, `pid`, `port`, ...: an integer.
+    `_seconds`, ...: a float. `xids`, `tensor_shape`: a list of integers. Anything else: a string.
+    """
+    unit = name.rpartition("_")[2]
+    if unit == "bytes":
+        return parse_bytes(raw)
+    if name in _LISTS:
+        return [int(number) for number in re.findall(rb"\d+", raw)] or None
+    if unit in _INTEGER_UNITS or name in _INTEGER_UNITS:
+        digits = re.search(rb"-?\d+", raw)
+        return int(digits[0]) if digits else None
+    if unit in _FLOAT_UNITS:
+        number = re.search(rb"-?\d+(?:\.\d+)?", raw)
+        return float(number[0]) if number else None
+    words = raw.decode("utf-8", "replace").strip()
+    return words or None
+
+
+def parse_bytes(raw: bytes) -> int | None:
+    """Read "1.56 GiB" or "7999376589"; None where it is no size or a limit that was never set."""
+    found = _SIZE.fullmatch(raw)
+    if found is None:
+        return None
+    factor = _UNITS.get(found[2].lower())
+    try:
+        number = (
+            float(found[1].replace(b",", b"").replace(b"_", b""))
+            if b"." in found[1]
+            else int(found[1].replace(b",", b""))
+        )
+    except ValueError:
+        return None
+    if factor is None or number < 0 or number * factor >= _LARGEST_TRUE_BYTES:
+        return None
+    return int(number * factor + 0.5) if isinstance(number, float) else number * factor

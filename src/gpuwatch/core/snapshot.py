@@ -1,0 +1,185 @@
+"""All that is known right now, as one value that never changes: every reader sees a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, RecordsRead, RulesQuarantined
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import (
+    GpuSample,
+    HostSample,
+    JobEnded,
+    QueueState,
+    RunEvent,
+    ServerSeen,
+    SourceDown,
+    SourceKind,
+    SourceUp,
+)
+from gpuwatch.core.rules import Label, Severity
+from gpuwatch.texts import Text
+
+MOST_INCIDENTS = 1000
+_HISTORY = 300
+_MOST_JOBS = 200
+
+SourceState = Literal["up", "ended", "failed"]
+RecordOutcome = Literal["matched", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """A source and how it does."""
+
+    name: str
+    kind: SourceKind
+    state: SourceState = "up"
+    reason: Text | None = None
+    records: int = 0
+    bar: str = ""
+    """The open progress bar of its log."""
+    last_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Our own runner's latest run."""
+
+    stage: str
+    done: int = 0
+    images: int = 0
+    failed: int = 0
+    device: str | None = None
+    report: Mapping[str, Any] | None = None
+    error: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of everything. Mappings are never changed in place."""
+
+    at: datetime | None = None
+    sources: Mapping[str, SourceStatus] = field(default_factory=dict)
+    incidents: Mapping[str, Incident] = field(default_factory=dict)
+    """By id, oldest first; at most MOST_INCIDENTS, those that are over go first."""
+    failures_total: Mapping[tuple[Label, Severity], int] = field(default_factory=dict)
+    failure_last_at: Mapping[Label, datetime] = field(default_factory=dict)
+    records_total: Mapping[tuple[SourceKind, RecordOutcome], int] = field(default_factory=dict)
+    gpus: Mapping[str, tuple[GpuSample, ...]] = field(default_factory=dict)
+    """By uuid, oldest sample first."""
+    host: HostSample | None = None
+    queues: Mapping[str, QueueState] = field(default_factory=dict)
+    servers: Mapping[str, ServerSeen] = field(default_factory=dict)
+    jobs: tuple[JobEnded, ...] = ()
+    run: RunStatus | None = None
+    quarantined: frozenset[str] = frozenset()
+
+    def after(self, event: Event) -> Snapshot:
+        """The snapshot once this event has happened."""
+        step = self._step(event)
+        return replace(step, at=event.at) if step.at != event.at else step
+
+    @property
+    def newest_incidents(self) -> tuple[Incident, ...]:
+        """Incidents, the newest first."""
+        return tuple(reversed(list(self.incidents.values())))
+
+    def active(self, label: Label) -> int:
+        """How many incidents of a label stand open or settled and have not cleared."""
+        return sum(incident.active for incident in self.incidents.values() if incident.label == label)
+
+    def _step(self, event: Event) -> Snapshot:
+        match event:
+            case RecordsRead():
+                return self._with_records(event)
+            case IncidentChanged(incident=incident):
+                return replace(self, incidents=bounded({**self.incidents, incident.id: incident}))
+            case FailureCounted():
+                return self._with_failures(event)
+            case GpuSample():
+                history = (*self.gpus.get(event.uuid, ()), event)[-_HISTORY:]
+                return replace(self, gpus={**self.gpus, event.uuid: history})
+            case HostSample():
+                return replace(self, host=event)
+            case QueueState():
+                return replace(self, queues={**self.queues, event.server: event})
+            case ServerSeen():
+                return replace(self, servers={**self.servers, event.server: event})
+            case JobEnded():
+                return replace(self, jobs=(*self.jobs, event)[-_MOST_JOBS:])
+            case RunEvent():
+                return replace(self, run=run_after(self.run, event.event))
+            case SourceUp():
+                return self._with_source(SourceStatus(event.source, event.kind, records=self._records_of(event.source)))
+            case SourceDown():
+                state: SourceState = "failed" if event.failed else "ended"
+                return self._with_source(
+                    SourceStatus(event.source, event.kind, state, event.reason, self._records_of(event.source))
+                )
+            case RulesQuarantined():
+                return replace(self, quarantined=event.rule_ids)
+            case _:
+                return self
+
+    def _records_of(self, source: str) -> int:
+        return self.sources[source].records if source in self.sources else 0
+
+    def _with_source(self, status: SourceStatus) -> Snapshot:
+        return replace(self, sources={**self.sources, status.name: status})
+
+    def _with_records(self, event: RecordsRead) -> Snapshot:
+        status = self.sources.get(event.source) or SourceStatus(event.source, event.kind)
+        status = replace(
+            status,
+            records=status.records + len(event.records),
+            bar=event.bar.decode("utf-8", "replace"),
+            last_at=event.at,
+        )
+        totals = dict(self.records_total)
+        for outcome, count in (("matched", event.matched), ("ignored", len(event.records) - event.matched)):
+            key: tuple[SourceKind, RecordOutcome] = (status.kind, "matched" if outcome == "matched" else "ignored")
+            totals[key] = totals.get(key, 0) + count
+        return replace(self, sources={**self.sources, event.source: status}, records_total=totals)
+
+    def _with_failures(self, event: FailureCounted) -> Snapshot:
+        if not event.fresh:
+            return self
+        key = (event.label, event.severity)
+        return replace(
+            self,
+            failures_total={**self.failures_total, key: self.failures_total.get(key, 0) + event.failures},
+            failure_last_at={**self.failure_last_at, event.label: event.at},
+        )
+
+
+def bounded(incidents: dict[str, Incident]) -> dict[str, Incident]:
+    """At most MOST_INCIDENTS of them: the oldest that is over goes first, the oldest of all where none is."""
+    if len(incidents) > MOST_INCIDENTS:
+        over = next((id_ for id_, incident in incidents.items() if not incident.active), next(iter(incidents)))
+        del incidents[over]
+    return incidents
+
+
+def run_after(run: RunStatus | None, event: Mapping[str, Any]) -> RunStatus:
+    """The runner's status after one of its events."""
+    match event.get("event"):
+        case "started":
+            return RunStatus("started", images=int(event.get("images") or 0), device=event.get("device"))
+        case "stage":
+            return replace(run or RunStatus(""), stage=str(event.get("stage")))
+        case "image":
+            return replace(run or RunStatus(""), stage="images", done=int(event.get("done") or 0))
+        case "failed":
+            run = run or RunStatus("")
+            return replace(run, failed=run.failed + 1)
+        case "report":
+            return replace(run or RunStatus(""), stage="done", report=dict(event))
+        case "error":
+            message = event.get("message")
+            return replace(run or RunStatus(""), stage="error", error=message if isinstance(message, Text) else None)
+        case _:
+            return run or RunStatus("")

@@ -1,0 +1,148 @@
+"""The one loop: sources -> engine -> snapshot -> whoever listens.
+
+Each source runs on a thread of its own and puts observations into one bounded queue; one thread feeds the engine. A source
+that raises becomes a `SourceDown`, the others carry on. This is the only module with a loop and the only one that reads the
+clock for the engine.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+from gpuwatch.adapters.sources import Source
+from gpuwatch.core.engine import Engine, Event
+from gpuwatch.core.observations import Observation, SourceDown, SourceUp, Tick
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.errors import GpuwatchError
+from gpuwatch.texts import text
+
+_QUEUE_LENGTH = 256
+_BATCH = 64
+_TICK_SECONDS = 0.25
+_STOP_SECONDS = 5.0
+
+Listener = Callable[[Sequence[Event], Snapshot], None]
+"""Called on the pipeline's thread with what just happened and the snapshot after it; must not block."""
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+class Pipeline:
+    """Runs sources into an engine and keeps the latest snapshot."""
+
+    def __init__(self, engine: Engine, sources: Iterable[Source], clock: Callable[[], datetime] = utc_now) -> None:
+        self._engine = engine
+        self._sources = tuple(sources)
+        self._clock = clock
+        self._queue: queue.Queue[Observation] = queue.Queue(_QUEUE_LENGTH)
+        self._stop = threading.Event()
+        self._finished = threading.Event()
+        self._listeners: list[Listener] = []
+        self._threads: list[threading.Thread] = []
+        self._snapshot = Snapshot()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that is known right now; safe to read from any thread."""
+        return self._snapshot
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for its rules and workloads."""
+        return self._engine
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have a listener called after each batch; call before `start`."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Start every source and the loop."""
+        self._threads = [
+            threading.Thread(target=self._run_source, args=(source,), name=f"source {source.name}", daemon=True)
+            for source in self._sources
+        ]
+        loop = threading.Thread(target=self._loop, name="pipeline", daemon=True)
+        for thread in (*self._threads, loop):
+            thread.start()
+        self._threads.append(loop)
+
+    def add(self, source: Source) -> None:
+        """Start one more source while the loop runs."""
+        thread = threading.Thread(target=self._run_source, args=(source,), name=f"source {source.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until every source has ended and its observations were read; False where the time ran out first."""
+        return self._finished.wait(timeout_seconds)
+
+    def stop(self) -> None:
+        """End the sources and the loop; what was read is settled."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(_STOP_SECONDS)
+
+    def emit(self, observation: Observation) -> bool:
+        """Put an observation into the queue, waiting while it is full; False where the pipeline is stopping."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(observation, timeout=_TICK_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _run_source(self, source: Source) -> None:
+        self.emit(SourceUp(self._clock(), source.name, source.kind))
+        failed = False
+        try:
+            reason = source.run(self.emit, self._stop)
+        except GpuwatchError as error:
+            reason, failed = error.message, True
+        except Exception as error:  # noqa: BLE001 - one source's fault must not end the others; it is shown
+            reason, failed = text("stopped by an error: {error}", error=repr(error)), True
+        self.emit(SourceDown(self._clock(), source.name, source.kind, reason, failed))
+
+    def _loop(self) -> None:
+        last_tick = self._clock()
+        while True:
+            batch = self._take()
+            now = self._clock()
+            if not batch or (now - last_tick).total_seconds() >= 1:
+                batch.append(Tick(now))
+                last_tick = now
+            self._publish([event for observation in batch for event in self._engine.feed(observation)])
+            idle = self._queue.empty()
+            sources_alive = any(
+                thread.is_alive() for thread in self._threads if thread is not threading.current_thread()
+            )
+            if idle and (self._stop.is_set() or not sources_alive) and self._queue.empty():
+                break
+        self._publish(self._engine.end(self._clock()))
+        self._finished.set()
+
+    def _take(self) -> list[Observation]:
+        batch: list[Observation] = []
+        try:
+            batch.append(self._queue.get(timeout=_TICK_SECONDS))
+            while len(batch) < _BATCH:
+                batch.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _publish(self, events: list[Event]) -> None:
+        snapshot = self._snapshot
+        for event in events:
+            snapshot = snapshot.after(event)
+        self._snapshot = snapshot
+        if events:
+            for listener in self._listeners:
+                listener(events, snapshot)
