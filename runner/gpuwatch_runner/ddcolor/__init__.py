@@ -1,0 +1,9 @@
+"""DDColor written anew from its published layout: a photo's lightness in, its two colour channels out.
+
+The parameter names and shapes are those of the official checkpoints, so these load unchanged. Training, losses and the
+single-scale colour decoder are left out: the published checkpoints use none of them.
+"""
+
+from gpuwatch_runner.ddcolor.network import REWRITES, STRIDE_PX, VARIANTS, DDColor, Rewrite, Variant, require_size
+
+__all__ = ["REWRITES", "STRIDE_PX", "VARIANTS", "DDColor", "Rewrite", "Variant", "require_size"]
