@@ -107,9 +107,19 @@ def case_of(incident: Incident, around: Surroundings) -> Case:
     shape = shape_of(profile, incident, balance) if profile else None
     need = None
     if profile and shape and shape.side_px and shape.variant and profile.valid_px(shape.side_px):
-        need = predict(profile, shape.variant, shape.side_px)
+        need = predict(profile, shape.variant, shape.side_px, context_bytes=told_context(profile, balance))
     context = profile.context_bytes.high if profile else 0.6 * (1 << 30)
     return Case(incident, around, balance, profile, shape, need, balance.room_bytes(context))
+
+
+def told_context(profile: WorkloadProfile, balance: Balance) -> float | None:
+    """What the process holds outside PyTorch, as far as the message tells: exactly, or at most what is nobody else's."""
+    if balance.context_bytes is not None:
+        return balance.context_bytes
+    room = balance.room_bytes(0)
+    if balance.told_room and room is not None and balance.total_bytes is not None:
+        return max(min(profile.context_bytes.high, balance.total_bytes - room), 0)
+    return None
 
 
 def shape_of(profile: WorkloadProfile, incident: Incident, balance: Balance) -> JobShape:
@@ -299,7 +309,7 @@ def plan_shrink_size(case: Case) -> list[Fix]:
         if fitting is None:
             return []
         to = fitting
-    need = predict(profile, variant, to)
+    need = predict(profile, variant, to, context_bytes=told_context(profile, case.balance))
     params: dict[str, Any] = {
         "node_type": node_type(case),
         "input": profile.size_input,
@@ -317,7 +327,7 @@ def plan_shrink_size(case: Case) -> list[Fix]:
     title = (
         text("Set {input} to {size} on {node} (it was {was}): needs at most {need_bytes}.", **words)
         if was
-        else text("Set {input} to {size} on {node}: needs at most {need_bytes}.", **words)
+        else text("If {input} on {node} is above {size}, set it to {size}: needs at most {need_bytes}.", **words)
     )
     note = (
         text("The size changes the colours a little, never the sharpness: the photo's own lightness is kept.")
@@ -337,7 +347,7 @@ def plan_tiny_checkpoint(case: Case) -> list[Fix]:
     tiny = profile.variants.get("tiny")
     if tiny is None or shape.variant in (None, "tiny") or not profile.valid_px(shape.side_px):
         return []
-    need = predict(profile, "tiny", shape.side_px)
+    need = predict(profile, "tiny", shape.side_px, context_bytes=told_context(profile, case.balance))
     if fits(need, case.room_bytes) != "yes":
         return []
     params = {"node_type": node_type(case), "input": profile.checkpoint_input, "to": tiny.checkpoints[0]}

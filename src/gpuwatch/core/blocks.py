@@ -36,7 +36,7 @@ class LineKind(Enum):
 
 
 _KINDS: tuple[tuple[LineKind, bytes], ...] = (
-    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing "),
+    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing |^Error handling request"),
     (LineKind.TRACEBACK, rb"Traceback \(most recent call last\):"),
     (LineKind.CHAIN, rb"^(?:During handling of the above exception|The above exception was the direct cause)"),
     (LineKind.REPORT, rb"^# ComfyUI Error Report"),

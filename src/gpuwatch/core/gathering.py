@@ -230,6 +230,13 @@ class LogReader:
         block = self._block
         if kind is LineKind.DONE:
             self._done()
+        elif (
+            kind is LineKind.PROMPT
+            and block is not None
+            and not block.head
+            and block.phase in {Phase.MESSAGE, Phase.AFTER}
+        ):
+            self._close_block()
         elif kind is LineKind.INTERRUPTED:
             self._interrupted = True
         elif kind in {LineKind.STARTED, LineKind.STOPPED}:

@@ -27,7 +27,7 @@ Label = Literal[
     "windows_pagefile", "pinned_memory_failure", "nan_output", "device_mismatch", "dtype_mismatch", "half_on_cpu",
     "fp8_unsupported", "model_corrupt", "model_mismatch", "model_missing", "missing_node", "import_failed",
     "download_failed", "disk_full", "filesystem_no_mmap", "port_in_use", "websocket_disconnect", "segfault",
-    "worker_dead", "boot_failed", "prompt_rejected", "node_failed", "server_stopped",
+    "worker_dead", "boot_failed", "prompt_rejected", "request_failed", "node_failed", "server_stopped",
 ]  # fmt: skip
 """The failure classes: a closed set, because it is also a metric's label. Extend by adding."""
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -35,7 +35,7 @@ LABELS: tuple[Label, ...] = get_args(Label)
 ACTIONS = (
     "shrink_size", "valid_size", "tiny_checkpoint", "free_memory", "unload_others", "switch_node", "expandable_segments",
     "reduce_batch", "tile_vae", "launch_flag", "restart_server", "reset_gpu", "reboot", "update_driver", "install",
-    "free_disk", "free_host_memory", "isolate_node", "contact_support",
+    "free_disk", "free_host_memory", "isolate_node", "contact_support", "correct_input",
 )  # fmt: skip
 """The planners' names: a closed set, because it is also a metric's label. Extend by adding."""
 
@@ -143,7 +143,16 @@ _LARGEST_TRUE_BYTES = 1 << 60
 _INTEGER_UNITS = frozenset({"index", "pid", "port", "steps", "count", "px", "xid", "line"})
 _FLOAT_UNITS = frozenset({"seconds", "celsius", "watts", "ratio"})
 _LISTS = frozenset({"xids", "tensor_shape"})
-FACT_UNITS = tuple(sorted(_INTEGER_UNITS | _FLOAT_UNITS | {"bytes"}))
+_WORDS = frozenset(
+    {"pci", "node_id", "node_type", "name", "version", "path", "device", "code", "signal", "command", "input", "dtype"}
+)
+FACT_UNITS = tuple(sorted(_INTEGER_UNITS | _FLOAT_UNITS | {"bytes", "version", "path", "name", "code"}))
+
+
+def known_fact_name(name: str) -> bool:
+    """Whether a fact's name says what it is: a unit as its last word, or one of the names with a meaning of their own."""
+    known = _INTEGER_UNITS | _FLOAT_UNITS | _LISTS | _WORDS | {"bytes"}
+    return name in known or name.rpartition("_")[2] in known
 
 
 def convert_fact(name: str, raw: bytes) -> Any:

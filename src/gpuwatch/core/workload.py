@@ -112,12 +112,18 @@ class Need:
     process_bytes: Band
 
 
-def predict(profile: WorkloadProfile, variant: str, side_px: int, dtype: str = "fp32") -> Need:
-    """Predict a job's need from the profile's closed form. Raises KeyError for an unknown variant or dtype."""
+def predict(
+    profile: WorkloadProfile, variant: str, side_px: int, dtype: str = "fp32", context_bytes: float | None = None
+) -> Need:
+    """Predict a job's need from the profile's closed form. Raises KeyError for an unknown variant or dtype.
+
+    `context_bytes` is what the process holds outside PyTorch, where that was told; otherwise the profile's band stands for it.
+    """
     live = profile.variants[variant].curves[dtype].live_bytes(side_px)
     allocated = live + profile.workspace_bytes
     reserved = profile.reserved_ratio.scaled(allocated)
-    return Need(variant, side_px, dtype, live, allocated, reserved, reserved.plus(profile.context_bytes))
+    context = profile.context_bytes if context_bytes is None else Band(context_bytes, context_bytes, context_bytes)
+    return Need(variant, side_px, dtype, live, allocated, reserved, reserved.plus(context))
 
 
 def fits(need: Need, room_bytes: float) -> Fits:
