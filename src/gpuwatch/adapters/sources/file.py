@@ -1,0 +1,322 @@
+"""A log file, followed while its program writes it, rotates it, empties it or replaces it.
+
+It polls: that needs no package and works on network and overlay mounts, where change notices stay silent. It never maps a
+file, because a mapped file that shrinks ends the process. It cuts nothing and decodes nothing: chunks end anywhere.
+A file that was rewritten with the very bytes it had at its begin and at our place looks like one that was left alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gpuwatch.adapters.sources import Emit
+from gpuwatch.core.observations import LogChunk, LogRestarted, SourceKind
+from gpuwatch.errors import GpuwatchError, UsageError
+from gpuwatch.texts import Text, text
+
+CHUNK_BYTES = 256 * 1024
+
+_SHORTEST_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.1
+_FINGERPRINT_BYTES = 64
+_LOOKED_AT_BYTES = 4096
+_GZIP_MAGIC = b"\x1f\x8b"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_REFUSED_SECONDS = 5.0
+_LET_GO_SECONDS = 60.0
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+class FileSource:
+    """Follows one path; the file at that path may change under it."""
+
+    kind: SourceKind = "file"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        from_start: bool,
+        show_history: bool,
+        clock: Callable[[], datetime] = utc_now,
+        let_go_seconds: float = _LET_GO_SECONDS,
+    ) -> None:
+        self.name = path.name
+        self._path = path
+        self._from_start = from_start
+        self._show_history = show_history
+        self._clock = clock
+        self._let_go_seconds = let_go_seconds
+        self._refused_at: float | None = None
+
+    @classmethod
+    def from_path(cls, path: str, *, from_start: bool, show_history: bool) -> FileSource:
+        """The source for a path that a person typed; a UsageError where it cannot be followed."""
+        place = Path(path)
+        status = _status(place)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(
+                text("{path}: is a pipe or a device, not a file; it cannot be followed.", path=path),
+                text("Read it through a pipe: gpuwatch watch - < {path}", path=path),
+            )
+        with _opened(place) as file:
+            _refuse_binary(place, file.read(_LOOKED_AT_BYTES))
+        return cls(place, from_start=from_start, show_history=show_history)
+
+    def run(self, emit: Emit, stop: threading.Event) -> Text:
+        """Follow until told to stop. A file that disappears is waited for."""
+        pause_seconds = _SHORTEST_PAUSE_SECONDS
+        observations = self._observations()
+        try:
+            while not stop.is_set():
+                observation = next(observations)
+                if observation is None:
+                    pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+                elif not emit(observation):
+                    break
+                else:
+                    pause_seconds = _SHORTEST_PAUSE_SECONDS
+                    if isinstance(observation, LogRestarted) or len(observation.data) >= CHUNK_BYTES:
+                        continue
+                stop.wait(pause_seconds)
+        except OSError as error:
+            raise GpuwatchError(
+                text("{path}: can no longer be read: {error}", path=str(self._path), error=_why(error))
+            ) from error
+        finally:
+            observations.close()
+        return text("stopped")
+
+    def _observations(self) -> Generator[LogChunk | LogRestarted | None, None, None]:
+        """What the file says, without end; None where there is nothing new."""
+        held = self._open()
+        history_end = 0
+        quiet_since = time.monotonic()
+        try:
+            if held is not None and not self._from_start:
+                history_end = held.size()
+                if not self._show_history:
+                    held.go_to(history_end)
+            while True:
+                if held is not None:
+                    history_bytes = max(0, history_end - held.offset)
+                    data = held.read(min(history_bytes or CHUNK_BYTES, CHUNK_BYTES))
+                    if data is None:
+                        held.go_to(0)
+                        history_end = 0
+                        yield LogRestarted(self._clock(), self.name)
+                        continue
+                    if data:
+                        quiet_since = time.monotonic()
+                        yield self._chunk(data, fresh=not history_bytes)
+                        continue
+                if (successor := self._successor(held)) is not None:
+                    previous, held = held, successor
+                    history_end = 0
+                    if previous is not None:
+                        yield from self._last_words(previous)
+                    yield LogRestarted(self._clock(), self.name)
+                    continue
+                if held is not None and time.monotonic() - quiet_since >= self._let_go_seconds and held.deleted():
+                    # A deleted log keeps its room on the disk while it is held open.
+                    held.close()
+                    held = None
+                yield None
+        finally:
+            if held is not None:
+                held.close()
+
+    def _chunk(self, data: bytes, *, fresh: bool) -> LogChunk:
+        return LogChunk(self._clock(), self.name, data, self.kind, fresh)
+
+    def _last_words(self, previous: _Held) -> Iterator[LogChunk]:
+        """What came into the old file between the last read and the look at the path."""
+        try:
+            end = previous.size()
+            while previous.offset < end and (data := previous.read(CHUNK_BYTES)):
+                yield self._chunk(data, fresh=True)
+        finally:
+            previous.close()
+
+    def _successor(self, held: _Held | None) -> _Held | None:
+        """The file that took the path's place, once there is something in it: until then the old one may still grow."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if held is not None and (held.identity == (status.st_dev, status.st_ino) or not status.st_size):
+            return None
+        return self._open()
+
+    def _open(self) -> _Held | None:
+        try:
+            held = _Held.open(self._path)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            # A rotation may create the new file first and hand out the right to read it later.
+            now = time.monotonic()
+            if self._refused_at is None:
+                self._refused_at = now
+            if now - self._refused_at < _REFUSED_SECONDS:
+                return None
+            raise GpuwatchError(
+                text("{path}: was replaced by a file that gpuwatch may not read.", path=str(self._path)),
+                text("Let the user that runs gpuwatch read it, then start gpuwatch again."),
+            ) from error
+        self._refused_at = None
+        return held
+
+
+@dataclass(slots=True)
+class _Held:
+    """One file held open: reads on from where it was, and notices when what it has read is no longer there."""
+
+    descriptor: int
+    identity: tuple[int, int]
+    offset: int = 0
+    _head: bytes = b""
+    _tail: bytes = b""
+    """The bytes just before `offset`: two runs of one program begin alike, but seldom have the same words at one place."""
+    _only_hole: bool = True
+    """Nothing but NULs so far: a log emptied under a program that writes on at its old place begins with a hole."""
+
+    @classmethod
+    def open(cls, path: Path) -> _Held:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        status = os.fstat(descriptor)
+        return cls(descriptor, (status.st_dev, status.st_ino))
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def deleted(self) -> bool:
+        return os.fstat(self.descriptor).st_nlink == 0
+
+    def go_to(self, offset: int) -> None:
+        """Read on from `offset`, taking what stands before it as read."""
+        start = max(0, offset - _FINGERPRINT_BYTES)
+        self._head = os.pread(self.descriptor, min(_FINGERPRINT_BYTES, offset), 0)
+        self._tail = os.pread(self.descriptor, offset - start, start)
+        self._only_hole = offset == 0
+        self.offset = start + len(self._tail)
+
+    def read(self, most_bytes: int) -> bytes | None:
+        """The next bytes, a leading hole left out; None where the file no longer holds what was read from it."""
+        while True:
+            known_bytes = len(self._tail)
+            try:
+                head = os.pread(self.descriptor, len(self._head), 0)
+                piece = os.pread(self.descriptor, known_bytes + most_bytes, self.offset - known_bytes)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                return b""  # gone on its server: what is at the path now comes next
+            if head != self._head or not piece.startswith(self._tail):
+                return None
+            data = piece[known_bytes:]
+            self.offset += len(data)
+            self._tail = piece[-_FINGERPRINT_BYTES:]
+            if len(head) < _FINGERPRINT_BYTES:  # so little was read that `piece` begins where the file does
+                self._head = piece[:_FINGERPRINT_BYTES]
+            if not data or not self._only_hole:
+                return data
+            if written := data.lstrip(b"\0"):
+                self._only_hole = False
+                return written
+            self._skip_hole()
+
+    def _skip_hole(self) -> None:
+        try:
+            data_begins = os.lseek(self.descriptor, self.offset, os.SEEK_DATA)
+        except OSError:
+            return  # hole up to its end, or a filesystem that does not tell
+        if data_begins > self.offset:
+            self.go_to(data_begins)
+            self._only_hole = True
+
+
+def read_file_chunks(path: str) -> Iterator[bytes]:
+    """A whole file, once, in pieces; a pipe is read to its end. A UsageError comes in the place of the first piece."""
+    place = Path(path)
+    _status(place)
+    looked_at = False
+    with _opened(place) as file:
+        try:
+            while data := file.read(CHUNK_BYTES):
+                if not looked_at:
+                    _refuse_binary(place, data[:_LOOKED_AT_BYTES])
+                    looked_at = True
+                yield data
+        except OSError as error:
+            raise UsageError(text("{path}: cannot be read: {error}", path=path, error=_why(error))) from error
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            text("{path}: there is no such file.", path=str(path)),
+            text("Check the path. To follow a log that is yet to be written, create it empty first."),
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(
+            text("{path}: is a folder, not a log file.", path=str(path)),
+            text("Name the log in it; ComfyUI-Manager writes user/comfyui.log."),
+        )
+    return status
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    if isinstance(error, PermissionError):
+        return UsageError(
+            text("{path}: you may not read this file.", path=str(path)),
+            text("Run gpuwatch as a user that may, or give yours the right to read it."),
+        )
+    return UsageError(text("{path}: cannot be read: {error}", path=str(path), error=_why(error)))
+
+
+def _refuse_binary(path: Path, begin: bytes) -> None:
+    if begin.startswith(_GZIP_MAGIC):
+        raise UsageError(
+            text("{path}: is compressed.", path=str(path)),
+            text("Unpack it on the way: zcat {path} | gpuwatch diagnose -", path=str(path)),
+        )
+    written = begin.lstrip(b"\0")  # what a hole leaves at the begin of an emptied log is no sign
+    if b"\0" in written and b"\n" not in written and not written.startswith(_UTF16_MARKS):
+        raise UsageError(
+            text("{path}: does not look like a log: it holds binary data.", path=str(path)),
+            text("Name the text that the program prints: its log file, or its output through a pipe."),
+        )
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
