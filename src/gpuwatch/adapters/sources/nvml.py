@@ -1,0 +1,197 @@
+"""What the NVIDIA driver says of its GPUs, once a second.
+
+Each field is asked for on its own, because every card leaves other ones out: what it does not say is None, never 0. A
+machine without a driver is an ordinary machine: the source says so once and ends. Neither MIG slices nor clocks are read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from gpuwatch.adapters.sources import Emit
+from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, SourceKind
+from gpuwatch.errors import GpuwatchError
+from gpuwatch.texts import Text, text
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+class NvmlSource:
+    """Samples every GPU of the machine at an interval."""
+
+    kind: SourceKind = "nvml"
+    name = "nvml"
+
+    def __init__(
+        self, interval_seconds: float = 1.0, *, nvml: Any = None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._interval_seconds = interval_seconds
+        self._nvml = nvml
+        self._clock = clock
+
+    def run(self, emit: Emit, stop: threading.Event) -> Text:
+        """Sample until told to stop, or until no GPU is left."""
+        try:
+            nvml = self._nvml or importlib.import_module("pynvml")
+        except ImportError:
+            return text("the NVIDIA library for Python is not installed: no GPU samples")
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError as error:
+            return _absence(nvml, error)
+        try:
+            return self._sample(_Driver(nvml), emit, stop)
+        finally:
+            with suppress(nvml.NVMLError):
+                nvml.nvmlShutdown()
+
+    def _sample(self, driver: _Driver, emit: Emit, stop: threading.Event) -> Text:
+        gpus = driver.gpus()
+        if not gpus:
+            return text("the NVIDIA driver finds no GPU on this machine: no GPU samples")
+        while not stop.is_set():
+            for gpu in list(gpus):
+                try:
+                    sample = driver.sample(gpu, self._clock())
+                except _LostError as lost:
+                    gpus.remove(gpu)
+                    if not gpus:
+                        raise GpuwatchError(lost.reason, lost.hint) from lost
+                    observation = SourceDown(
+                        self._clock(), f"{self.name} {gpu.index}", self.kind, lost.reason, failed=True
+                    )
+                    if not emit(observation):
+                        break
+                else:
+                    if not emit(sample):
+                        break
+            stop.wait(self._interval_seconds)
+        return text("stopped")
+
+
+class _LostError(Exception):
+    """A GPU that answered before and will not answer again."""
+
+    def __init__(self, reason: Text, hint: Text) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.hint = hint
+
+
+class _Gpu:
+    """One GPU, with what does not change while it lives."""
+
+    def __init__(self, handle: Any, index: int, uuid: str, name: str) -> None:
+        self.handle = handle
+        self.index = index
+        self.uuid = uuid
+        self.name = name
+
+
+class _Driver:
+    """The driver, asked one field at a time."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self._version = self._ask(nvml.nvmlSystemGetDriverVersion)
+
+    def gpus(self) -> list[_Gpu]:
+        """The GPUs that answer now."""
+        nvml = self._nvml
+        found = []
+        for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0):
+            handle = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
+            if handle is not None:
+                uuid = _words(self._ask(nvml.nvmlDeviceGetUUID, handle))
+                name = _words(self._ask(nvml.nvmlDeviceGetName, handle))
+                found.append(_Gpu(handle, index, uuid or f"GPU-{index}", name or f"GPU {index}"))
+        return found
+
+    def sample(self, gpu: _Gpu, at: datetime) -> GpuSample:
+        """One GPU's fields; `_LostError` where the driver has lost it."""
+        nvml, handle = self._nvml, gpu.handle
+        try:
+            memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+            utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+            power_milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
+            limit_milliwatts = self._ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+            celsius = self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+            processes = self._processes(handle)
+        except nvml.NVMLError as error:
+            raise self._lost(gpu, error) from error
+        return GpuSample(
+            at=at,
+            uuid=gpu.uuid,
+            index=gpu.index,
+            name=gpu.name,
+            driver=_words(self._version),
+            total_bytes=None if memory is None else memory.total,
+            used_bytes=None if memory is None else memory.used,
+            utilization_ratio=None if utilization is None else utilization.gpu / 100,
+            temperature_celsius=None if celsius is None else float(celsius),
+            power_watts=None if power_milliwatts is None else power_milliwatts / 1000,
+            power_limit_watts=None if limit_milliwatts is None else limit_milliwatts / 1000,
+            processes=processes,
+        )
+
+    def _processes(self, handle: Any) -> tuple[GpuProcess, ...]:
+        nvml = self._nvml
+        used: dict[int, int | None] = {}
+        for list_processes in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+            for process in self._ask(list_processes, handle) or ():
+                # A process that computes and draws is in both lists, each time with all that it holds.
+                used[process.pid] = max((used.get(process.pid), process.usedGpuMemory), key=lambda count: count or 0)
+        return tuple(GpuProcess(pid, self._process_name(pid), count) for pid, count in sorted(used.items()))
+
+    def _process_name(self, pid: int) -> str | None:
+        try:
+            return psutil.Process(pid).name()
+        except (psutil.Error, ValueError):
+            return _words(self._ask(self._nvml.nvmlSystemGetProcessName, pid))
+
+    def _ask(self, question: Callable[..., Any], *about: Any) -> Any:
+        """The answer; None where this card or driver has none; the error where the GPU or the driver is gone."""
+        nvml = self._nvml
+        try:
+            return question(*about)
+        except nvml.NVMLError as error:
+            if error.value in {
+                nvml.NVML_ERROR_GPU_IS_LOST,
+                nvml.NVML_ERROR_UNINITIALIZED,
+                nvml.NVML_ERROR_DRIVER_NOT_LOADED,
+                nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+            }:
+                raise
+            return None
+
+    def _lost(self, gpu: _Gpu, error: Any) -> _LostError:
+        if error.value == self._nvml.NVML_ERROR_GPU_IS_LOST:
+            return _LostError(
+                text("GPU {index} ({name}) is lost: the driver can no longer reach it", index=gpu.index, name=gpu.name),
+                text("Reset or reboot the machine; look for an Xid in the kernel log."),
+            )
+        return _LostError(
+            text("the NVIDIA driver no longer answers: {error}", error=str(error)),
+            text("The driver was unloaded or replaced; reboot where that was not meant."),
+        )
+
+
+def _absence(nvml: Any, error: Any) -> Text:
+    if error.value in {nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED}:
+        return text("no NVIDIA driver on this machine: no GPU samples")
+    return text("the NVIDIA driver does not answer ({error}): no GPU samples", error=str(error))
+
+
+def _words(value: str | bytes | None) -> str | None:
+    """A name as text; older libraries gave bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
