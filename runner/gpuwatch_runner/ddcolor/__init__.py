@@ -4,6 +4,6 @@ The parameter names and shapes are those of the official checkpoints, so these l
 single-scale colour decoder are left out: the published checkpoints use none of them.
 """
 
-from gpuwatch_runner.ddcolor.network import REWRITES, STRIDE_PX, VARIANTS, DDColor, Rewrite, Variant, require_size
+from gpuwatch_runner.ddcolor.network import REWRITES, VARIANTS, DDColor, Rewrite, Variant
 
-__all__ = ["REWRITES", "STRIDE_PX", "VARIANTS", "DDColor", "Rewrite", "Variant", "require_size"]
+__all__ = ["REWRITES", "VARIANTS", "DDColor", "Rewrite", "Variant"]

@@ -6,6 +6,8 @@ classification head are left out: neither has a part in inference.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,7 +51,8 @@ class Block(nn.Module):
         inner = self.norm(self.dwconv(values).permute(0, 2, 3, 1))
         inner = self.pwconv2(functional.gelu(self.pwconv1(inner)))
         inner = self.gamma * inner
-        return values + inner.permute(0, 3, 1, 2)
+        mixed: Tensor = values + inner.permute(0, 3, 1, 2)
+        return mixed
 
 
 class ConvNeXt(nn.Module):
@@ -60,7 +63,7 @@ class ConvNeXt(nn.Module):
         stem = nn.Sequential(nn.Conv2d(3, channels[0], kernel_size=4, stride=4), ChannelNorm(channels[0]))
         halvings = [
             nn.Sequential(ChannelNorm(narrow), nn.Conv2d(narrow, wide, kernel_size=2, stride=2))
-            for narrow, wide in zip(channels, channels[1:], strict=False)
+            for narrow, wide in pairwise(channels)
         ]
         self.downsample_layers = nn.ModuleList([stem, *halvings])
         self.stages = nn.ModuleList(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from gpuwatch.texts import text
 from gpuwatch_runner.ddcolor.colour_decoder import QUERIES, ColourDecoder
 from gpuwatch_runner.ddcolor.encoder import Encoder
 from gpuwatch_runner.ddcolor.pixel_decoder import SpectralConv2d, UnetBlock, Upsample
+from gpuwatch_runner.sizes import require_size
 
 Variant = Literal["tiny", "large"]
 Rewrite = Literal["none", "tail", "fold"]
@@ -29,37 +30,9 @@ VARIANTS: MappingProxyType[Variant, tuple[tuple[int, ...], tuple[int, ...]]] = M
 )
 """Blocks and channels of the encoder's four stages."""
 REWRITES: tuple[Rewrite, ...] = ("none", "tail", "fold")
-STRIDE_PX = 32
-"""The encoder halves the size five times, so heights and widths are multiples of this."""
 FEATURES = 512
 
 _NOTHING: AbstractContextManager[Any] = nullcontext()
-
-
-def require_size(size_px: int) -> int:
-    """Give `size_px` back if the network can take it as a height or width; else UsageError, with the sizes beside it."""
-    if size_px >= STRIDE_PX and size_px % STRIDE_PX == 0:
-        return size_px
-    below_px = size_px // STRIDE_PX * STRIDE_PX
-    above_px = max(below_px, 0) + STRIDE_PX
-    if below_px < STRIDE_PX:
-        raise UsageError(
-            text(
-                "DDColor cannot run at {size_px}: sizes are multiples of {stride_px}, the smallest is {smallest_px}",
-                size_px=size_px,
-                stride_px=STRIDE_PX,
-                smallest_px=STRIDE_PX,
-            )
-        )
-    raise UsageError(
-        text(
-            "DDColor cannot run at {size_px}: sizes are multiples of {stride_px}; use {below_px} or {above_px}",
-            size_px=size_px,
-            stride_px=STRIDE_PX,
-            below_px=below_px,
-            above_px=above_px,
-        )
-    )
 
 
 class Decoder(nn.Module):
@@ -95,7 +68,8 @@ class DDColor(nn.Module):
         self.rewrite = rewrite
         self.encoder = Encoder(depths, channels)
         self.decoder = Decoder(channels, rewrite)
-        self.refine_net = nn.Sequential(nn.Sequential(SpectralConv2d(QUERIES + 3, 2, bias=True)))
+        refine = SpectralConv2d(QUERIES + 3, 2, bias=True)
+        self.refine_net = nn.Sequential(nn.Sequential(refine))
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
         self.mark: Callable[[str], AbstractContextManager[Any]] = lambda _stage: _NOTHING
@@ -108,7 +82,9 @@ class DDColor(nn.Module):
         Raises UsageError for another shape, before anything is computed.
         """
         if image.dim() != 4 or image.shape[1] != 3:
-            raise UsageError(text("DDColor takes (batch, 3, height, width), not {shape}", shape=str(tuple(image.shape))))
+            raise UsageError(
+                text("DDColor takes (batch, 3, height, width), not {shape}", shape=str(tuple(image.shape)))
+            )
         require_size(image.shape[2])
         require_size(image.shape[3])
         normalised = (image - self.mean) / self.std
@@ -133,10 +109,10 @@ class DDColor(nn.Module):
         with self.mark("colour_decoder"):
             colours = self.decoder.color_decoder(scales)
         with self.mark("refine"):
-            weight, bias = self.refine_net[0][0].weight, self.refine_net[0][0].bias
-            ab_colours = torch.matmul(weight[:, :QUERIES, 0, 0], colours)
+            refine = cast(SpectralConv2d, self.refine_net.get_submodule("0.0"))
+            ab_colours = torch.matmul(refine.weight[:, :QUERIES, 0, 0], colours)
             ab: Tensor = self.decoder.last_shuf.mapped(scales[-1], ab_colours)
-            return ab + functional.conv2d(normalised, weight[:, QUERIES:], bias)
+            return ab + functional.conv2d(normalised, refine.weight[:, QUERIES:], refine.bias)
 
     def _scales(self, features: list[Tensor]) -> list[Tensor]:
         """The pixel decoder's maps at 1/16, 1/8 and 1/4."""

@@ -1,0 +1,100 @@
+"""`python -m gpuwatch_runner ddcolor ...`: what is wrong becomes an event and an exit code, never a traceback on stdout.
+
+Nothing heavy is imported until the arguments are read and the libraries are known to be there.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.util import find_spec
+from types import FrameType
+
+from gpuwatch.errors import GpuwatchError, JobError, UsageError
+from gpuwatch.texts import plain, text
+from gpuwatch_runner.command import Job, parse
+from gpuwatch_runner.events import Channel, narrate, take_stdout
+
+INTERRUPTED = 130
+TERMINATED = 143
+UNHEARD = 141
+LIBRARIES = ("torch", "numpy", "PIL", "safetensors")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and give the exit code: 0, 2 or 4 as for gpuwatch, 130 and 143 if stopped, 141 if nobody listens."""
+    signal.signal(signal.SIGTERM, _terminate)
+    channel = take_stdout()
+    try:
+        try:
+            return _run(parse(sys.argv[1:] if arguments is None else arguments), channel)
+        except GpuwatchError as error:
+            narrate(error.message)
+            channel.say("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
+            return error.exit_code
+    except BrokenPipeError:
+        channel.hush()
+        return UNHEARD
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(job: Job, channel: Channel) -> int:
+    _require_libraries()
+    try:
+        from gpuwatch_runner.job import Run  # noqa: PLC0415 - torch is imported here and not before
+    except ImportError as error:
+        traceback.print_exc()
+        raise UsageError(
+            text("The runner's libraries are there but cannot be imported: {reason}", reason=plain(str(error))),
+            text('Install them again: pip install --force-reinstall "gpuwatch[runner]"'),
+        ) from error
+    try:
+        return Run(job, channel).carry_out()
+    except (GpuwatchError, BrokenPipeError):
+        raise
+    except Exception as error:
+        raise _explained(error, job) from error
+
+
+def _require_libraries() -> None:
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            text("{names} is not installed, and runs need it", names=plain(", ".join(missing))),
+            text('pip install "gpuwatch[runner]"'),
+        )
+
+
+def _explained(error: Exception, job: Job) -> JobError:
+    """Say what ended the run. The original words go to stderr as they are: a log source reads them there."""
+    import torch  # noqa: PLC0415 - imported already where this can be reached
+
+    if isinstance(error, torch.OutOfMemoryError):
+        sys.stderr.write("".join(traceback.format_exception_only(error)))
+        sys.stderr.flush()
+        return JobError(
+            text("GPU memory ran out at {size_px}, batch {batch}", size_px=job.size_px, batch=job.batch),
+            text("Use --rewrite fold, a smaller --size or --batch, or --dtype fp16"),
+        )
+    traceback.print_exception(error)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return JobError(
+            text("Host memory ran out at {size_px}, batch {batch}", size_px=job.size_px, batch=job.batch),
+            text("Use --rewrite fold, or a smaller --size or --batch"),
+        )
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return JobError(text("The run failed: {reason}", reason=plain(reason)))
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,104 @@
+"""The device a job runs on: which it is, its memory limit, and how much memory the job took.
+
+On a CPU there is nothing to say about device memory, and `None` says so.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import NoReturn
+
+import pynvml
+import torch
+
+from gpuwatch.errors import UsageError
+from gpuwatch.texts import Text, plain, text
+
+
+def choose(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here; UsageError where there is no such device."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        _refuse(name)
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        _refuse(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = device.index or 0
+    if index >= count:
+        build = torch.version.cuda or "CPU"
+        raise UsageError(
+            text("There is no device {name}: torch {version} ({build}) sees {count} CUDA devices",
+                 name=name, version=torch.__version__, build=plain(build), count=count),
+            text("Use --device auto or --device cpu"),
+        )  # fmt: skip
+    return torch.device("cuda", index)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UsageError(text("{name} is not a device; use auto, cpu, cuda or cuda:0", name=name))
+
+
+def limit_memory(device: torch.device, limit_bytes: int) -> Text:
+    """Hold torch's allocator on `device` to `limit_bytes`; gives what to tell the person."""
+    if device.type != "cuda":
+        return text("--memory-limit has no effect on the CPU: it is the CUDA allocator that keeps it")
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total_bytes), device)
+    return text(
+        "torch may allocate {limit_bytes} of {total_bytes}; the CUDA context comes on top",
+        limit_bytes=min(limit_bytes, total_bytes),
+        total_bytes=total_bytes,
+    )
+
+
+class MemoryWatch:
+    """Measures what a job takes of its device. Make it before anything is put there: it counts from then."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before_bytes = self._used_bytes()
+        self._peak_bytes = 0
+
+    def look(self) -> None:
+        """Take a sample. torch's allocator keeps what it has had, so one after a pass sees that pass's peak."""
+        if self._before_bytes is not None:
+            self._peak_bytes = max(self._peak_bytes, (self._used_bytes() or 0) - self._before_bytes)
+
+    @property
+    def device_bytes(self) -> int | None:
+        """The most the device's memory in use rose by, as the driver counts it: allocator, context and libraries.
+
+        Another process that started or ended meanwhile is in it too: inside a container the driver's own count by
+        process is of process ids that do not exist here. None without CUDA or the driver's library.
+        """
+        return self._peak_bytes or None
+
+    @property
+    def allocated_bytes(self) -> int | None:
+        """torch's max_memory_allocated; None without CUDA."""
+        return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """torch's max_memory_reserved; None without CUDA."""
+        return torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else None
+
+    def _used_bytes(self) -> int | None:
+        if self._device.type != "cuda" or not hasattr(torch.cuda, "device_memory_used"):
+            return None
+        try:
+            return int(torch.cuda.device_memory_used(self._device))
+        except (pynvml.NVMLError, RuntimeError, ModuleNotFoundError):
+            return None
+
+
+def host_peak_bytes() -> int:
+    """The most memory this process has held on the host: ru_maxrss, which Linux counts in KiB and macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
