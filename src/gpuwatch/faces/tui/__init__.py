@@ -1,0 +1,1 @@
+"""The screen: what the snapshot knows, drawn in a terminal. Textual is imported nowhere else."""

@@ -1,0 +1,230 @@
+"""The answer: why it failed in one sentence, what helps with numbers, and below that what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpuwatch.core.diagnosis import Fix
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, spread, visible, width_of, wrapped
+from gpuwatch.faces.tui.pane import Pane, Rows
+from gpuwatch.faces.tui.themes import Tone
+from gpuwatch.faces.tui.wording import (
+    FITS,
+    SAFETY,
+    SEVERITY,
+    SEVERITY_SIGN,
+    clock,
+    fact_name,
+    fact_value,
+    node_of,
+    said,
+    state_of,
+    state_tone,
+)
+from gpuwatch.texts import Text, render, show_bytes, text
+from gpuwatch.texts import translate as _
+
+_WIDEST = 110
+"""Cells of a line of prose; longer lines are hard to read."""
+_FIX = "fix:"
+
+
+class Detail(Pane):
+    """The pane."""
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
+        self.rows = Rows()
+        super().__init__(self.rows, id=id)
+        self._drawn: str | None = None
+
+    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int) -> None:
+        """Explain an incident, or say what is watched where there is none."""
+        width = self.width
+        note: tuple[Span, ...] = ()
+        if incident is None:
+            self.rows.show(calm_rows(snapshot, width))
+        else:
+            self.rows.show(incident_detail(incident, card_bytes(snapshot, incident), chosen_fix, width, snapshot))
+            note = confidence_note(incident)
+        if self._drawn != (incident.id if incident else None):
+            self._drawn = incident.id if incident else None
+            self.rows.scroll_home(animate=False)
+        self.heading.write(_("Why, and what helps") if incident else _("Watching"), note, focused=self.focused)
+
+    def show_fix(self, chosen_fix: int) -> None:
+        """Scroll to a fix."""
+        self.rows.keep_in_view(f"{_FIX}{chosen_fix}")
+
+
+def fix_of(key: str) -> int | None:
+    """The fix that a clicked row stands for."""
+    return int(key.removeprefix(_FIX)) if key.startswith(_FIX) else None
+
+
+def card_bytes(snapshot: Snapshot, incident: Incident) -> int | None:
+    """How much the card has: as the failure told it, else as the driver does where there is only one card."""
+    told = incident.facts.get("total_bytes")
+    if isinstance(told, int) and told > 0:
+        return told
+    newest = [samples[-1] for samples in snapshot.gpus.values() if samples]
+    return newest[0].total_bytes if len(newest) == 1 else None
+
+
+def confidence_note(incident: Incident) -> tuple[Span, ...]:
+    """How sure the cause is, modestly."""
+    if incident.diagnosis is None:
+        return ()
+    sure = incident.diagnosis.confidence
+    words = _("nearly certain") if sure >= 0.9 else _("fairly sure") if sure >= 0.7 else _("a likely cause")
+    return ((f"{words} ({sure * 100:.0f} %)", "dim"),)
+
+
+def incident_detail(
+    incident: Incident, total_bytes: int | None, chosen_fix: int, width: int, snapshot: Snapshot
+) -> list[Row]:
+    """Everything about an incident, the answer first."""
+    prose = min(width - 2, _WIDEST)
+    rows = [*title_rows(incident, width, snapshot), row()]
+    cause = incident.diagnosis.cause if incident.diagnosis else incident.rule.why
+    rows += paragraph(said(cause), prose, "strong", 1)
+    fixes = incident.diagnosis.fixes if incident.diagnosis else ()
+    if fixes:
+        rows += section(_("What helps"))
+        for place, fix in enumerate(fixes):
+            rows += fix_rows(fix, place, total_bytes, prose, chosen=place == chosen_fix)
+    if incident.facts:
+        rows += section(_("The numbers"))
+        rows += fact_rows(incident, prose)
+    if incident.diagnosis and incident.diagnosis.evidence:
+        rows += section(_("What this rests on"))
+        for evidence in incident.diagnosis.evidence:
+            rows += bullet(evidence, prose)
+    if incident.excerpt:
+        rows += section(_("From the log"))
+        rows += [row((" │ ", "faint"), (visible(line), "dim")) for line in incident.excerpt]
+    if incident.rule.references:
+        rows += section(_("Read more"))
+        rows += [row((" " + visible(reference), "dim")) for reference in incident.rule.references]
+    return rows
+
+
+def section(title: str) -> list[Row]:
+    """An empty line and a title."""
+    return [row(), row((" " + title, "title"))]
+
+
+def title_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
+    """What it is, where, how often, whether it is over."""
+    sign, tone = SEVERITY_SIGN[incident.severity]
+    title: list[Span] = [(f" {sign} ", tone), (said(incident.title), tone)]
+    title.append((f"  {render(SEVERITY[incident.severity])}", "dim"))
+    if incident.count > 1:
+        title.append((f"  ×{incident.count}", "warning"))
+    state: list[Span] = [(state_of(incident), state_tone(incident)), (" ", "text")]
+    place = [node_of(incident)] if node_of(incident) else []
+    if incident.node.id:
+        place.append(render(text("node {id}", id=visible(incident.node.id))))
+    place.append(render(text("line {line} of {source}", line=f"{incident.line:,}", source=visible(incident.source))))
+    place.append(clock(incident.first_at, snapshot.at))
+    if incident.count > 1:
+        place[-1] += " – " + clock(incident.last_at, snapshot.at)
+    if not incident.fresh:
+        place.append(_("from before gpuwatch was started"))
+    return [row(*spread(title, state, width)), *paragraph(" · ".join(place), width, "dim", 3)]
+
+
+def fix_rows(fix: Fix, place: int, total_bytes: int | None, width: int, *, chosen: bool) -> list[Row]:
+    """One fix: what to do, what it will need, what it costs, what to type."""
+    key = f"{_FIX}{place}"
+    safety, safety_tone = SAFETY[fix.safety]
+    lines = wrapped(said(fix.title), width - 6)
+    lead: list[Span] = [("▌" if chosen else " ", "accent"), (f" {place + 1} ", "key" if chosen else "dim")]
+    tone: Tone = "strong" if chosen else "text"
+    rows = [row(*lead, (" ", "text"), (lines[0], tone), key=key)]
+    margin: Span = ("▌" if chosen else " ", "accent")
+    inset: Span = ("    ", "text")
+    rows += [row(margin, inset, (line, tone), key=key) for line in lines[1:]]
+    if fix.predicted is not None:
+        rows.append(row(margin, inset, *prediction_spans(fix, total_bytes, width - 6), key=key))
+    cost: list[Span] = [(render(safety), safety_tone)]
+    note = said(fix.note)
+    if note and width_of(cost) + len(note) + 8 <= width:
+        cost += [("  " + note, "dim")]
+        note = ""
+    rows.append(row(margin, inset, *cost, key=key))
+    if note:
+        rows += [row(margin, inset, (line, "dim"), key=key) for line in wrapped(note, width - 6)]
+    if fix.command:
+        rows += [
+            row(margin, inset, ("$ " if not number else "  ", "faint"), (line, "info"), key=key)
+            for number, line in enumerate(wrapped(fix.command, width - 8))
+        ]
+    return rows
+
+
+def prediction_spans(fix: Fix, total_bytes: int | None, width: int) -> list[Span]:
+    """The need as a bar against the card, and the verdict in words."""
+    if fix.predicted is None:
+        return []
+    sign, verdict, tone = FITS[fix.predicted.fits]
+    words: list[Span] = [(f"{sign} {render(verdict)}", tone)]
+    need = show_bytes(fix.predicted.peak_bytes)
+    if not total_bytes:
+        return [*words, ("  " + render(text("needs up to {need}", need=need)), "text")]
+    numbers = render(text("up to {need} of {total}", need=need, total=show_bytes(total_bytes)))
+    room = width - width_of(words) - len(numbers) - 4
+    drawn = bar(fix.predicted.peak_bytes / total_bytes, min(max(room, 8), 32), tone)
+    return [*drawn, ("  " + numbers, "text"), ("  ", "text"), *words]
+
+
+def fact_rows(incident: Incident, width: int) -> list[Row]:
+    """The facts in a table; two columns where there is room."""
+    names = [(fact_name(name), fact_value(name, value)) for name, value in incident.facts.items()]
+    widest = min(max(width_of([(name, "dim")]) for name, _value in names), width // 2)
+    rows = []
+    for name, value in names:
+        gap = " " * max(widest - width_of([(name, "dim")]), 0)
+        first, *rest = wrapped(value, width - widest - 4)
+        rows.append(row((f"   {name}{gap}  ", "dim"), (first, "text")))
+        rows += [row((" " * (widest + 5), "dim"), (line, "text")) for line in rest]
+    return rows
+
+
+def bullet(words: Text, width: int) -> list[Row]:
+    """A sentence with a mark before it."""
+    lines = wrapped(said(words), width - 4)
+    return [row((" · " if not number else "   ", "faint"), (line, "text")) for number, line in enumerate(lines)]
+
+
+def calm_rows(snapshot: Snapshot, width: int) -> list[Row]:
+    """Nothing is wrong: say what is watched and which keys matter."""
+    prose = min(width - 2, 84)
+    rows = [row(), row((" ✓ ", "good"), (_("Nothing wrong so far."), "strong")), row()]
+    watched = [source for source in snapshot.sources.values() if source.kind not in {"nvml", "host", "runner"}]
+    for source in watched:
+        if source.state == "up":
+            rows.append(row((" ✓ ", "good"), (render(text("reading {source}", source=visible(source.name))), "text")))
+        else:
+            rows.append(row((" ■ ", "dim"), (visible(source.name) + ": " + said(source.reason), "dim")))
+    if not watched:
+        rows += paragraph(_("No log is read yet."), prose, "dim", 1)
+    rows.append(row())
+    rows += paragraph(
+        _("When a job fails, the reason and what to do about it stand here. Start a prompt in ComfyUI and leave this open."),
+        prose, "dim", 1,
+    )  # fmt: skip
+    rows += [
+        row(),
+        *key_rows([("?", _("every key")), ("/", _("search the log")), ("l", "中文/English"), ("q", _("quit"))]),
+    ]
+    return rows
+
+
+def key_rows(keys: Sequence[tuple[str, str]]) -> list[Row]:
+    """Keys and what they do, on one line."""
+    spans: list[Span] = []
+    for key, meaning in keys:
+        spans += [(f" {key} ", "key"), (meaning + "  ", "dim")]
+    return [row(*spans)]

@@ -1,0 +1,118 @@
+"""The line at the top: is anything read, is the GPU well, how full is it. What matters less goes first where room is short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpuwatch.core.observations import GpuSample
+from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, visible, width_of
+from gpuwatch.faces.tui.pane import OneLine
+from gpuwatch.faces.tui.wording import is_live
+from gpuwatch.texts import render, show_seconds, text
+from gpuwatch.texts import translate as _
+
+_GIB = 1 << 30
+_INSTRUMENTS = frozenset({"nvml", "host", "runner"})
+"""Kinds of source that are no logs: what they say has its own place on the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A part of the line, and how soon it may be left out: the largest number goes first."""
+
+    order: int
+    spans: tuple[Span, ...]
+    at_right: bool = False
+
+
+class HealthBar(OneLine):
+    """The line."""
+
+    def draw(self, snapshot: Snapshot, metrics_address: str | None, title: str) -> None:
+        """Say how things stand now."""
+        self.show(health_row(snapshot, metrics_address, title, self.size.width))
+
+
+def health_row(snapshot: Snapshot, metrics_address: str | None, title: str, width: int) -> Row:
+    """The line for a width."""
+    items = [
+        Item(5, ((" gpuwatch ", "title"), (f"{visible(title)} " if title else "", "dim"))),
+        Item(0, ((" ", "text"), *pulse(snapshot))),
+        *(Item(3 if source.state == "failed" else 7 + place, source_spans(source)) for place, source in logs(snapshot)),
+        *gpu_items(snapshot),
+    ]
+    if snapshot.host is not None and snapshot.host.memory_total_bytes:
+        used = 1 - snapshot.host.memory_available_bytes / snapshot.host.memory_total_bytes
+        percent: Span = (f"{used * 100:.0f} %", filling(used) if used >= 0.85 else "text")
+        ram: tuple[Span, ...] = (("   RAM ", "dim"), percent)
+        items.append(Item(6, ram, at_right=True))
+    if metrics_address:
+        items.append(Item(20, (("   " + _("metrics") + " ", "dim"), (visible(metrics_address), "text")), at_right=True))
+    while len(items) > 1 and sum(width_of(item.spans) for item in items) + 2 > width:
+        items.remove(max(items, key=lambda item: item.order))
+    left = [span for item in items if not item.at_right for span in item.spans]
+    right = [span for item in items if item.at_right for span in item.spans]
+    return row(*spread(left, [*right, (" ", "text")], width), back="quiet")
+
+
+def logs(snapshot: Snapshot) -> list[tuple[int, SourceStatus]]:
+    """The sources that are logs, numbered."""
+    return list(enumerate(source for source in snapshot.sources.values() if source.kind not in _INSTRUMENTS))
+
+
+def pulse(snapshot: Snapshot) -> tuple[Span, ...]:
+    """Live, idle, ended or waiting."""
+    sources = [source for _place, source in logs(snapshot)]
+    if sources and all(source.state != "up" for source in sources):
+        return (("■ ", "dim"), (_("ended"), "dim"))
+    last = max((source.last_at for source in sources if source.last_at is not None), default=None)
+    if last is None or snapshot.at is None:
+        return (("○ ", "dim"), (_("waiting"), "dim"))
+    if is_live(last, snapshot.at):
+        return (("● ", "good"), (_("live"), "good"))
+    seconds = round((snapshot.at - last).total_seconds())
+    quiet = f"{seconds} s" if seconds < 60 else show_seconds(seconds - seconds % 60)
+    return (("○ ", "dim"), (render(text("idle {time}", time=quiet)), "dim"))
+
+
+def source_spans(source: SourceStatus) -> tuple[Span, ...]:
+    """A log: its sign, its name, its state in a word, how much was read."""
+    name = cut_front(visible(source.name), 28)
+    if source.state == "failed":
+        return (("   ✗ ", "error"), (name, "text"), (" " + _("failed"), "error"))
+    count = render(text("{count} records", count=f"{source.records:,}"))
+    if source.state == "ended":
+        return (("   ■ ", "dim"), (name, "dim"), (" " + _("ended"), "dim"), (f" {count}", "dim"))
+    return (("   ✓ ", "good"), (name, "text"), (f" {count}", "dim"))
+
+
+def gpu_items(snapshot: Snapshot) -> list[Item]:
+    """Each GPU; a calm word where there is none."""
+    newest = [samples[-1] for samples in snapshot.gpus.values() if samples]
+    items = []
+    for place, sample in enumerate(sorted(newest, key=lambda sample: sample.index)):
+        label = "   GPU " if len(newest) == 1 else f"   GPU {sample.index} "
+        items.append(Item(1 + 10 * place, ((label, "dim"), *memory_spans(sample)), at_right=True))
+        feelings: list[Span] = []
+        if sample.temperature_celsius is not None:
+            feelings.append((f"  {sample.temperature_celsius:.0f} °C", "text"))
+        if sample.power_watts is not None:
+            feelings.append((f"  {sample.power_watts:.0f} W", "dim"))
+        if feelings:
+            items.append(Item(4 + 10 * place, tuple(feelings), at_right=True))
+    if not newest:
+        driver = next((source for source in snapshot.sources.values() if source.kind == "nvml"), None)
+        if driver is not None and driver.state != "up":
+            items.append(Item(8, (("   " + _("no NVIDIA driver"), "dim"),), at_right=True))
+    return items
+
+
+def memory_spans(sample: GpuSample) -> tuple[Span, ...]:
+    """Used of total, with a bar."""
+    ratio = memory_ratio(sample)
+    if ratio is None or sample.used_bytes is None or sample.total_bytes is None:
+        return ((_("memory unknown"), "dim"),)
+    tone = filling(ratio)
+    numbers = f"{sample.used_bytes / _GIB:.1f}/{sample.total_bytes / _GIB:.1f} GiB "
+    return ((numbers, "text" if tone == "accent" else tone), *bar(ratio, 8, tone))

@@ -1,0 +1,108 @@
+"""The list of failures, the newest first: what it was, where, how often, and whether it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.paint import Row, Span, row, spread
+from gpuwatch.faces.tui.pane import Pane, Rows
+from gpuwatch.faces.tui.themes import Back
+from gpuwatch.faces.tui.wording import SEVERITY_SIGN, clock, node_of, said, state_of, state_tone
+from gpuwatch.texts import render, text
+from gpuwatch.texts import translate as _
+
+_ONE_LINE_FROM = 60
+
+
+class IncidentRows(Rows):
+    """The rows; moving in them chooses."""
+
+    class Moved(Message):
+        """The person asks for another incident: so many down, or to an end."""
+
+        def __init__(self, steps: int) -> None:
+            super().__init__()
+            self.steps = steps
+
+    class Entered(Message):
+        """The person wants to see the chosen incident in the log."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "move(1)", show=False),
+        Binding("k,up", "move(-1)", show=False),
+        Binding("g,home", "move(-1000000)", show=False),
+        Binding("G,end", "move(1000000)", show=False),
+        Binding("pagedown,ctrl+d", "move(5)", show=False),
+        Binding("pageup,ctrl+u", "move(-5)", show=False),
+        Binding("enter", "enter", show=False),
+    ]
+
+    def action_move(self, steps: int) -> None:
+        """Choose another."""
+        self.post_message(self.Moved(steps))
+
+    def action_enter(self) -> None:
+        """Show it in the log."""
+        self.post_message(self.Entered())
+
+
+class IncidentList(Pane):
+    """The pane."""
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
+        self.rows = IncidentRows()
+        super().__init__(self.rows, id=id)
+
+    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None) -> None:
+        """Draw the list."""
+        before = self.rows.rows
+        self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, focused=self.focused))
+        if chosen is not None and self.rows.rows is not before:
+            self.rows.keep_in_view(chosen)
+        active = sum(incident.active for incident in incidents)
+        note: tuple[Span, ...] = ()
+        if incidents:
+            known = render(text("{active} of {count} not over", active=active, count=len(incidents)))
+            note = ((known, "warning" if active else "dim"),)
+        self.heading.write(_("Failures"), note, focused=self.focused)
+
+
+def incident_rows(
+    incidents: Sequence[Incident], chosen: str | None, width: int, now: datetime | None, *, focused: bool
+) -> list[Row]:
+    """One line each where there is room, two where not."""
+    if not incidents:
+        return [row(("  ✓ ", "good"), (_("No failure seen."), "dim"))]
+    rows: list[Row] = []
+    for incident in incidents:
+        here = incident.id == chosen
+        back: Back = ("selected" if focused else "quiet") if here else ""
+        sign, tone = SEVERITY_SIGN[incident.severity]
+        title: list[Span] = [
+            ("▌" if here else " ", "accent"),
+            (sign + " ", tone if incident.active else "dim"),
+            (said(incident.title), "dim" if not incident.active else "strong" if here else "text"),
+        ]
+        if incident.count > 1:
+            title.append((f"  ×{incident.count}", "warning" if incident.active else "dim"))
+        state: Span = (state_of(incident), state_tone(incident))
+        when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
+        node: Span = (node_of(incident), "dim")
+        if width >= _ONE_LINE_FROM:
+            if node[0]:
+                title += [("  ", "text"), node]
+            rows.append(row(*spread(title, [state, (" ", "text"), when], width), back=back, key=incident.id))
+        else:
+            rows.append(row(*spread(title, [when], width), back=back, key=incident.id))
+            lead: list[Span] = [("▌" if here else " ", "accent"), ("  ", "text"), state]
+            if node[0]:
+                lead += [(" · ", "faint"), node]
+            rows.append(row(*spread(lead, [(" ", "text")], width), back=back, key=incident.id))
+    return rows

@@ -1,0 +1,153 @@
+"""The keys: one table from which the bindings, the line at the bottom and the help are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from gpuwatch.faces.tui.paint import Row, Span, padded, row, width_of, wrapped
+from gpuwatch.faces.tui.pane import OneLine, Rows
+from gpuwatch.texts import Text, render, text
+from gpuwatch.texts import translate as _
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that works everywhere."""
+
+    keys: str
+    """As Textual names them."""
+    shown: str
+    action: str
+    short: Text
+    """For the line at the bottom."""
+    meaning: Text
+    """For the help."""
+    rank: int = 99
+    """How soon it has a place at the bottom; 99 never."""
+
+
+KEYS: tuple[Key, ...] = (
+    Key("question_mark", "?", "help", text("help"), text("this page"), 1),
+    Key("e", "e", "incident(1)", text("next"), text("next failure: here and in the log"), 3),
+    Key("E", "E", "incident(-1)", text("previous"), text("previous failure"), 8),
+    Key("c", "c", "copy", text("copy"), text("copy the chosen fix's command"), 4),
+    Key("slash", "/", "search", text("search"), text("search the log; re:PATTERN is a pattern"), 2),
+    Key("n", "n", "found(True)", text("next hit"), text("next line that holds it")),
+    Key("N", "N", "found(False)", text("previous hit"), text("previous line that holds it")),
+    Key("f", "f", "follow", text("follow"), text("follow the end of the log"), 5),
+    Key("m", "m", "machine", text("GPU"), text("GPU, processes, host memory; again: back"), 6),
+    Key("z", "z", "zoom", text("zoom"), text("this pane alone; again: all of them"), 10),
+    Key("l", "l", "language", text("中文"), text("English or Chinese"), 7),
+    Key("t", "t", "theme", text("theme"), text("dark, light, high contrast"), 9),
+    Key("escape", "Esc", "dismiss", text("back"), text("end the search, the zoom, the notice")),
+    Key("q", "q", "quit", text("quit"), text("quit; Ctrl-C does too"), 0),
+)
+MOVES: tuple[tuple[str, Text], ...] = (
+    ("Tab  Shift-Tab", text("the next or previous pane; a click does too")),
+    ("j k  ↓ ↑", text("down and up; in the list: choose a failure")),
+    ("g G  Home End", text("first and last")),
+    ("PgDn PgUp  Ctrl-D Ctrl-U", text("a page down and up")),
+    ("1 … 9", text("choose a fix by its number")),
+    ("Enter", text("in the list: show the failure in the log")),
+    ("← →  h  0", text("in the log: sideways, back to the margin")),
+    ("r", text("in the log: as printed, or tidied")),
+)
+SIGNS: tuple[tuple[str, Text], ...] = (
+    ("✖ ✗ ▲ ·", text("critical, error, warning, info")),
+    ("● ○ ■", text("live, idle or waiting, ended")),
+    ("◂", text("in the log's margin: a failure is there; click to go")),
+)
+
+
+class KeyBar(OneLine):
+    """The keys that matter most, on the last line; a click is as good as the key."""
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._places: list[tuple[int, int, str]] = []
+
+    def draw(self) -> None:
+        """Draw as many as fit."""
+        chosen: list[Key] = []
+        room = self.size.width - 1
+        for key in sorted((key for key in KEYS if key.rank < 99), key=lambda key: key.rank):
+            size = width_of(key_spans(key))
+            if size <= room:
+                chosen.append(key)
+                room -= size
+        spans: list[Span] = []
+        self._places = []
+        for key in (key for key in KEYS if key in chosen):
+            start = width_of(spans)
+            spans += key_spans(key)
+            self._places.append((start, width_of(spans), key.action))
+        self.show(row(*spans, back="quiet"))
+
+    async def on_click(self, event: events.Click) -> None:
+        """Do what the key does."""
+        for start, end, action in self._places:
+            if start <= event.x < end:
+                await self.app.run_action(action)
+
+
+def key_spans(key: Key) -> list[Span]:
+    """A key and its word."""
+    return [(f" {key.shown} ", "key"), (render(key.short) + " ", "dim")]
+
+
+class Help(ModalScreen[None]):
+    """Every key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,enter,space", "dismiss", show=False),
+        Binding("j,down", "scroll(1)", show=False),
+        Binding("k,up", "scroll(-1)", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """A sheet in the middle."""
+        with Vertical(id="help"):
+            yield Rows(id="help-rows")
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        self.call_after_refresh(self._fill)
+
+    def on_resize(self) -> None:
+        """Fill it for the new width."""
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
+        rows = self.query_one(Rows)
+        rows.show(help_rows(max(rows.size.width, 20)))
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll, where the terminal is small."""
+        self.query_one(Rows).scroll_relative(y=lines, animate=False)
+
+    async def action_dismiss(self, result: None = None) -> None:
+        """Close it."""
+        self.dismiss(result)
+
+
+def help_rows(width: int) -> list[Row]:
+    """The page."""
+    rows = [row(("gpuwatch  ", "title"), (_("sees a GPU failure, says why, and what helps"), "dim"))]
+    for title, entries in (
+        (_("Keys"), tuple((key.shown, key.meaning) for key in KEYS)),
+        (_("Moving"), MOVES),
+        (_("Signs"), SIGNS),
+    ):
+        rows += [row(), row((title, "strong"))]
+        for shown, meaning in entries:
+            first, *rest = wrapped(render(meaning), width - 28)
+            rows.append(row(("  " + padded(shown, 25) + " ", "key"), (first, "text")))
+            rows += [row((" " * 28 + line, "text")) for line in rest]
+    return [*rows, row(), row((_("Esc closes this page"), "dim"))]

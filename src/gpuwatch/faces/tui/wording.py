@@ -1,0 +1,118 @@
+"""The words and signs for states, severities, verdicts and facts, in one place so that every pane says the same.
+
+They are kept as `Text` and rendered late: the language may change while the screen stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from gpuwatch.core.diagnosis import Fits, Safety
+from gpuwatch.core.incidents import FixOutcome, Incident, IncidentState
+from gpuwatch.core.rules import Severity
+from gpuwatch.faces.tui.paint import visible
+from gpuwatch.faces.tui.themes import Tone
+from gpuwatch.texts import Text, render, show, text
+
+SEVERITY_SIGN: Mapping[Severity, tuple[str, Tone]] = {
+    "info": ("·", "info"),
+    "warning": ("▲", "warning"),
+    "error": ("✗", "error"),
+    "critical": ("✖", "critical"),
+}
+SEVERITY: Mapping[Severity, Text] = {
+    "info": text("info"),
+    "warning": text("warning"),
+    "error": text("error"),
+    "critical": text("critical"),
+}
+STATE: Mapping[IncidentState, Text] = {
+    "open": text("open"),
+    "settled": text("settled"),
+    "recovered": text("recovered"),
+    "cleared": text("cleared"),
+}
+OUTCOME: Mapping[FixOutcome, Text] = {
+    "applied": text("fix applied"),
+    "held": text("the fix held"),
+    "failed": text("the fix did not help"),
+}
+FITS: Mapping[Fits, tuple[str, Text, Tone]] = {
+    "yes": ("✓", text("fits"), "good"),
+    "no": ("✗", text("does not fit"), "error"),
+    "uncertain": ("?", text("may not fit"), "warning"),
+}
+SAFETY: Mapping[Safety, tuple[Text, Tone]] = {
+    "safe": (text("safe"), "good"),
+    "restarts": (text("needs a restart"), "warning"),
+    "changes_output": (text("changes the picture"), "warning"),
+}
+FACT: Mapping[str, Text] = {
+    "tried_bytes": text("asked for"),
+    "free_bytes": text("free on the card"),
+    "total_bytes": text("the card has"),
+    "allocated_bytes": text("PyTorch tensors"),
+    "reserved_bytes": text("PyTorch reserved"),
+    "reserved_unallocated_bytes": text("PyTorch idle"),
+    "process_bytes": text("this process"),
+    "limit_bytes": text("memory limit"),
+    "gpu_index": text("GPU index"),
+    "exception_type": text("exception"),
+    "pid": text("process id"),
+    "port": text("port"),
+}
+_LIVE_FOR = timedelta(seconds=10)
+
+
+def fact_name(name: str) -> str:
+    """What a fact is called; its own name without underscores and unit where nothing better is known."""
+    if name in FACT:
+        return render(FACT[name])
+    stem, _, unit = name.rpartition("_")
+    units = {"bytes", "seconds", "ratio", "celsius", "watts", "px", "index"}
+    return visible((stem if stem and unit in units else name).replace("_", " "))
+
+
+def fact_value(name: str, value: Any) -> str:
+    """A fact's value as a person reads it."""
+    if isinstance(value, list | tuple):
+        return visible(", ".join(str(part) for part in value))
+    return visible(show(name, value))
+
+
+def said(words: Text | str | None) -> str:
+    """A text in the language in use, safe to draw; other programs' words may be among its values."""
+    return "" if words is None else visible(render(words))
+
+
+def state_of(incident: Incident) -> str:
+    """An incident's state in words, the outcome of a fix with it."""
+    words = render(STATE[incident.state])
+    if incident.fix_outcome is not None:
+        words += ", " + render(OUTCOME[incident.fix_outcome])
+    return words
+
+
+def state_tone(incident: Incident) -> Tone:
+    """An incident that is over is good news and quiet."""
+    return "dim" if not incident.active else "strong" if incident.state == "open" else "text"
+
+
+def clock(at: datetime, now: datetime | None) -> str:
+    """The local time of day; the date too where it was another day."""
+    local = at.astimezone()
+    if now is not None and local.date() != now.astimezone().date():
+        return local.strftime("%m-%d %H:%M")
+    return local.strftime("%H:%M:%S")
+
+
+def is_live(last_at: datetime | None, now: datetime | None) -> bool:
+    """Whether something was heard a moment ago."""
+    return last_at is not None and now is not None and now - last_at < _LIVE_FOR
+
+
+def node_of(incident: Incident) -> str:
+    """What failed, as far as it is known: the node, else the pack its traceback ran through."""
+    return visible(incident.node.type or incident.node.pack or "")
