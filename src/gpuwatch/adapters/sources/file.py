@@ -63,7 +63,9 @@ class FileSource:
         self._refused_at: float | None = None
 
     @classmethod
-    def from_path(cls, path: str, *, from_start: bool, show_history: bool) -> FileSource:
+    def from_path(
+        cls, path: str, *, from_start: bool, show_history: bool, clock: Callable[[], datetime] = utc_now
+    ) -> FileSource:
         """The source for a path that a person typed; a UsageError where it cannot be followed."""
         place = Path(path)
         status = _status(place)
@@ -74,7 +76,7 @@ class FileSource:
             )
         with _opened(place) as file:
             _refuse_binary(place, file.read(_LOOKED_AT_BYTES))
-        return cls(place, from_start=from_start, show_history=show_history)
+        return cls(place, from_start=from_start, show_history=show_history, clock=clock)
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Follow until told to stop. A file that disappears is waited for."""
@@ -112,8 +114,7 @@ class FileSource:
                     held.go_to(history_end)
             while True:
                 if held is not None:
-                    history_bytes = max(0, history_end - held.offset)
-                    data = held.read(min(history_bytes or CHUNK_BYTES, CHUNK_BYTES))
+                    data = held.read(history_end)
                     if data is None:
                         held.go_to(0)
                         history_end = 0
@@ -121,7 +122,7 @@ class FileSource:
                         continue
                     if data:
                         quiet_since = time.monotonic()
-                        yield self._chunk(data, fresh=not history_bytes)
+                        yield self._chunk(data, fresh=held.offset > history_end)
                         continue
                 if (successor := self._successor(held)) is not None:
                     previous, held = held, successor
@@ -146,7 +147,7 @@ class FileSource:
         """What came into the old file between the last read and the look at the path."""
         try:
             end = previous.size()
-            while previous.offset < end and (data := previous.read(CHUNK_BYTES)):
+            while previous.offset < end and (data := previous.read()):
                 yield self._chunk(data, fresh=True)
         finally:
             previous.close()
@@ -219,10 +220,14 @@ class _Held:
         self._only_hole = offset == 0
         self.offset = start + len(self._tail)
 
-    def read(self, most_bytes: int) -> bytes | None:
-        """The next bytes, a leading hole left out; None where the file no longer holds what was read from it."""
+    def read(self, border: int = 0) -> bytes | None:
+        """The next bytes, a leading hole left out; None where the file no longer holds what was read from it.
+
+        A piece has at most CHUNK_BYTES and never lies on both sides of `border`.
+        """
         while True:
             known_bytes = len(self._tail)
+            most_bytes = min(CHUNK_BYTES, border - self.offset) if self.offset < border else CHUNK_BYTES
             try:
                 head = os.pread(self.descriptor, len(self._head), 0)
                 piece = os.pread(self.descriptor, known_bytes + most_bytes, self.offset - known_bytes)

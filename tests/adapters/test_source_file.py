@@ -1,0 +1,446 @@
+"""A followed file delivers every byte once, whatever its program does to it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from watching import Watched
+
+from gpuwatch.adapters.sources import open_source
+from gpuwatch.adapters.sources.file import CHUNK_BYTES, FileSource, read_file_chunks
+from gpuwatch.core.observations import LogChunk, LogRestarted
+from gpuwatch.errors import GpuwatchError, UsageError
+
+NOBODY = 65534
+
+
+def follow(path: Path, *, from_start: bool = True, show_history: bool = False) -> Watched:
+    return Watched(FileSource.from_path(str(path), from_start=from_start, show_history=show_history))
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "comfyui.log"
+    path.write_bytes(b"one\ntwo\n")
+    return path
+
+
+@contextmanager
+def someone_who_may_not(path: Path) -> Iterator[None]:
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder where another user may look and rename; pytest's own are closed to others."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_a_word_on_the_command_line_opens_it(log: Path) -> None:
+    source = open_source(str(log), from_start=False, show_history=True)
+    assert (source.name, source.kind) == ("comfyui.log", "file")
+
+
+def test_from_start_counts_what_is_there(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        append(log, b"three\n")
+        watched.until_lives(b"one\ntwo\nthree\n")
+        assert watched.data(fresh=False) == b""
+        chunk = watched.observations[0]
+        assert isinstance(chunk, LogChunk)
+        assert (chunk.source, chunk.kind) == ("comfyui.log", "file")
+        assert chunk.at.tzinfo is not None
+
+
+def test_history_is_shown_and_not_counted(log: Path) -> None:
+    with follow(log, from_start=False, show_history=True) as watched:
+        watched.until_seen(b"two\n")
+        append(log, b"three\n")
+        watched.until_seen(b"three\n")
+    assert watched.data(fresh=False) == b"one\ntwo\n"
+    assert watched.data(fresh=True) == b"three\n"
+    assert str(watched.reason) == "stopped"
+
+
+def test_without_history_it_begins_at_the_end(log: Path) -> None:
+    with follow(log, from_start=False) as watched:
+
+        def is_read_once_more_is_written() -> bool:
+            append(log, b"new\n")
+            return b"new\n" in watched.lives()[0]
+
+        watched.until(is_read_once_more_is_written)
+    assert watched.data(fresh=False) == b""
+    assert set(watched.data(fresh=True).splitlines()) == {b"new"}
+
+
+def _has_open(path: Path) -> bool:
+    """Whether this process holds the file open."""
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            if link.readlink() == path:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_history_longer_than_a_chunk_is_cut_where_it_ends(log: Path) -> None:
+    history = b"x" * (CHUNK_BYTES + 1000) + b"\n"
+    log.write_bytes(history)
+    with follow(log, from_start=False, show_history=True) as watched:
+        watched.until_lives(history)
+        append(log, b"new\n")
+        watched.until_seen(b"new\n")
+    assert watched.data(fresh=False) == history
+    assert watched.data(fresh=True) == b"new\n"
+    assert all(len(each.data) <= CHUNK_BYTES for each in watched.observations if isinstance(each, LogChunk))
+
+
+def test_half_lines_come_as_they_are_written(log: Path) -> None:
+    with follow(log) as watched:
+        append(log, b"\r 10%|#")
+        watched.until_seen(b"10%|#")
+        append(log, b"   | 1/10")
+        watched.until_lives(b"one\ntwo\n\r 10%|#   | 1/10")
+
+
+def test_bytes_that_are_no_text_are_untouched(log: Path) -> None:
+    odd = b"\xff\xfe \0 device \0\n\xe6\x98\x1b[31m"
+    with follow(log) as watched:
+        append(log, odd)
+        watched.until_lives(b"one\ntwo\n" + odd)
+
+
+def test_rename_and_recreate_drains_the_old_file_first(log: Path) -> None:
+    with follow(log) as watched, log.open("ab", buffering=0) as writer:
+        watched.until_seen(b"two\n")
+        log.rename(log.with_name("comfyui.prev.log"))
+        writer.write(b"late 1\n")
+        watched.until_seen(b"late 1\n")
+        log.touch()
+        writer.write(b"late 2\n")
+        watched.until_seen(b"late 2\n")
+        log.write_bytes(b"new\n")
+        watched.until_lives(b"one\ntwo\nlate 1\nlate 2\n", b"new\n")
+
+
+def test_what_came_into_the_old_file_just_before_the_new_one_is_not_lost(log: Path) -> None:
+    for generation in range(20):
+        log.write_bytes(b"begin\n")
+        with follow(log) as watched, log.open("ab", buffering=0) as writer:
+            watched.until_seen(b"begin\n")
+            moved = log.with_name(f"moved.{generation}")
+            log.rename(moved)
+            writer.write(b"last words\n")
+            log.write_bytes(b"new\n")
+            watched.until_lives(b"begin\nlast words\n", b"new\n")
+
+
+def test_truncation_begins_anew(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        os.truncate(log, 0)
+        append(log, b"new\n")
+        watched.until_lives(b"one\ntwo\n", b"new\n")
+
+
+def test_a_log_emptied_and_not_written_again_has_begun_anew(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        os.truncate(log, 0)
+        watched.until(lambda: isinstance(watched.observations[-1], LogRestarted))
+
+
+def test_rewriting_in_place_with_more_than_before_begins_anew(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        log.write_bytes(b"another and longer log\n" * 10)
+        watched.until_seen(b"another and longer log\n" * 10)
+        assert watched.lives()[-1] == b"another and longer log\n" * 10
+
+
+def test_a_restart_under_the_same_banner_is_seen(log: Path) -> None:
+    banner = b"Total VRAM 24106 MB, total RAM 64106 MB\npytorch version: 2.9.1+cu128\n" * 2
+    log.write_bytes(banner + b"first run: a little\n")
+    with follow(log) as watched:
+        watched.until_seen(b"a little\n")
+        log.write_bytes(banner + b"second run: a good deal more than the first\n")
+        watched.until(lambda: b"second run" in watched.lives()[-1])
+        assert watched.lives()[-1] == banner + b"second run: a good deal more than the first\n"
+
+
+def test_copytruncate_under_a_writer_that_keeps_its_place_leaves_no_hole(log: Path) -> None:
+    before = b"before\n" * 3000
+    with log.open("wb", buffering=0) as writer:
+        writer.write(before)
+        with follow(log) as watched:
+            watched.until_lives(before)
+            os.truncate(log, 0)
+            writer.write(b"after\n")  # at its old place: the file now begins with a hole
+            watched.until_lives(before, b"after\n")
+            writer.write(b"later\n")
+            watched.until_lives(before, b"after\nlater\n")
+            os.truncate(log, 0)
+            writer.write(b"again\n")
+            watched.until_lives(before, b"after\nlater\n", b"again\n")
+
+
+def test_a_hole_of_gibibytes_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "hole.log"
+    with path.open("wb") as file:
+        file.seek(8 << 30)
+        file.write(b"words\n")
+    with follow(path) as watched:
+        watched.until_lives(b"words\n")
+
+
+def test_delete_and_recreate_is_waited_for(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        log.unlink()
+        log.write_bytes(b"new\n")
+        watched.until_lives(b"one\ntwo\n", b"new\n")
+
+
+def test_a_deleted_log_is_let_go_so_that_its_room_is_freed(log: Path) -> None:
+    source = FileSource(log, from_start=True, show_history=False, let_go_seconds=0.0)
+    with Watched(source) as watched:
+        watched.until_seen(b"two\n")
+        log.unlink()
+        watched.until(lambda: not _has_open(log.with_name("comfyui.log (deleted)")))
+        log.write_bytes(b"")
+        watched.until_lives(b"one\ntwo\n", b"")
+        append(log, b"new\n")
+        watched.until_lives(b"one\ntwo\n", b"new\n")
+
+
+def test_a_folder_in_the_place_of_the_log_is_waited_out(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        log.unlink()
+        log.mkdir()
+        log.rmdir()
+        log.write_bytes(b"new\n")
+        watched.until_lives(b"one\ntwo\n", b"new\n")
+
+
+def test_a_link_that_points_elsewhere_is_followed(tmp_path: Path, log: Path) -> None:
+    link, other = tmp_path / "current.log", tmp_path / "other.log"
+    link.symlink_to(log)
+    other.write_bytes(b"other\n")
+    with follow(link) as watched:
+        watched.until_seen(b"two\n")
+        new_link = tmp_path / "new"
+        new_link.symlink_to(other)
+        new_link.replace(link)
+        watched.until_lives(b"one\ntwo\n", b"other\n")
+
+
+def test_it_ends_when_the_pipeline_does(log: Path) -> None:
+    with follow(log) as watched:
+        watched.until_seen(b"two\n")
+        watched.stop()
+    assert str(watched.reason) == "stopped"
+
+
+def test_the_clock_is_the_given_one(log: Path) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    source = FileSource.from_path(str(log), from_start=True, show_history=False, clock=lambda: noon)
+    with Watched(source) as watched:
+        watched.until_seen(b"two\n")
+    assert {each.at for each in watched.observations} == {noon}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    pieces=some.lists(some.binary(max_size=400), max_size=12),
+    before=some.binary(max_size=300),
+    from_start=some.booleans(),
+)
+def test_random_pieces_come_out_as_the_same_bytes(pieces: list[bytes], before: bytes, *, from_start: bool) -> None:
+    before = b"#" + before  # NULs at the very begin of a log are taken for a hole
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.log")
+        path.write_bytes(before)
+        source = FileSource(path, from_start=from_start, show_history=True)
+        with Watched(source) as watched, path.open("ab", buffering=0) as writer:
+            watched.until_lives(before)
+            for piece in pieces:
+                writer.write(piece)
+            watched.until_lives(before + b"".join(pieces))
+    assert watched.data(fresh=from_start).startswith(before)
+    if not from_start:
+        assert watched.data(fresh=True) == b"".join(pieces)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lives=some.lists(some.lists(some.binary(min_size=1, max_size=200), min_size=1, max_size=5), min_size=1, max_size=5)
+)
+def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
+    lives = [[b"#", *pieces] for pieces in lives]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.log")
+        said = [b"begin"]
+        path.write_bytes(said[0])
+        with follow(path) as watched:
+            watched.until_lives(*said)
+            for number, pieces in enumerate(lives):
+                if number:
+                    path.rename(path.with_name(f"a.log.{number}"))
+                    said.append(b"")
+                for piece in pieces:
+                    append(path, piece)
+                    said[-1] += piece
+                watched.until_lives(*said)
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------------
+
+
+def refusal(path: Path | str) -> UsageError:
+    with pytest.raises(UsageError) as following:
+        FileSource.from_path(str(path), from_start=True, show_history=False)
+    with pytest.raises(UsageError) as reading:
+        list(read_file_chunks(str(path)))
+    assert str(following.value) == str(reading.value)
+    assert str(path) in str(following.value)
+    assert following.value.hint is not None
+    assert following.value.exit_code == 2
+    return following.value
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "no such file" in str(refusal(tmp_path / "nothing.log"))
+
+
+def test_a_file_below_a_file_is_missing(log: Path) -> None:
+    assert "no such file" in str(refusal(log / "nothing.log"))
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "folder" in str(refusal(tmp_path))
+
+
+def test_an_unreadable_file_is_refused() -> None:
+    with open_folder() as folder:
+        path = folder / "mine.log"
+        path.write_bytes(b"mine\n")
+        with someone_who_may_not(path):
+            assert "may not read" in str(refusal(path))
+
+
+def test_binary_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x08\x01\0\0\0\0\0\0{}" + bytes(range(11, 256)) * 20)
+    assert "does not look like a log" in str(refusal(path))
+
+
+def test_packed_data_is_refused_with_the_way_to_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "comfyui.log.gz"
+    path.write_bytes(gzip.compress(b"one\n"))
+    assert "zcat" in str(refusal(path).hint)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "没有 newline yet".encode("utf-16"),
+        b"device \0 is a NUL\n",
+        b"\0" * 5000 + b"after a hole",
+        b"\xff\xfe\x00 no\x00",
+        b"",
+        b"no line end",
+    ],
+)
+def test_odd_logs_are_not_refused(tmp_path: Path, begin: bytes) -> None:
+    path = tmp_path / "odd.log"
+    path.write_bytes(begin)
+    FileSource.from_path(str(path), from_start=True, show_history=False)
+    assert b"".join(read_file_chunks(str(path))) == begin
+
+
+def test_a_named_pipe_is_not_followed_but_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(UsageError) as refused:
+        FileSource.from_path(str(path), from_start=True, show_history=False)
+    assert "watch - <" in str(refused.value.hint)
+    with Watched(_Writer(path, b"through the pipe\n" * 10_000)) as writer:
+        assert b"".join(read_file_chunks(str(path))) == b"through the pipe\n" * 10_000
+        writer.ended()
+
+
+class _Writer:
+    """Something that writes into a pipe from another thread."""
+
+    name = "writer"
+    kind = "file"
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self._path = path
+        self._data = data
+
+    def run(self, *_: object) -> None:
+        self._path.write_bytes(self._data)
+
+
+def test_reading_once_gives_the_whole_file_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "big.log"
+    content = os.urandom(64) + b"\n" + b"line\n" * 200_000
+    path.write_bytes(content)
+    pieces = list(read_file_chunks(str(path)))
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= CHUNK_BYTES
+
+
+def test_a_log_replaced_by_an_unreadable_one_fails_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.adapters.sources.file._REFUSED_SECONDS", 0.0)
+    with open_folder() as folder:
+        path, new = folder / "mine.log", folder / "new.log"
+        path.write_bytes(b"old\n")
+        new.write_bytes(b"new\n")
+        with follow(path) as watched:
+            watched.until_seen(b"old\n")
+            with someone_who_may_not(new):
+                new.replace(path)
+                with pytest.raises(GpuwatchError, match="may not read"):
+                    watched.ended()
+
+
+def test_a_log_replaced_by_one_that_becomes_readable_is_followed() -> None:
+    with open_folder() as folder:
+        path, new = folder / "mine.log", folder / "new.log"
+        path.write_bytes(b"old\n")
+        new.write_bytes(b"new\n")
+        with follow(path) as watched:
+            watched.until_seen(b"old\n")
+            with someone_who_may_not(new):
+                new.replace(path)
+            path.chmod(0o600)
+            watched.until_lives(b"old\n", b"new\n")
