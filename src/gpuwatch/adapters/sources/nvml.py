@@ -10,6 +10,7 @@ import importlib
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,51 +52,53 @@ class NvmlSource:
             return _absence(nvml, error)
         try:
             return self._sample(_Driver(nvml), emit, stop)
+        except nvml.NVMLError as error:
+            raise GpuwatchError(
+                text("the NVIDIA driver no longer answers: {error}", error=str(error)),
+                text("It was unloaded or replaced while in use; reboot where that was not meant."),
+            ) from error
         finally:
             with suppress(nvml.NVMLError):
                 nvml.nvmlShutdown()
 
     def _sample(self, driver: _Driver, emit: Emit, stop: threading.Event) -> Text:
-        gpus = driver.gpus()
-        if not gpus:
-            return text("the NVIDIA driver finds no GPU on this machine: no GPU samples")
-        while not stop.is_set():
-            for gpu in list(gpus):
+        indexes = list(range(driver.count()))
+        while indexes and not stop.is_set():
+            for index in tuple(indexes):
+                observation: GpuSample | SourceDown | None
                 try:
-                    sample = driver.sample(gpu, self._clock())
+                    observation = driver.sample(index, self._clock())
                 except _LostError as lost:
-                    gpus.remove(gpu)
-                    if not gpus:
-                        raise GpuwatchError(lost.reason, lost.hint) from lost
-                    observation = SourceDown(
-                        self._clock(), f"{self.name} {gpu.index}", self.kind, lost.reason, failed=True
-                    )
-                    if not emit(observation):
-                        break
-                else:
-                    if not emit(sample):
-                        break
+                    if len(indexes) == 1:
+                        raise GpuwatchError(
+                            lost.reason, text("Reboot the machine, and look for an Xid in its kernel log.")
+                        ) from lost
+                    observation = SourceDown(self._clock(), f"{self.name} {index}", self.kind, lost.reason, failed=True)
+                if not isinstance(observation, GpuSample):
+                    indexes.remove(index)
+                if observation is not None and not emit(observation):
+                    return text("stopped")
             stop.wait(self._interval_seconds)
-        return text("stopped")
+        if stop.is_set():
+            return text("stopped")
+        return text("the NVIDIA driver shows no GPU to this user: no GPU samples")
 
 
 class _LostError(Exception):
-    """A GPU that answered before and will not answer again."""
+    """A GPU that the driver knows and can no longer reach."""
 
-    def __init__(self, reason: Text, hint: Text) -> None:
+    def __init__(self, reason: Text) -> None:
         super().__init__(str(reason))
         self.reason = reason
-        self.hint = hint
 
 
+@dataclass(frozen=True, slots=True)
 class _Gpu:
     """One GPU, with what does not change while it lives."""
 
-    def __init__(self, handle: Any, index: int, uuid: str, name: str) -> None:
-        self.handle = handle
-        self.index = index
-        self.uuid = uuid
-        self.name = name
+    handle: Any
+    uuid: str
+    name: str
 
 
 class _Driver:
@@ -103,45 +106,57 @@ class _Driver:
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
-        self._version = self._ask(nvml.nvmlSystemGetDriverVersion)
+        self._version = _words(self._ask(nvml.nvmlSystemGetDriverVersion))
+        self._gpus: dict[int, _Gpu] = {}
 
-    def gpus(self) -> list[_Gpu]:
-        """The GPUs that answer now."""
-        nvml = self._nvml
-        found = []
-        for index in range(self._ask(nvml.nvmlDeviceGetCount) or 0):
-            handle = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
-            if handle is not None:
-                uuid = _words(self._ask(nvml.nvmlDeviceGetUUID, handle))
-                name = _words(self._ask(nvml.nvmlDeviceGetName, handle))
-                found.append(_Gpu(handle, index, uuid or f"GPU-{index}", name or f"GPU {index}"))
-        return found
+    def count(self) -> int:
+        """How many GPUs there are, those included that this user may not read."""
+        return self._ask(self._nvml.nvmlDeviceGetCount) or 0
 
-    def sample(self, gpu: _Gpu, at: datetime) -> GpuSample:
-        """One GPU's fields; `_LostError` where the driver has lost it."""
-        nvml, handle = self._nvml, gpu.handle
+    def sample(self, index: int, at: datetime) -> GpuSample | None:
+        """One GPU's fields; None where this user may not read it, `_LostError` where the driver has lost it."""
         try:
-            memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
-            utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
-            power_milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
-            limit_milliwatts = self._ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-            celsius = self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
-            processes = self._processes(handle)
-        except nvml.NVMLError as error:
-            raise self._lost(gpu, error) from error
+            gpu = self._gpus.get(index) or self._find(index)
+            return None if gpu is None else self._fields(gpu, index, at)
+        except self._nvml.NVMLError as error:
+            if error.value != self._nvml.NVML_ERROR_GPU_IS_LOST:
+                raise
+            known = self._gpus.get(index)
+            name = known.name if known else None
+            raise _LostError(
+                text("GPU {index} ({name}) is lost: the driver can no longer reach it", index=index, name=name)
+            ) from error
+
+    def _find(self, index: int) -> _Gpu | None:
+        nvml = self._nvml
+        handle = self._ask(nvml.nvmlDeviceGetHandleByIndex, index)
+        if handle is None:
+            return None
+        uuid = _words(self._ask(nvml.nvmlDeviceGetUUID, handle)) or f"GPU-{index}"
+        name = _words(self._ask(nvml.nvmlDeviceGetName, handle)) or f"GPU {index}"
+        self._gpus[index] = _Gpu(handle, uuid, name)
+        return self._gpus[index]
+
+    def _fields(self, gpu: _Gpu, index: int, at: datetime) -> GpuSample:
+        nvml, handle = self._nvml, gpu.handle
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+        utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+        power_milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
+        limit_milliwatts = self._ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        celsius = self._ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
         return GpuSample(
             at=at,
             uuid=gpu.uuid,
-            index=gpu.index,
+            index=index,
             name=gpu.name,
-            driver=_words(self._version),
+            driver=self._version,
             total_bytes=None if memory is None else memory.total,
             used_bytes=None if memory is None else memory.used,
             utilization_ratio=None if utilization is None else utilization.gpu / 100,
             temperature_celsius=None if celsius is None else float(celsius),
             power_watts=None if power_milliwatts is None else power_milliwatts / 1000,
             power_limit_watts=None if limit_milliwatts is None else limit_milliwatts / 1000,
-            processes=processes,
+            processes=self._processes(handle),
         )
 
     def _processes(self, handle: Any) -> tuple[GpuProcess, ...]:
@@ -173,17 +188,6 @@ class _Driver:
             }:
                 raise
             return None
-
-    def _lost(self, gpu: _Gpu, error: Any) -> _LostError:
-        if error.value == self._nvml.NVML_ERROR_GPU_IS_LOST:
-            return _LostError(
-                text("GPU {index} ({name}) is lost: the driver can no longer reach it", index=gpu.index, name=gpu.name),
-                text("Reset or reboot the machine; look for an Xid in the kernel log."),
-            )
-        return _LostError(
-            text("the NVIDIA driver no longer answers: {error}", error=str(error)),
-            text("The driver was unloaded or replaced; reboot where that was not meant."),
-        )
 
 
 def _absence(nvml: Any, error: Any) -> Text:
