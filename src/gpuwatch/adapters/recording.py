@@ -10,7 +10,6 @@ import base64
 import binascii
 import gzip
 import json
-import math
 import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from gpuwatch.texts import Text, render, text
 
 VERSION = 1
 
+_LONGEST_SECONDS = 10 * 365 * 86400
 _HEADER = "gpuwatch_recording"
 _BASE64 = "_base64"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,7 +161,7 @@ def _read(line: dict[str, Any], place: str) -> Entry:
     if (
         isinstance(after_seconds, bool)
         or not isinstance(after_seconds, int | float)
-        or not 0 <= after_seconds < math.inf
+        or not 0 <= after_seconds <= _LONGEST_SECONDS
     ):
         raise UsageError(text("{place}: after_seconds is not a number of seconds from 0 on.", place=place))
     name = line.pop("observation", None)
