@@ -64,7 +64,7 @@ def _require_libraries() -> None:
     if missing:
         raise UsageError(
             text("{names} is not installed, and runs need it", names=plain(", ".join(missing))),
-            text('pip install "gpuwatch[runner]"'),
+            plain('pip install "gpuwatch[runner]"'),
         )
 
 

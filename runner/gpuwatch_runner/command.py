@@ -45,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse that raises where it would print and exit: a wrong argument is an event like every other error."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(text("{reason}", reason=plain(message)))
+        raise UsageError(plain(message))
 
 
 def parse(arguments: Sequence[str]) -> Job:

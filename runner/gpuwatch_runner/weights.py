@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
+import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpuwatch.errors import UsageError
-from gpuwatch.texts import plain, text
+from gpuwatch.texts import Text, plain, text
 from gpuwatch_runner.ddcolor import VARIANTS, DDColor, Rewrite, Variant
 
 State = dict[str, Tensor]
@@ -80,7 +83,7 @@ def _entries_of(path: Path) -> dict[str, Tensor]:
     except PermissionError as error:
         raise UsageError(text("The checkpoint {path} may not be read", path=path)) from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        if _carries_code(error):
+        if _carries_code(path, error):
             raise UsageError(
                 text("The checkpoint {path} carries code besides weights and was not loaded", path=path),
                 text("Use the checkpoint that its authors publish; nothing in this one was run"),
@@ -95,21 +98,28 @@ def _entries_of(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of newer pickle protocols, and then refuses them.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (AttributeError, TypeError, AssertionError, UnicodeDecodeError) as error:
         # Bytes that are no pickle make the unpickler stumble in ways of their own.
         raise pickle.UnpicklingError(str(error)) from error
 
 
-def _carries_code(error: Exception) -> bool:
-    """Whether the restricted unpickler stopped at something to import or call, and not at broken bytes."""
-    words = str(error)
-    return isinstance(error, pickle.UnpicklingError) and any(
-        sign in words for sign in ("Unsupported global", "Unsupported class", "Trying to call reduce", "not an allowed")
-    )
+def _carries_code(path: Path, error: Exception) -> bool:
+    """Whether the restricted unpickler stopped at something to import, and not at broken bytes."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return False
+    if "GLOBAL" in str(error):
+        return True
+    # Newer pickle protocols stop it at their first byte, whatever follows; reading the operations runs none of them.
+    with suppress(ValueError), path.open("rb") as file:
+        return any(operation.name in ("GLOBAL", "STACK_GLOBAL", "INST") for operation, _, _ in pickletools.genops(file))
+    return False
 
 
-def _download_again() -> Any:
+def _download_again() -> Text:
     return text("Download it again and compare its size with the published one")
 
 
@@ -170,7 +180,7 @@ def _require_layout(path: Path, entries: Mapping[str, Tensor], variant: Variant)
 def random_state(variant: Variant) -> State:
     """Weights for when there is no checkpoint: the same on every run, each entry seeded by the CRC-32 of its name.
 
-    Matrices are normal with variance 1 / fan-in, norms the identity, spectral vectors the result of power iteration, so
+    Matrices are uniform with variance 1 / fan-in, norms the identity, spectral vectors the result of power iteration, so
     activations keep their scale and the output is finite; the colours mean nothing.
     """
     shapes = layout(variant)
@@ -199,9 +209,10 @@ def _random_entry(name: str, leaf: str, shape: torch.Size) -> Tensor:
         return torch.ones(shape)
     if len(shape) < 2:
         return torch.zeros(shape)
-    entry = torch.empty(shape)
-    seed = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    return entry.normal_(std=1 / math.sqrt(math.prod(shape[1:])), generator=seed)
+    bound = math.sqrt(3 / math.prod(shape[1:]))
+    return torch.empty(shape).uniform_(
+        -bound, bound, generator=torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    )
 
 
 def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
