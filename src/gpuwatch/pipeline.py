@@ -46,6 +46,7 @@ class Pipeline:
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []
         self._snapshot = Snapshot()
+        self._error: BaseException | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -67,7 +68,7 @@ class Pipeline:
             threading.Thread(target=self._run_source, args=(source,), name=f"source {source.name}", daemon=True)
             for source in self._sources
         ]
-        loop = threading.Thread(target=self._loop, name="pipeline", daemon=True)
+        loop = threading.Thread(target=self._run_loop, name="pipeline", daemon=True)
         for thread in (*self._threads, loop):
             thread.start()
         self._threads.append(loop)
@@ -79,8 +80,14 @@ class Pipeline:
         thread.start()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until every source has ended and its observations were read; False where the time ran out first."""
-        return self._finished.wait(timeout_seconds)
+        """Wait until every source has ended and its observations were read; False where the time ran out first.
+
+        Raises what ended the loop, where that was an error in the engine or in a listener.
+        """
+        finished = self._finished.wait(timeout_seconds)
+        if self._error is not None:
+            raise self._error
+        return finished
 
     def stop(self) -> None:
         """End the sources and the loop; what was read is settled."""
@@ -110,6 +117,15 @@ class Pipeline:
             reason, failed = text("stopped by an error: {error}", error=repr(error)), True
         self.emit(SourceDown(self._clock(), source.name, source.kind, reason, failed))
 
+    def _run_loop(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            self._error = error
+            self._stop.set()
+        finally:
+            self._finished.set()
+
     def _loop(self) -> None:
         last_tick = self._clock()
         while True:
@@ -126,7 +142,6 @@ class Pipeline:
             if idle and (self._stop.is_set() or not sources_alive) and self._queue.empty():
                 break
         self._publish(self._engine.end(self._clock()))
-        self._finished.set()
 
     def _take(self) -> list[Observation]:
         batch: list[Observation] = []

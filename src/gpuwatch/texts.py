@@ -120,6 +120,17 @@ def show(name: str, value: Any, language: Language | None = None) -> str:
     return number + suffix
 
 
+_TURNING = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+_UNSHOWN = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
+_UNSHOWN.update(dict.fromkeys((*range(0x80, 0xA0), *_TURNING), 0xFFFD))
+del _UNSHOWN[0x09], _UNSHOWN[0x0A]
+
+
+def visible(words: str) -> str:
+    """Words from a log, safe to print: control characters become signs, marks that turn the writing direction are replaced."""
+    return words.translate(_UNSHOWN)
+
+
 def show_bytes(count: float) -> str:
     """Print a byte count in binary units with at most two decimals; read back it is within 1 % of the count."""
     size = float(count)

@@ -1,0 +1,131 @@
+"""The command line: finds the verbs, picks the language, turns a failure into a message and an exit code.
+
+A verb is one module in `commands/`: its docstring is its help, `add_arguments` its options, `run` what it does. Nothing heavy
+is imported before a verb runs, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from gpuwatch import __version__
+from gpuwatch.errors import GpuwatchError, UsageError
+from gpuwatch.faces import commands
+from gpuwatch.texts import LANGUAGES, Text, language_of, render, translate, use, visible
+from gpuwatch.texts import translate as _
+
+_ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
+_INTERRUPTED = 130
+_USAGE = 2
+_TOP_OPTIONS = {"-h", "--help", "--version"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        use(language_of(asked_language(arguments)))
+        code = dispatch(arguments)
+        sys.stdout.flush()
+    except GpuwatchError as error:
+        tell(error)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone, as with `| head`: say nothing, and keep the interpreter from flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    return code
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the verb that the arguments name; without one, watch."""
+    verbs = {verb.__name__.rpartition(".")[2]: verb for verb in find_verbs()}
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first not in verbs and not _TOP_OPTIONS & set(arguments):
+        arguments = ["watch", *arguments]
+    parser = build_parser(verbs)
+    parsed = parser.parse_args(arguments)
+    return int(verbs[parsed.verb].run(parsed))
+
+
+def find_verbs() -> list[ModuleType]:
+    """The verbs' modules, those that people meet first in front."""
+    names = [name for _finder, name, _package in pkgutil.iter_modules(commands.__path__)]
+    names.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+    return [importlib.import_module(f"{commands.__name__}.{name}") for name in names]
+
+
+def build_parser(verbs: dict[str, ModuleType]) -> argparse.ArgumentParser:
+    """The parser with a subparser a verb."""
+    vars(argparse)["_"] = translate  # argparse's own words, in the language that was picked
+    parser = _Parser(
+        prog="gpuwatch",
+        description=_(
+            "Keeps watch beside ComfyUI: sees a GPU failure, says what happened in numbers, and how to fix it."
+        ),
+        epilog=_("Without a verb gpuwatch watches: `python main.py 2>&1 | gpuwatch`."),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gpuwatch {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar=_("VERB"), required=True, parser_class=_Parser)
+    for name, verb in verbs.items():
+        summary, _blank, rest = (verb.__doc__ or "").strip().partition("\n")
+        child = subparsers.add_parser(
+            name,
+            help=_(summary),
+            description=_(summary),
+            epilog=rest.strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_arguments(child)
+        add_common(child)
+    return parser
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options that every verb takes."""
+    parser.add_argument("--lang", choices=LANGUAGES, help=_("language of the output (default: from LANG)"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are reported like every other failure."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; raising is no return
+        raise UsageError(
+            Text("{program}: {message}", {"program": self.prog, "message": message}, zh="{program}：{message}"),
+            Text("`{program} --help` shows the options.", {"program": self.prog}),
+        )
+
+
+def asked_language(arguments: list[str]) -> str | None:
+    """The value of --lang, looked for before any parser exists because the parser itself speaks a language."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--lang":
+            return following
+        if word.startswith("--lang="):
+            return word.removeprefix("--lang=")
+    return None
+
+
+def tell(error: GpuwatchError) -> None:
+    """Print a failure: what happened, then what to do."""
+    try:
+        for number, line in enumerate(visible(render(error.message)).splitlines()):
+            print(f"gpuwatch: {line}" if number == 0 else line, file=sys.stderr)
+        if error.hint is not None:
+            print(visible(render(error.hint)), file=sys.stderr)
+    except BrokenPipeError:
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Read logs and say what failed, why, and what to do.
+
+Examples:
+  gpuwatch diagnose comfyui.log
+  gpuwatch diagnose --gpu-memory 8GiB comfyui.log        the log does not tell the card's size
+  gpuwatch diagnose --json *.log | jq .incidents
+  ssh box cat comfyui.log | gpuwatch diagnose -
+
+Exit codes: 0 nothing above info, 1 a failure was found, 2 an input could not be read (the others still are).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.sources.file import read_file_chunks
+from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import LogChunk
+from gpuwatch.errors import GpuwatchError
+from gpuwatch.faces.cli import tell
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.report import console_for, incident_json, incident_page
+from gpuwatch.pipeline import utc_now
+from gpuwatch.texts import render, text
+from gpuwatch.texts import translate as _
+
+MOST_LISTED = 10_000
+_CHUNK_BYTES = 1 << 18
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help=_("a log file; - is standard input"))
+    add_json(parser)
+    add_gpu_memory(parser)
+    add_rules(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Diagnose each input; the exit code of the worst."""
+    rules, workloads = load_rules(arguments.rules), load_workloads()
+    worst = 0
+    for name in arguments.files:
+        found = Found("stdin" if name == "-" else name)
+        engine = Engine(rules, workloads, arguments.gpu_memory)
+        try:
+            for chunk in read_stdin() if name == "-" else read_file_chunks(name):
+                found.size_bytes += len(chunk)
+                found.take(engine.feed(LogChunk(utc_now(), found.source, chunk)))
+            found.take(engine.end(utc_now()))
+        except GpuwatchError as error:
+            tell(error)
+            worst = 2
+            continue
+        if arguments.json:
+            print(json.dumps(found.as_json(), ensure_ascii=False), flush=True)
+        else:
+            show(found, headed=len(arguments.files) > 1)
+        if found.failures and worst == 0:
+            worst = 1
+    return worst
+
+
+def read_stdin() -> Iterator[bytes]:
+    """Standard input's bytes."""
+    while chunk := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
+        yield chunk
+
+
+@dataclass(slots=True)
+class Found:
+    """What one input told."""
+
+    source: str
+    size_bytes: int = 0
+    records: int = 0
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    unlisted: int = 0
+    """Failures of the incidents beyond MOST_LISTED."""
+    failures: int = 0
+    """Incidents above info."""
+
+    def take(self, events: list[Event]) -> None:
+        """Keep what the events tell, in bounded memory."""
+        for event in events:
+            if isinstance(event, RecordsRead):
+                self.records += len(event.records)
+            elif isinstance(event, IncidentChanged):
+                incident = event.incident
+                if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:
+                    self.incidents[incident.id] = incident
+            elif isinstance(event, FailureCounted):
+                self.failures += event.severity != "info"
+                if event.incident_id not in self.incidents:
+                    self.unlisted += event.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """One object, as CONTRACTS gives it."""
+        value: dict[str, Any] = {
+            "source": self.source,
+            "bytes": self.size_bytes,
+            "records": self.records,
+            "incidents": [incident_json(incident) for incident in self.incidents.values()],
+        }
+        if self.unlisted:
+            value["truncated"] = self.unlisted
+        return value
+
+
+def show(found: Found, *, headed: bool) -> None:
+    """Print what was found for a person."""
+    console = console_for(sys.stdout)
+    if headed:
+        console.print(found.source, style="bold underline")
+    for incident in found.incidents.values():
+        console.print(incident_page(incident))
+        console.print()
+    if found.unlisted:
+        console.print(render(text("{failures} more failures are not listed.", failures=found.unlisted)))
+    if not found.incidents:
+        console.print(
+            render(
+                text(
+                    "No failure found in {size_bytes} ({records} lines).",
+                    size_bytes=found.size_bytes,
+                    records=found.records,
+                )
+            )
+        )

@@ -1,0 +1,81 @@
+"""The screen: the log, what failed, why, and what to do.
+
+Examples:
+  python main.py 2>&1 | gpuwatch                   pipe ComfyUI into it; keys work
+  gpuwatch watch ComfyUI/user/comfyui.log          follow a log file
+  gpuwatch watch cmd:'python main.py'              start ComfyUI and watch it
+  python main.py 2>&1 | gpuwatch --plain           diagnoses as lines, no screen
+
+What is in a file already is shown and diagnosed; only what is new is counted. Without a terminal, diagnoses are printed as
+lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+
+from gpuwatch.adapters.sources.stdin import take_terminal
+from gpuwatch.faces.exporter import Exporter
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
+from gpuwatch.faces.watching import Printer, add_sources, machine_sources, make_engine, named_sources, stop_on_signals
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import translate as _
+
+_LOOK_UP_SECONDS = 0.1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_sources(parser)
+    parser.add_argument("--plain", action="store_true", help=_("print diagnoses as lines instead of the screen"))
+    parser.add_argument(
+        "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics too, for instance on 127.0.0.1:9877")
+    )
+    add_json(parser)
+    add_gpu_memory(parser)
+    add_rules(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Watch on the screen, or print where there is none."""
+    engine = make_engine(arguments)
+    plain = arguments.plain or arguments.json or not has_screen()
+    pipe = None if plain or sys.stdin.isatty() else take_terminal()
+    if not plain and pipe is None and not sys.stdin.isatty():
+        plain = True
+    sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=True, pipe=pipe)
+    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())])
+    exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen) if arguments.listen else None
+    try:
+        if plain:
+            return print_until_end(pipeline, as_json=arguments.json)
+        from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
+
+        WatchApp(pipeline, metrics_address=exporter.address if exporter else None).run()
+        return 0
+    finally:
+        if exporter is not None:
+            exporter.close()
+
+
+def has_screen() -> bool:
+    """Whether a screen can be drawn here."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+
+
+def print_until_end(pipeline: Pipeline, *, as_json: bool) -> int:
+    """Print failures until every source has ended or someone says stop."""
+    printer = Printer(as_json=as_json)
+    pipeline.subscribe(printer)
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        pipeline.start()
+        while not pipeline.wait(_LOOK_UP_SECONDS) and not stop.is_set() and not printer.closed.is_set():
+            pass
+        pipeline.stop()
+    if printer.closed.is_set():
+        raise BrokenPipeError
+    return 0

@@ -1,0 +1,128 @@
+"""A diagnosis as JSON for programs and as a page for people; both from the same incident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gpuwatch.core.diagnosis import Fix
+from gpuwatch.core.incidents import Incident
+from gpuwatch.texts import render, show, text, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_PAGE_COLUMNS = 100
+SIGNS = {"info": "·", "warning": "▲", "error": "✖", "critical": "✖✖"}
+COLOURS = {"info": "blue", "warning": "yellow", "error": "red", "critical": "bold red"}
+SAFETY = {
+    "safe": text("safe"),
+    "restarts": text("needs a restart"),
+    "changes_output": text("changes the picture"),
+}
+STATES = {
+    "open": text("open"),
+    "settled": text("settled"),
+    "recovered": text("recovered"),
+    "cleared": text("cleared"),
+}
+FITS = {"yes": text("fits"), "no": text("does not fit"), "uncertain": text("may not fit")}
+
+
+def incident_json(incident: Incident) -> dict[str, Any]:
+    """The incident as `diagnose --json` gives it."""
+    node = incident.node
+    diagnosis = incident.diagnosis
+    return {
+        "id": incident.id,
+        "rule": incident.rule.id,
+        "label": incident.label,
+        "severity": incident.severity,
+        "state": incident.state,
+        "fix_outcome": incident.fix_outcome,
+        "line": incident.line,
+        "count": incident.count,
+        "text": incident.text,
+        "facts": dict(incident.facts),
+        "node": {"id": node.id, "type": node_type(incident)} if node.id or node_type(incident) else None,
+        "title": render(incident.title),
+        "cause": render(diagnosis.cause) if diagnosis else "",
+        "confidence": diagnosis.confidence if diagnosis else 0.0,
+        "evidence": [render(line) for line in diagnosis.evidence] if diagnosis else [],
+        "fixes": [fix_json(fix) for fix in diagnosis.fixes] if diagnosis else [],
+    }
+
+
+def node_type(incident: Incident) -> str | None:
+    """The failed node's type: as the log or the server told it, else as the diagnosis worked it out."""
+    if incident.node.type or incident.diagnosis is None:
+        return incident.node.type
+    return next((fix.params["node_type"] for fix in incident.diagnosis.fixes if fix.params.get("node_type")), None)
+
+
+def fix_json(fix: Fix) -> dict[str, Any]:
+    """The fix as `diagnose --json` gives it."""
+    return {
+        "action": fix.action,
+        "title": render(fix.title),
+        "safety": fix.safety,
+        "params": dict(fix.params),
+        "predicted": {"peak_bytes": fix.predicted.peak_bytes, "fits": fix.predicted.fits} if fix.predicted else None,
+        "command": fix.command,
+        "note": render(fix.note) if fix.note else None,
+    }
+
+
+def facts_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Facts as (name, value) for a person."""
+    return [(name.removesuffix("_bytes").replace("_", " "), show(name, value)) for name, value in facts.items()]
+
+
+def incident_page(incident: Incident) -> RenderableType:
+    """The incident for a person, to be printed by rich."""
+    from rich.console import Group  # noqa: PLC0415 - only where a person reads
+    from rich.padding import Padding  # noqa: PLC0415
+    from rich.text import Text as Line  # noqa: PLC0415
+
+    head = Line(f"{SIGNS[incident.severity]} ", COLOURS[incident.severity])
+    head.append(visible(render(incident.title)), "bold")
+    kind = node_type(incident)
+    for words in (visible(kind) if kind else None, f"×{incident.count}" if incident.count > 1 else None):
+        if words:
+            head.append(f"  {words}", "cyan")
+    place = render(text("line {line}", line=incident.line))
+    head.append(f"  {place} · {render(STATES[incident.state])}", "dim")
+    parts: list[RenderableType] = [head]
+    diagnosis = incident.diagnosis
+    if diagnosis is not None:
+        parts.append(Padding(Line(visible(render(diagnosis.cause))), (0, 0, 0, 2)))
+        for number, fix in enumerate(diagnosis.fixes, start=1):
+            parts.append(Padding(fix_line(number, fix), (0, 0, 0, 2)))
+            if fix.command:
+                parts.append(Padding(Line(visible(fix.command), "cyan"), (0, 0, 0, 5)))
+            if fix.note:
+                parts.append(Padding(Line(visible(render(fix.note)), "dim"), (0, 0, 0, 5)))
+        parts.extend(Padding(Line(visible(render(line)), "dim"), (0, 0, 0, 2)) for line in diagnosis.evidence)
+    return Group(*parts)
+
+
+def console_for(stream: TextIO) -> Console:
+    """A console that prints pages: as wide as the terminal, or a page's width where there is none; colours only on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - only where a person reads
+
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else _PAGE_COLUMNS
+    )
+
+
+def fix_line(number: int, fix: Fix) -> Any:
+    """One fix on a line: what, whether it fits, what it costs."""
+    from rich.text import Text as Line  # noqa: PLC0415
+
+    line = Line(f"{number}. ", "bold green")
+    line.append(visible(render(fix.title)))
+    marks = [render(SAFETY[fix.safety])]
+    if fix.predicted is not None:
+        marks.insert(0, render(FITS[fix.predicted.fits]))
+    line.append(f"  [{', '.join(marks)}]", "dim")
+    return line

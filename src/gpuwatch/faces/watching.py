@@ -1,0 +1,142 @@
+"""What `watch`, `serve` and `demo` share: the sources that a command line means, and incidents printed as they come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.sources import Source, open_source
+from gpuwatch.adapters.sources.host import HostSource
+from gpuwatch.adapters.sources.nvml import NvmlSource
+from gpuwatch.adapters.sources.stdin import StdinSource
+from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import SourceDown
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.errors import UsageError
+from gpuwatch.faces.report import console_for, incident_json, incident_page
+from gpuwatch.texts import render, text, visible
+from gpuwatch.texts import translate as _
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """The sources and how to begin with them."""
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help=_("a log file to follow, - for standard input, cmd:COMMAND for a child process"),
+    )
+    parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
+
+
+def make_engine(arguments: argparse.Namespace) -> Engine:
+    """An engine with the shipped rules, the person's own over them."""
+    return Engine(load_rules(arguments.rules), load_workloads(), arguments.gpu_memory)
+
+
+def named_sources(
+    specs: Sequence[str], *, from_start: bool, show_history: bool, pipe: int | None = None
+) -> list[Source]:
+    """The sources that were named, each under a name of its own, and the machine's own. Raises UsageError for none."""
+    piped = pipe is not None or not sys.stdin.isatty()
+    if not specs:
+        if not piped:
+            raise UsageError(
+                text("nothing to watch: no source was named and nothing is piped in."),
+                text("Try `gpuwatch watch path/to/comfyui.log`, or `python main.py 2>&1 | gpuwatch`."),
+            )
+        specs = ["-"]
+    if len(set(specs)) < len(specs):
+        twice = next(spec for spec in specs if specs.count(spec) > 1)
+        raise UsageError(text("{spec} is named twice.", spec=twice))
+    opened: list[Source] = [
+        StdinSource(pipe) if spec == "-" else open_source(spec, from_start=from_start, show_history=show_history)
+        for spec in specs
+    ]
+    names = [source.name for source in opened]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            text("two sources are called {name}.", name=twice),
+            text("Watch them one by one, or link one under another name."),
+        )
+    return opened
+
+
+def machine_sources() -> list[Source]:
+    """What this machine can tell of itself."""
+    return [NvmlSource(), HostSource()]
+
+
+class Printer:
+    """Prints each failure once, when its facts are together. A listener of the pipeline."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._printed: dict[str, int] = {}
+        self.failures = 0
+        self.closed = threading.Event()
+        """Set when whoever read the output has gone."""
+
+    def __call__(self, events: Sequence[Event], snapshot: Snapshot) -> None:
+        """Print what the events tell."""
+        if self.closed.is_set():
+            return
+        try:
+            for event in events:
+                if isinstance(event, FailureCounted):
+                    self.failures += event.failures
+                    incident = snapshot.incidents.get(event.incident_id) or latest_of(events, event.incident_id)
+                    if incident is not None:
+                        self._print(incident)
+                elif isinstance(event, SourceDown):
+                    print(visible(f"{event.source}: {render(event.reason)}"), file=sys.stderr)
+                elif isinstance(event, RulesQuarantined):
+                    print(
+                        render(text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))),
+                        file=sys.stderr,
+                    )
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.closed.set()
+
+    def _print(self, incident: Incident) -> None:
+        if self._as_json:
+            print(json.dumps({"source": incident.source, **incident_json(incident)}, ensure_ascii=False))
+            return
+        if incident.id in self._printed:
+            print(f"  ×{incident.count}  {render(incident.title)}")
+        else:
+            console_for(sys.stdout).print(incident_page(incident))
+        self._printed[incident.id] = incident.count
+
+
+def latest_of(events: Sequence[Event], incident_id: str) -> Incident | None:
+    """The newest value of an incident among the events."""
+    found = [
+        event.incident for event in events if isinstance(event, IncidentChanged) and event.incident.id == incident_id
+    ]
+    return found[-1] if found else None
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C set `stop` while the block runs."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
