@@ -86,7 +86,8 @@ class RunnerProcess:
                 if event is None:
                     continue
                 if event["event"] == "error":
-                    self.close()
+                    with suppress(subprocess.TimeoutExpired):
+                        self._child.wait(STOP_SECONDS)
                     raise error_of(event)
                 if event["event"] == "report":
                     self.report = event
