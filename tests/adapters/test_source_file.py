@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +121,21 @@ def test_history_longer_than_a_chunk_is_cut_where_it_ends(log: Path) -> None:
     assert all(len(each.data) <= CHUNK_BYTES for each in watched.observations if isinstance(each, LogChunk))
 
 
+def test_what_is_written_while_history_is_read_counts(log: Path) -> None:
+    history = b"x" * (CHUNK_BYTES + 1000) + b"\n"
+    log.write_bytes(history)
+    news = [b"new\n"]
+
+    def clock() -> datetime:
+        append(log, news.pop() if news else b"")
+        return datetime.now(UTC)
+
+    with Watched(FileSource(log, from_start=False, show_history=True, clock=clock)) as watched:
+        watched.until_lives(history + b"new\n")
+    assert watched.data(fresh=False) == history
+    assert watched.data(fresh=True) == b"new\n"
+
+
 def test_half_lines_come_as_they_are_written(log: Path) -> None:
     with follow(log) as watched:
         append(log, b"\r 10%|#")
@@ -136,29 +151,53 @@ def test_bytes_that_are_no_text_are_untouched(log: Path) -> None:
         watched.until_lives(b"one\ntwo\n" + odd)
 
 
-def test_rename_and_recreate_drains_the_old_file_first(log: Path) -> None:
-    with follow(log) as watched, log.open("ab", buffering=0) as writer:
+class WatchedPath(type(Path())):  # type: ignore[misc]
+    """A path that tells when it is looked at: the source looks once it has read all there is."""
+
+    looks = 0
+    before_look: Callable[[], None] | None = None
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        type(self).looks += 1
+        if (act := type(self).before_look) is not None:
+            type(self).before_look = None
+            act()
+        return super().stat(follow_symlinks=follow_symlinks)
+
+
+@pytest.fixture
+def looked_at(log: Path) -> Iterator[WatchedPath]:
+    yield WatchedPath(log)
+    WatchedPath.before_look = None
+
+
+def test_the_old_file_is_read_until_there_is_something_in_the_new_one(log: Path, looked_at: WatchedPath) -> None:
+    source = FileSource(looked_at, from_start=True, show_history=False)
+    with Watched(source) as watched, log.open("ab", buffering=0) as writer:
         watched.until_seen(b"two\n")
         log.rename(log.with_name("comfyui.prev.log"))
         writer.write(b"late 1\n")
         watched.until_seen(b"late 1\n")
         log.touch()
+        looks = WatchedPath.looks
+        watched.until(lambda: WatchedPath.looks > looks + 2)
         writer.write(b"late 2\n")
         watched.until_seen(b"late 2\n")
         log.write_bytes(b"new\n")
         watched.until_lives(b"one\ntwo\nlate 1\nlate 2\n", b"new\n")
 
 
-def test_what_came_into_the_old_file_just_before_the_new_one_is_not_lost(log: Path) -> None:
-    for generation in range(20):
-        log.write_bytes(b"begin\n")
-        with follow(log) as watched, log.open("ab", buffering=0) as writer:
-            watched.until_seen(b"begin\n")
-            moved = log.with_name(f"moved.{generation}")
-            log.rename(moved)
-            writer.write(b"last words\n")
+def test_what_came_into_the_old_file_just_before_the_new_one_is_not_lost(log: Path, looked_at: WatchedPath) -> None:
+    with log.open("ab", buffering=0) as writer:
+
+        def rotate() -> None:
+            log.rename(log.with_name("comfyui.prev.log"))
+            writer.write(b"last words\n" * CHUNK_BYTES)
             log.write_bytes(b"new\n")
-            watched.until_lives(b"begin\nlast words\n", b"new\n")
+
+        WatchedPath.before_look = rotate
+        with Watched(FileSource(looked_at, from_start=True, show_history=False)) as watched:
+            watched.until_lives(b"one\ntwo\n" + b"last words\n" * CHUNK_BYTES, b"new\n")
 
 
 def test_truncation_begins_anew(log: Path) -> None:
@@ -217,6 +256,29 @@ def test_a_hole_of_gibibytes_is_passed_over(tmp_path: Path) -> None:
         file.write(b"words\n")
     with follow(path) as watched:
         watched.until_lives(b"words\n")
+
+
+def test_history_behind_a_hole_ends_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "hole.log"
+    history = b"history\n" * (CHUNK_BYTES // 8)
+    with path.open("wb") as file:
+        file.seek(CHUNK_BYTES - 10)
+        file.write(history)
+    with follow(path, from_start=False, show_history=True) as watched:
+        watched.until_lives(history)
+        append(path, b"new\n")
+        watched.until_lives(history + b"new\n")
+    assert watched.data(fresh=False) == history
+
+
+def test_a_log_with_the_same_words_at_our_place_but_not_at_its_head_has_begun_anew(log: Path) -> None:
+    heartbeat = b"alive and waiting for prompts\n" * 10
+    log.write_bytes(b"first\n" + heartbeat)
+    with follow(log) as watched:
+        watched.until_lives(b"first\n" + heartbeat)
+        with log.open("r+b") as file:
+            file.write(b"other\n")
+        watched.until_lives(b"first\n" + heartbeat, b"other\n" + heartbeat)
 
 
 def test_delete_and_recreate_is_waited_for(log: Path) -> None:

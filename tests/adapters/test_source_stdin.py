@@ -57,12 +57,15 @@ def test_it_reads_to_the_end_of_the_pipe() -> None:
 def test_stopping_closes_the_pipe_so_that_the_producer_ends() -> None:
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE, bufsize=0) as producer:
         assert producer.stdout is not None
-        with Watched(StdinSource(os.dup(producer.stdout.fileno()))) as watched:
-            producer.stdout.close()
-            watched.until_seen(b"y\ny\n")
-            watched.stop()
-        assert str(watched.reason) == "stopped"
-        assert producer.wait(20) == -signal.SIGPIPE
+        try:
+            with Watched(StdinSource(os.dup(producer.stdout.fileno()))) as watched:
+                producer.stdout.close()
+                watched.until_seen(b"y\ny\n")
+                watched.stop()
+            assert str(watched.reason) == "stopped"
+            assert producer.wait(20) == -signal.SIGPIPE
+        finally:
+            producer.kill()
 
 
 def test_it_stops_while_the_pipe_is_silent() -> None:
