@@ -330,7 +330,7 @@ def plan_shrink_size(case: Case) -> list[Fix]:
         else text("If {input} on {node} is above {size}, set it to {size}: needs at most {need_bytes}.", **words)
     )
     note = (
-        text("The size changes the colours a little, never the sharpness: the photo's own lightness is kept.")
+        text("The size changes the colours, not the sharpness: the photo keeps its own lightness.")
         if case.shape and case.shape.variant
         else text(
             "The log does not say which checkpoint ran; the number is for the {variant} network.", variant=variant

@@ -95,14 +95,16 @@ def incident_page(incident: Incident) -> RenderableType:
     parts: list[RenderableType] = [head]
     diagnosis = incident.diagnosis
     if diagnosis is not None:
-        parts.append(Padding(Line(visible(render(diagnosis.cause))), (0, 0, 0, 2)))
+        parts.append(Padding(Line(visible(render(diagnosis.cause))), (0, 0, 0, 2), expand=False))
         for number, fix in enumerate(diagnosis.fixes, start=1):
-            parts.append(Padding(fix_line(number, fix), (0, 0, 0, 2)))
+            parts.append(Padding(fix_line(number, fix), (0, 0, 0, 2), expand=False))
             if fix.command:
-                parts.append(Padding(Line(visible(fix.command), "cyan"), (0, 0, 0, 5)))
+                parts.append(Padding(Line(visible(fix.command), "cyan"), (0, 0, 0, 5), expand=False))
             if fix.note:
-                parts.append(Padding(Line(visible(render(fix.note)), "dim"), (0, 0, 0, 5)))
-        parts.extend(Padding(Line(visible(render(line)), "dim"), (0, 0, 0, 2)) for line in diagnosis.evidence)
+                parts.append(Padding(Line(visible(render(fix.note)), "dim"), (0, 0, 0, 5), expand=False))
+        parts.extend(
+            Padding(Line(visible(render(line)), "dim"), (0, 0, 0, 2), expand=False) for line in diagnosis.evidence
+        )
     return Group(*parts)
 
 

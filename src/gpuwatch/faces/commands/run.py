@@ -1,0 +1,217 @@
+"""Run DDColor over photos under profiling and report time and memory.
+
+Examples:
+  gpuwatch run ddcolor photo.jpg --out coloured --checkpoint ddcolor_paper_tiny.pth
+  gpuwatch run ddcolor scans/ --out coloured --size 768 --rewrite fold
+  gpuwatch run ddcolor photo.jpg --profile --trace-dir traces     a trace for https://ui.perfetto.dev
+  gpuwatch run ddcolor photo.jpg --device cuda:0 --memory-limit 8GiB --json
+
+Without a checkpoint the weights are random: times and memory are true, the colours mean nothing. Published checkpoints:
+https://github.com/piddnad/DDColor#pre-trained-models. Exit codes: 0 done, 2 wrong use, 4 the run or an image failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from gpuwatch.adapters.rulebook import load_workloads
+from gpuwatch.adapters.runner_process import RunnerProcess
+from gpuwatch.core.workload import Need, predict
+from gpuwatch.faces.options import add_json
+from gpuwatch.faces.report import console_for
+from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_DTYPES = ("fp32", "amp16", "fp16", "bf16")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; the same words are the runner's own."""
+    workloads = parser.add_subparsers(dest="workload", metavar=_("WORKLOAD"), required=True)
+    ddcolor = workloads.add_parser("ddcolor", help=_("colorize photos with DDColor"))
+    ddcolor.add_argument("paths", nargs="+", metavar="IMAGE|DIR")
+    ddcolor.add_argument("--checkpoint", metavar="FILE", help=_("published weights: .pth, .pt or .safetensors"))
+    ddcolor.add_argument(
+        "--variant", choices=("tiny", "large"), help=_("the network (default: what the checkpoint holds, else tiny)")
+    )
+    ddcolor.add_argument(
+        "--size", metavar="N", help=_("side in pixels that the network sees, a multiple of 32 (default: 512)")
+    )
+    ddcolor.add_argument("--dtype", choices=_DTYPES, help=_("precision (default: fp32)"))
+    ddcolor.add_argument(
+        "--rewrite", choices=("none", "tail", "fold"), help=_("an exact rewrite that needs less memory (default: none)")
+    )
+    ddcolor.add_argument("--device", metavar="DEVICE", help=_("auto, cpu or cuda:0 (default: auto)"))
+    ddcolor.add_argument("--batch", metavar="N", help=_("photos a pass (default: 1)"))
+    ddcolor.add_argument("--repeat", metavar="N", help=_("passes over all photos, for measuring (default: 1)"))
+    ddcolor.add_argument("--memory-limit", metavar="SIZE", help=_("let PyTorch have no more GPU memory than this"))
+    ddcolor.add_argument(
+        "--profile", action="store_true", help=_("profile the run and write a trace that Perfetto opens")
+    )
+    ddcolor.add_argument("--trace-dir", metavar="DIR", help=_("where traces go"))
+    ddcolor.add_argument("--out", metavar="DIR", help=_("where the colorized photos go; without it nothing is written"))
+    add_json(ddcolor)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the child, show how far it is, print its report."""
+    with RunnerProcess(runner_arguments(arguments), narrate) as child, progress_bar() as bar:
+        task = bar.add_task(_("loading"), total=None) if bar is not None else None
+        for event in child:
+            if bar is not None and task is not None and event["event"] in {"started", "image", "stage"}:
+                bar.update(
+                    task,
+                    total=event.get("images") or bar.tasks[0].total,
+                    completed=event.get("done") or bar.tasks[0].completed,
+                    description=str(event.get("stage") or _("colorizing")),
+                )
+            elif event["event"] == "failed":
+                narrate(render(message_of(event)))
+    report = {name: value for name, value in (child.report or {}).items() if name != "event"}
+    report["predicted"] = predicted_json(report)
+    if arguments.json:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        print_report(report)
+    return 4 if report.get("failed") else 0
+
+
+def runner_arguments(arguments: argparse.Namespace) -> list[str]:
+    """The child's command line: the same words."""
+    words = [arguments.workload, *arguments.paths]
+    for name in (
+        "checkpoint",
+        "variant",
+        "size",
+        "dtype",
+        "rewrite",
+        "device",
+        "batch",
+        "repeat",
+        "memory_limit",
+        "trace_dir",
+        "out",
+    ):
+        value = getattr(arguments, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", value]
+    return [*words, "--profile"] if arguments.profile else words
+
+
+def narrate(line: str) -> None:
+    """What the child says besides its events."""
+    print(visible(line), file=sys.stderr)
+
+
+def message_of(event: Mapping[str, Any]) -> Text:
+    """An event's message."""
+    message = event.get("message") or {}
+    return Text(str(message.get("template", "")), dict(message.get("values") or {}))
+
+
+def progress_bar() -> Progress | nullcontext[None]:
+    """A bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console  # noqa: PLC0415 - only on a terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def predicted_need(report: Mapping[str, Any]) -> Need | None:
+    """What was predicted for such a run; None where no closed form is known for it."""
+    profile = load_workloads().find("DDColor_Colorize", None)
+    known = profile is not None and report.get("rewrite") == "none" and report.get("batch") == 1
+    if profile is None or not known or report.get("size", 0) < profile.smallest_traced_px:
+        return None
+    variant = profile.variants.get(str(report.get("variant")))
+    dtype = str(report.get("dtype"))
+    return predict(profile, variant.name, int(report["size"]), dtype) if variant and dtype in variant.curves else None
+
+
+def predicted_json(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The prediction as JSON."""
+    need = predicted_need(report)
+    if need is None:
+        return None
+    bands = {"reserved_bytes": need.reserved_bytes, "process_bytes": need.process_bytes}
+    return {
+        "live_bytes": need.live_bytes,
+        "allocated_bytes": need.allocated_bytes,
+        **{name: {"low": round(b.low), "mid": round(b.mid), "high": round(b.high)} for name, b in bands.items()},
+        "source": "predicted",
+    }
+
+
+def print_report(report: Mapping[str, Any]) -> None:
+    """The report for a person."""
+    console = console_for(sys.stdout)
+    for line in report_lines(report):
+        console.print(visible(render(line)), soft_wrap=True)
+
+
+def report_lines(report: Mapping[str, Any]) -> list[Text]:
+    """The report as sentences; what was not measured is left out."""
+    warm = report.get("warm_seconds") or {}
+    need = predicted_need(report)
+    lines = [
+        text(
+            "DDColor {variant}, {dtype}, rewrite {rewrite}, size {size} on {device}: {images} done, {failures} failed.",
+            **{name: report.get(name) for name in ("variant", "dtype", "rewrite", "size", "device", "images")},
+            failures=len(report.get("failed") or ()),
+        ),
+        text(
+            "Loading took {load_seconds}, the first pass {first_seconds}, a warm one {p50_seconds} (p95 {p95_seconds}).",
+            load_seconds=report.get("load_seconds"),
+            first_seconds=report.get("first_seconds"),
+            p50_seconds=warm.get("p50"),
+            p95_seconds=warm.get("p95"),
+        ),
+    ]
+    if report.get("peak_allocated_bytes") is not None:
+        names = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
+        lines.append(
+            text(
+                "GPU memory at the peak: {peak_allocated_bytes} allocated, {peak_reserved_bytes} reserved, {peak_device_bytes} in all.",
+                **{name: report.get(name) for name in names},
+            )
+        )
+    else:
+        lines.append(text("No CUDA device: GPU memory was not measured."))
+    lines.append(
+        text(
+            "Host memory {host_rss_bytes}; {gflop} GFLOP and {tokens} visual tokens a photo.",
+            host_rss_bytes=report.get("host_rss_bytes"),
+            gflop=f"{float(report.get('gflop_per_image') or 0):.1f}",
+            tokens=report.get("tokens_per_image"),
+        )
+    )
+    if need is not None:
+        process = need.process_bytes
+        lines.append(
+            text(
+                "Predicted on a GPU: {allocated_bytes} allocated, {low_bytes} to {high_bytes} in the process.",
+                allocated_bytes=need.allocated_bytes,
+                low_bytes=process.low,
+                high_bytes=process.high,
+            )
+        )
+    if report.get("weights") == "random":
+        lines.append(
+            text("The weights are random: times and memory are true, the colours mean nothing without --checkpoint.")
+        )
+    lines += [
+        text("Trace: {file} (open it at https://ui.perfetto.dev)", file=file)
+        for file in report.get("trace_files") or ()
+    ]
+    return lines
