@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import LogChunk, LogRestarted, SourceKind
 from gpuwatch.errors import GpuwatchError, UsageError
@@ -33,11 +34,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _REFUSED_SECONDS = 5.0
 _LET_GO_SECONDS = 60.0
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class FileSource:

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import psutil
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import HostSample, SourceKind
 from gpuwatch.texts import Text, text
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class HostSource:

@@ -11,20 +11,16 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import psutil
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, SourceKind
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import Text, text
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class NvmlSource:

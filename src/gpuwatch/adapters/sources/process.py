@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.adapters.sources.stdin import pipe_chunks
 from gpuwatch.core.observations import LogChunk, SourceKind
@@ -28,11 +29,6 @@ _LONGEST_NAME = 40
 _POLITE_SECONDS = 3.0
 _ORPHAN_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class ProcessSource:

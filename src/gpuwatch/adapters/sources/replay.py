@@ -11,19 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.recording import read_recording
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import SourceKind
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, text
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class ReplaySource:

@@ -11,8 +11,9 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import LogChunk, SourceKind
 from gpuwatch.texts import Text, text
@@ -21,11 +22,6 @@ CHUNK_BYTES = 256 * 1024
 
 _LOOK_UP_MILLISECONDS = 100
 _STANDARD_INPUT = 0
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class StdinSource:
