@@ -5,6 +5,7 @@ Nothing heavy is imported until the arguments are read and the libraries are kno
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(job: Job, channel: Channel) -> int:
     _require_libraries()
+    if job.profile:
+        # The profiler's own notes on stderr; torch reads these once, when it is imported.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     try:
         from gpuwatch_runner.job import Run  # noqa: PLC0415 - torch is imported here and not before
     except ImportError as error:

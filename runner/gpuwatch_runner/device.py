@@ -62,20 +62,24 @@ class MemoryWatch:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._before_bytes = self._used_bytes()
+        # By UUID, of every device: which of them torch means is only known once CUDA is up, and that takes memory.
+        self._before_bytes = _used_by_uuid() if device.type == "cuda" else {}
         self._peak_bytes = 0
 
     def look(self) -> None:
         """Take a sample. torch's allocator keeps what it has had, so one after a pass sees that pass's peak."""
-        if self._before_bytes is not None:
-            self._peak_bytes = max(self._peak_bytes, (self._used_bytes() or 0) - self._before_bytes)
+        if self._before_bytes:
+            uuid = f"GPU-{torch.cuda.get_device_properties(self._device).uuid}"
+            used_bytes = _used_by_uuid().get(uuid, 0)
+            self._peak_bytes = max(self._peak_bytes, used_bytes - self._before_bytes.get(uuid, used_bytes))
 
     @property
     def device_bytes(self) -> int | None:
         """The most the device's memory in use rose by, as the driver counts it: allocator, context and libraries.
 
-        Another process that started or ended meanwhile is in it too: inside a container the driver's own count by
-        process is of process ids that do not exist here. None without CUDA or the driver's library.
+        Another process that started or ended meanwhile is in it too: the driver's count by process would leave that
+        out, but inside a container it is of process ids that do not exist there. None without CUDA or the driver's
+        library, and on a slice of a GPU (MIG), whose UUID is not the GPU's.
         """
         return self._peak_bytes or None
 
@@ -89,13 +93,25 @@ class MemoryWatch:
         """torch's max_memory_reserved; None without CUDA."""
         return torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else None
 
-    def _used_bytes(self) -> int | None:
-        if self._device.type != "cuda" or not hasattr(torch.cuda, "device_memory_used"):
-            return None
-        try:
-            return int(torch.cuda.device_memory_used(self._device))
-        except (pynvml.NVMLError, RuntimeError, ModuleNotFoundError):
-            return None
+
+def _used_by_uuid() -> dict[str, int]:
+    """Bytes in use on each GPU, by its UUID; empty where the driver's library does not answer."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
+    try:
+        used_bytes: dict[str, int] = {}
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = pynvml.nvmlDeviceGetUUID(handle)
+            name = uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+            used_bytes[name] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except pynvml.NVMLError:
+        return {}
+    finally:
+        pynvml.nvmlShutdown()
+    return used_bytes
 
 
 def host_peak_bytes() -> int:

@@ -166,6 +166,13 @@ def test_devices_that_are_not_here() -> None:
         device.choose("cuda:99")
 
 
+def test_a_cpu_has_no_device_memory_to_measure() -> None:
+    watch = device.MemoryWatch(torch.device("cpu"))
+    watch.look()
+    assert watch.device_bytes is watch.allocated_bytes is watch.reserved_bytes is None
+    assert device.host_peak_bytes() > 100 * 2**20
+
+
 def test_running_out_of_memory_keeps_the_original_words(capsys: pytest.CaptureFixture[str]) -> None:
     job = parse(["ddcolor", "x.jpg", "--size", "64"])
     words = "CUDA out of memory. Tried to allocate 1.56 GiB. GPU 0 has a total capacity of 8.00 GiB"
