@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from types import FrameType
 
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
-from gpuwatch.texts import plain, text
+from gpuwatch.texts import language_of, plain, text, use
 from gpuwatch_runner.command import Job, parse
-from gpuwatch_runner.events import Channel, narrate, take_stdout
+from gpuwatch_runner.events import Channel, take_stdout
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -27,12 +27,12 @@ LIBRARIES = ("torch", "numpy", "PIL", "safetensors")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and give the exit code: 0, 2 or 4 as for gpuwatch, 130 and 143 if stopped, 141 if nobody listens."""
     signal.signal(signal.SIGTERM, _terminate)
+    use(language_of(None))
     channel = take_stdout()
     try:
         try:
             return _run(parse(sys.argv[1:] if arguments is None else arguments), channel)
         except GpuwatchError as error:
-            narrate(error.message)
             channel.say("error", exit_code=error.exit_code, message=error.message, hint=error.hint)
             return error.exit_code
     except BrokenPipeError:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
-from gpuwatch.texts import Text, plain, text
+from gpuwatch.texts import Text, plain, render, text
 from gpuwatch_runner import device as devices
 from gpuwatch_runner import weights
 from gpuwatch_runner.colorize import Colorizer, Prepared
@@ -206,7 +206,7 @@ class Run:
         self.channel.say("stage", stage=stage, seconds=seconds)
 
     def _fail(self, path: Path, message: Text) -> None:
-        self.tally.failed.append({"path": str(path), "message": str(message)})
+        self.tally.failed.append({"path": str(path), "message": render(message, "en")})
         self.channel.say("failed", path=str(path), message=message)
 
 

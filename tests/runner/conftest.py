@@ -100,6 +100,7 @@ def run(tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], int, str]]:
         child = subprocess.run(
             [sys.executable, "-m", "gpuwatch_runner", *map(str, arguments)],
             cwd=tmp_path,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
             capture_output=True,
             text=True,
             timeout=120,

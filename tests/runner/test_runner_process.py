@@ -35,7 +35,7 @@ def test_a_run_yields_its_events_and_ends_with_the_report(photos: Path, tmp_path
     lines: list[str] = []
     (photos / "text.jpg").write_text("no image")
     arguments = ["ddcolor", str(photos), "--size", "32", "--device", "cpu", "--out", str(tmp_path / "out")]
-    with RunnerProcess(arguments, lines.append) as child:
+    with RunnerProcess(arguments, lines.append, environment={**os.environ, "LC_ALL": "C.UTF-8"}) as child:
         assert psutil.Process(child.pid).is_running()
         kinds = [event["event"] for event in child]
     assert kinds == ["started", "stage", "stage", "image", "image", "failed", "report"]
