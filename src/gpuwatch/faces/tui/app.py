@@ -14,7 +14,6 @@ from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.css.query import NoMatches
 from textual.message import Message
 
 from gpuwatch.core.incidents import Incident
@@ -29,7 +28,7 @@ from gpuwatch.faces.tui.log import LogPane
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.machine import Machine
 from gpuwatch.faces.tui.paint import row, wrapped
-from gpuwatch.faces.tui.pane import OneLine, Pane, Rows
+from gpuwatch.faces.tui.pane import OneLine, Pane, Rows, Sized
 from gpuwatch.faces.tui.themes import DARK, PALETTES
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.pipeline import Pipeline
@@ -64,6 +63,7 @@ class WatchApp(App[None]):
         self.chosen: str | None = None
         """The incident that the person chose; None: the newest that matters."""
         self.chosen_fix = 0
+        self._explained: str | None = None
         self._metrics_address = metrics_address
         self._source_title = title
         self._notice = notice
@@ -72,6 +72,7 @@ class WatchApp(App[None]):
         self._painted_at = 0.0
         self._feed = Feed(lambda: self.post_message(self.Arrived()))
         self._started = False
+        self._draw_due = False
         pipeline.subscribe(self._feed)
         self.health = HealthBar(id="health")
         self.notice_line = OneLine(id="notice")
@@ -80,13 +81,14 @@ class WatchApp(App[None]):
         self.machine = Machine(id="machine")
         self.log_pane = LogPane(id="log")
         self.keys = KeyBar(id="keys")
+        self.body = Container(id="body")
         self.animation_level = "none"
 
     def compose(self) -> ComposeResult:
         """Health on top, keys below, the panes between."""
         yield self.health
         yield self.notice_line
-        with Container(id="body"):
+        with self.body:
             yield self.incidents
             yield self.detail
             yield self.machine
@@ -101,7 +103,6 @@ class WatchApp(App[None]):
         self.title = "gpuwatch"
         self.notice_line.display = self._notice is not None
         self._arrange()
-        self.call_after_refresh(self._look_at, "incidents")
         self._started = True
         self.pipeline.start()
 
@@ -136,6 +137,8 @@ class WatchApp(App[None]):
             return
         incidents = self.listed
         incident = self.incident
+        if incident is not None and incident.id != self._explained:
+            self._explained, self.chosen_fix = incident.id, 0
         self.health.draw(self.snapshot, self._metrics_address, self._source_title)
         self.keys.draw()
         if self._notice is not None:
@@ -159,18 +162,21 @@ class WatchApp(App[None]):
 
     @property
     def incident(self) -> Incident | None:
-        """The chosen incident; unless a person chose, the newest that is a failure and not over, else the newest."""
-        if self.chosen is not None and self.chosen in self.snapshot.incidents:
-            return self.snapshot.incidents[self.chosen]
+        """The incident that a person chose, else the one that matters most."""
+        chosen = self.snapshot.incidents.get(self.chosen) if self.chosen is not None else None
+        return chosen or self.newest_that_matters
+
+    @property
+    def newest_that_matters(self) -> Incident | None:
+        """The newest that is a failure and not over; where there is none, the newest."""
         listed = self.listed
         grave = (one for one in listed if one.active and one.severity in {"error", "critical"})
         return next(grave, listed[0] if listed else None)
 
     def choose(self, incident_id: str | None) -> None:
-        """Explain this incident."""
-        if incident_id != self.chosen:
-            self.chosen_fix = 0
-        self.chosen = incident_id
+        """Explain this incident. Who chooses the one that matters most will see the next one that does."""
+        newest = self.newest_that_matters
+        self.chosen = None if newest is not None and newest.id == incident_id else incident_id
         self.draw()
 
     @on(IncidentRows.Moved)
@@ -253,15 +259,24 @@ class WatchApp(App[None]):
 
     def _arrange(self) -> None:
         calm = not self.snapshot.incidents
-        chosen = arrange(self.size.width, self.size.height, self._looked_at, zoomed=self._zoomed, calm=calm)
-        try:
-            body = self.query_one("#body")
-        except NoMatches:  # another screen is on top
-            return
-        body.set_classes(chosen.name + (" -calm" if calm else ""))
+        wanted = "detail" if calm and self._looked_at == "incidents" else self._looked_at
+        chosen = arrange(self.size.width, self.size.height, wanted, zoomed=self._zoomed, calm=calm)
+        self.body.set_classes(chosen.name + (" -calm" if calm else ""))
         for name in PANES:
             self._pane(name).display = name in chosen.panes
-        self.call_after_refresh(self.draw)
+        if not self.log_pane.field.has_focus:
+            self._pane(wanted).body.focus(scroll_visible=False)
+        self._draw_soon()
+
+    @on(Sized)
+    def _draw_soon(self) -> None:
+        if not self._draw_due:
+            self._draw_due = True
+            self.call_after_refresh(self._draw_due_now)
+
+    def _draw_due_now(self) -> None:
+        self._draw_due = False
+        self.draw()
 
     def _pane(self, name: str) -> Pane:
         panes: dict[str, Pane] = {
@@ -272,7 +287,6 @@ class WatchApp(App[None]):
     def _look_at(self, name: str) -> None:
         self._looked_at = name
         self._arrange()
-        self._pane(name).body.focus(scroll_visible=False)
 
     def action_pane(self, step: int) -> None:
         """Go to the next or previous pane."""
@@ -290,13 +304,14 @@ class WatchApp(App[None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """A click moves the focus too."""
         for name in PANES:
-            if event.widget is self._pane(name).body:
+            here = event.widget is self._pane(name).body and event.widget is self.focused
+            if here and (self.snapshot.incidents or name != "detail"):
                 self._looked_at = name
         self.draw()
 
     def on_resize(self) -> None:
         """Arrange the panes for the new size; every row is made anew."""
-        self._arrange()
+        self.call_next(self._arrange)  # the app's own size is the old one until its other handler ran
 
     def action_follow(self) -> None:
         """Follow the log's end."""

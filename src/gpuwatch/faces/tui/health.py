@@ -39,7 +39,7 @@ def health_row(snapshot: Snapshot, metrics_address: str | None, title: str, widt
     items = [
         Item(5, ((" gpuwatch ", "title"), (f"{visible(title)} " if title else "", "dim"))),
         Item(0, ((" ", "text"), *pulse(snapshot))),
-        *(Item(3 if source.state == "failed" else 7 + place, source_spans(source)) for place, source in logs(snapshot)),
+        *(item for place, source in logs(snapshot) for item in source_items(source, place)),
         *gpu_items(snapshot),
     ]
     if snapshot.host is not None and snapshot.host.memory_total_bytes:
@@ -76,15 +76,16 @@ def pulse(snapshot: Snapshot) -> tuple[Span, ...]:
     return (("○ ", "dim"), (render(text("idle {time}", time=quiet)), "dim"))
 
 
-def source_spans(source: SourceStatus) -> tuple[Span, ...]:
+def source_items(source: SourceStatus, place: int) -> list[Item]:
     """A log: its sign, its name, its state in a word, how much was read."""
     name = cut_front(visible(source.name), 28)
     if source.state == "failed":
-        return (("   ✗ ", "error"), (name, "text"), (" " + _("failed"), "error"))
+        return [Item(3, (("   ✗ ", "error"), (name, "text"), (" " + _("failed"), "error")))]
+    ended = source.state == "ended"
+    sign: Span = ("   ■ ", "dim") if ended else ("   ✓ ", "good")
+    said: Span = (name + (" " + _("ended") if ended else ""), "dim" if ended else "text")
     count = render(text("{count} records", count=f"{source.records:,}"))
-    if source.state == "ended":
-        return (("   ■ ", "dim"), (name, "dim"), (" " + _("ended"), "dim"), (f" {count}", "dim"))
-    return (("   ✓ ", "good"), (name, "text"), (f" {count}", "dim"))
+    return [Item(7 + place, (sign, said)), Item(14 + place, ((" " + count, "dim"),))]
 
 
 def gpu_items(snapshot: Snapshot) -> list[Item]:
@@ -94,13 +95,11 @@ def gpu_items(snapshot: Snapshot) -> list[Item]:
     for place, sample in enumerate(sorted(newest, key=lambda sample: sample.index)):
         label = "   GPU " if len(newest) == 1 else f"   GPU {sample.index} "
         items.append(Item(1 + 10 * place, ((label, "dim"), *memory_spans(sample)), at_right=True))
-        feelings: list[Span] = []
         if sample.temperature_celsius is not None:
-            feelings.append((f"  {sample.temperature_celsius:.0f} °C", "text"))
+            heat = f"  {sample.temperature_celsius:.0f} °C"
+            items.append(Item(4 + 10 * place, ((heat, "text"),), at_right=True))
         if sample.power_watts is not None:
-            feelings.append((f"  {sample.power_watts:.0f} W", "dim"))
-        if feelings:
-            items.append(Item(4 + 10 * place, tuple(feelings), at_right=True))
+            items.append(Item(12 + 10 * place, ((f"  {sample.power_watts:.0f} W", "dim"),), at_right=True))
     if not newest:
         driver = next((source for source in snapshot.sources.values() if source.kind == "nvml"), None)
         if driver is not None and driver.state != "up":

@@ -69,7 +69,7 @@ class IncidentList(Pane):
         active = sum(incident.active for incident in incidents)
         note: tuple[Span, ...] = ()
         if incidents:
-            known = render(text("{active} of {count} not over", active=active, count=len(incidents)))
+            known = render(text("{active} active, {count} in all", active=active, count=len(incidents)))
             note = ((known, "warning" if active else "dim"),)
         self.heading.write(_("Failures"), note, focused=self.focused)
 
@@ -104,5 +104,6 @@ def incident_rows(
             lead: list[Span] = [("▌" if here else " ", "accent"), ("  ", "text"), state]
             if node[0]:
                 lead += [(" · ", "faint"), node]
+            lead += [(" · ", "faint"), (render(text("line {line}", line=f"{incident.line:,}")), "dim")]
             rows.append(row(*spread(lead, [(" ", "text")], width), back=back, key=incident.id))
     return rows

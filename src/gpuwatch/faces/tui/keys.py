@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 
 from gpuwatch.faces.tui.paint import Row, Span, padded, row, width_of, wrapped
 from gpuwatch.faces.tui.pane import OneLine, Rows
-from gpuwatch.texts import Text, render, text
+from gpuwatch.texts import Language, Text, current, render, text
 from gpuwatch.texts import translate as _
 
 
@@ -35,7 +35,7 @@ class Key:
 
 KEYS: tuple[Key, ...] = (
     Key("question_mark", "?", "help", text("help"), text("this page"), 1),
-    Key("e", "e", "incident(1)", text("next"), text("next failure: here and in the log"), 3),
+    Key("e", "e", "incident(1)", text("next failure"), text("next failure: here and in the log"), 3),
     Key("E", "E", "incident(-1)", text("previous"), text("previous failure"), 8),
     Key("c", "c", "copy", text("copy"), text("copy the chosen fix's command"), 4),
     Key("slash", "/", "search", text("search"), text("search the log; re:PATTERN is a pattern"), 2),
@@ -44,7 +44,7 @@ KEYS: tuple[Key, ...] = (
     Key("f", "f", "follow", text("follow"), text("follow the end of the log"), 5),
     Key("m", "m", "machine", text("GPU"), text("GPU, processes, host memory; again: back"), 6),
     Key("z", "z", "zoom", text("zoom"), text("this pane alone; again: all of them"), 10),
-    Key("l", "l", "language", text("中文"), text("English or Chinese"), 7),
+    Key("l", "l", "language", text("language"), text("English or Chinese"), 7),
     Key("t", "t", "theme", text("theme"), text("dark, light, high contrast"), 9),
     Key("escape", "Esc", "dismiss", text("back"), text("end the search, the zoom, the notice")),
     Key("q", "q", "quit", text("quit"), text("quit; Ctrl-C does too"), 0),
@@ -53,7 +53,7 @@ MOVES: tuple[tuple[str, Text], ...] = (
     ("Tab  Shift-Tab", text("the next or previous pane; a click does too")),
     ("j k  ↓ ↑", text("down and up; in the list: choose a failure")),
     ("g G  Home End", text("first and last")),
-    ("PgDn PgUp  Ctrl-D Ctrl-U", text("a page down and up")),
+    ("PgDn PgUp  ^D ^U", text("a page down and up")),
     ("1 … 9", text("choose a fix by its number")),
     ("Enter", text("in the list: show the failure in the log")),
     ("← →  h  0", text("in the log: sideways, back to the margin")),
@@ -64,6 +64,9 @@ SIGNS: tuple[tuple[str, Text], ...] = (
     ("● ○ ■", text("live, idle or waiting, ended")),
     ("◂", text("in the log's margin: a failure is there; click to go")),
 )
+
+
+_OTHER_LANGUAGE: dict[Language, str] = {"en": "中文", "zh": "English"}
 
 
 class KeyBar(OneLine):
@@ -99,7 +102,8 @@ class KeyBar(OneLine):
 
 def key_spans(key: Key) -> list[Span]:
     """A key and its word."""
-    return [(f" {key.shown} ", "key"), (render(key.short) + " ", "dim")]
+    word = _OTHER_LANGUAGE[current()] if key.action == "language" else render(key.short)
+    return [(f" {key.shown} ", "key"), (word + " ", "dim")]
 
 
 class Help(ModalScreen[None]):
@@ -147,7 +151,7 @@ def help_rows(width: int) -> list[Row]:
     ):
         rows += [row(), row((title, "strong"))]
         for shown, meaning in entries:
-            first, *rest = wrapped(render(meaning), width - 28)
-            rows.append(row(("  " + padded(shown, 25) + " ", "key"), (first, "text")))
-            rows += [row((" " * 28 + line, "text")) for line in rest]
+            first, *rest = wrapped(render(meaning), width - 21)
+            rows.append(row(("  " + padded(shown, 18) + " ", "key"), (first, "text")))
+            rows += [row((" " * 21 + line, "text")) for line in rest]
     return [*rows, row(), row((_("Esc closes this page"), "dim"))]

@@ -34,6 +34,6 @@ def stacked(height: int, focused: str, *, calm: bool) -> Arrangement:
     if height >= 42:
         return Arrangement("-stack -all", frozenset(PANES))
     panes = {main, "log"}
-    if not calm or focused == "incidents":
+    if not calm:
         panes.add("incidents")
     return Arrangement("-stack", frozenset(panes))

@@ -65,7 +65,7 @@ class LogPane(Pane):
 
     def draw(self, snapshot: Snapshot) -> None:
         """Draw the heading and the bar; the lines draw themselves."""
-        running = [source for source in snapshot.sources.values() if source.bar]
+        running = [source for source in snapshot.sources.values() if source.bar and not is_over(source, snapshot)]
         newest = max(running, key=lambda source: (source.last_at is not None, source.last_at), default=None)
         self.bars.display = newest is not None
         if newest is not None:
@@ -125,6 +125,12 @@ class LogPane(Pane):
         """Go to the next or previous line that holds what is searched."""
         self._found = self.view.step_found(forward=forward)
         self.view.post_message(LogView.FollowChanged())
+
+
+def is_over(source: SourceStatus, snapshot: Snapshot) -> bool:
+    """Whether a bar reached its end a while ago; one that stands still before its end stays in view."""
+    finished = "100%" in source.bar or source.state != "up"
+    return finished and not is_live(source.last_at, snapshot.at)
 
 
 def bar_row(source: SourceStatus, width: int, *, live: bool) -> Row:

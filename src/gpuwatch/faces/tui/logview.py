@@ -85,6 +85,10 @@ class LogView(ScrollView, can_focus=True):
         if self.following:
             self.call_after_refresh(self._to_end)
 
+    def on_show(self) -> None:
+        """Likewise when it comes into view."""
+        self.on_resize()
+
     def _to_end(self) -> None:
         if self.following:
             self._to(self.max_scroll_y)
@@ -92,7 +96,7 @@ class LogView(ScrollView, can_focus=True):
     def _to(self, y: float) -> None:
         self._moving = True
         try:
-            self.scroll_to(y=y, animate=False)
+            self.scroll_to(y=y, animate=False, force=True)  # it may not know yet that it can scroll
         finally:
             self._moving = False
 
@@ -146,7 +150,7 @@ class LogView(ScrollView, can_focus=True):
 
     def action_sideways(self, steps: int) -> None:
         """Scroll sideways."""
-        self.scroll_to(x=max(self.scroll_x + steps * _STEP, 0), animate=False)
+        self.scroll_to(x=max(self.scroll_x + steps * _STEP, 0), animate=False, force=True)
 
     def action_follow(self) -> None:
         """Follow the end."""

@@ -98,7 +98,7 @@ def gpu_rows(samples: tuple[GpuSample, ...], width: int) -> list[Row]:
         history = [known for sample in samples if (known := memory_ratio(sample)) is not None]
         if len(history) > 1:
             span = (samples[-1].at - samples[max(len(samples) - room + 1, 0)].at).total_seconds()
-            rows.append(row(("   ", "text"), (sparkline(history, room - 1), tone)))
+            rows.append(row(("   ", "text"), *sparkline(history, room - 1)))
             rows.append(row(("   " + render(text("memory over {time}", time=show_seconds(span))), "dim")))
     else:
         rows.append(row(("   " + _("the driver does not tell this card's memory"), "dim")))

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -25,6 +26,7 @@ _TAB = 8
 _SPARKS = " ▁▂▃▄▅▆▇█"
 _CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
 _DROPPED = {0x200D: "", 0xFE0E: "", 0xFE0F: ""}  # joiners and variation selectors: terminals disagree on their width
+_HAS_DROPPED = re.compile("[\u200d\ufe0e\ufe0f]")
 _WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U0001f000-\U0003ffff"
 _CLOSING = "，。、；：！？）】》」』”’%"
 _TOKEN = re.compile(rf"\s+|[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+[{_CLOSING}]*")
@@ -47,7 +49,7 @@ def row(*spans: Span, back: Back = "", key: str = "") -> Row:
 
 def visible(words: str) -> str:
     """The words with tabs expanded and every control, bidi and other invisible character as a visible sign."""
-    if words.isprintable():
+    if words.isprintable() and not _HAS_DROPPED.search(words):
         return words
     return "".join(_signs(words))
 
@@ -57,8 +59,8 @@ def _signs(words: str) -> Iterable[str]:
     for character in words:
         if character == "\t":
             sign = " " * (_TAB - column % _TAB)
-        elif character.isprintable():
-            sign = character if ord(character) not in _DROPPED else ""
+        elif character.isprintable() and ord(character) not in _DROPPED:
+            sign = character
         else:
             sign = _sign(ord(character))
         column += cell_len(sign)
@@ -175,10 +177,13 @@ def filling(ratio: float) -> Tone:
     return "error" if ratio >= 0.97 else "warning" if ratio >= 0.85 else "accent"
 
 
-def sparkline(ratios: Sequence[float], width: int) -> str:
+def sparkline(ratios: Sequence[float], width: int) -> list[Span]:
     """The last values, one cell each, oldest left."""
-    signs = [_SPARKS[min(max(round(ratio * 8), 1), 8)] for ratio in ratios[-width:]]
-    return "".join(signs).rjust(width)
+    kept = ratios[-width:]
+    spans: list[Span] = [(" " * (width - len(kept)), "text")]
+    for tone, group in groupby(kept, key=filling):
+        spans.append(("".join(_SPARKS[min(max(round(ratio * 8), 1), 8)] for ratio in group), tone))
+    return spans
 
 
 def memory_ratio(sample: GpuSample) -> float | None:

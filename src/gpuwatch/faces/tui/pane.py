@@ -18,13 +18,17 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from gpuwatch.faces.tui.paint import Row, Span, row, spread, strip_of, width_of
+from gpuwatch.faces.tui.paint import Row, Span, row, strip_of, width_of
 from gpuwatch.faces.tui.themes import DARK, PALETTES, Palette
 
 
 def palette_of(widget: Widget) -> Palette:
     """The palette in use."""
     return PALETTES.get(widget.app.theme, DARK)
+
+
+class Sized(Message):
+    """A part of the screen has a new size: its rows must be made anew."""
 
 
 class OneLine(Widget):
@@ -41,6 +45,10 @@ class OneLine(Widget):
         if line != self._row:
             self._row = line
             self.refresh()
+
+    def on_resize(self) -> None:
+        """Ask for a row of the new width."""
+        self.post_message(Sized())
 
     @property
     def shown(self) -> str:
@@ -62,9 +70,9 @@ class Heading(OneLine):
         right: tuple[Span, ...] = ((" ", "text"), *note, (" ─", "faint")) if note else ()
         room = self.size.width - width_of(left) - width_of(right)
         if room < 0:
-            right, room = (), max(self.size.width - width_of(left), 0)
-        rule: Span = (("━" if focused else "─") * room, "accent" if focused else "faint")
-        self.show(row(*spread([*left, rule], right, self.size.width)))
+            right, room = (), self.size.width - width_of(left)
+        rule: Span = (("━" if focused else "─") * max(room, 0), "accent" if focused else "faint")
+        self.show(row(*left, rule, *right))
 
 
 class Rows(ScrollView, can_focus=True):
@@ -99,6 +107,10 @@ class Rows(ScrollView, can_focus=True):
         self.virtual_size = Size(self.size.width, len(rows))
         self.refresh(layout=resized and self.styles.height is not None and self.styles.height.is_auto)
 
+    def on_resize(self) -> None:
+        """Ask for rows of the new width."""
+        self.post_message(Sized())
+
     @property
     def shown(self) -> str:
         """All rows as text, also those that are scrolled away."""
@@ -108,7 +120,7 @@ class Rows(ScrollView, can_focus=True):
         """One row of what is in view."""
         place = y + self.scroll_offset.y
         line = self.rows[place] if place < len(self.rows) else row()
-        return strip_of(line, self.size.width, palette_of(self))
+        return strip_of(line, self.scrollable_content_region.width, palette_of(self))
 
     def on_click(self, event: events.Click) -> None:
         """Choose what the row stands for."""
@@ -149,4 +161,4 @@ class Pane(Vertical):
     @property
     def width(self) -> int:
         """Cells that a row has."""
-        return max(self.body.size.width, 1)
+        return max(self.body.scrollable_content_region.width, 1)

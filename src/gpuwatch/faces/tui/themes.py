@@ -53,8 +53,8 @@ class Palette:
             "good": self.good, "info": self.info, "key": self.accent,
             "found": self.strong,
         }  # fmt: skip
-        backs: dict[Back, str | None] = {
-            "": None, "selected": self.selected, "quiet": self.raised, "marked": self.raised,
+        backs: dict[Back, str] = {
+            "": self.background, "selected": self.selected, "quiet": self.raised, "marked": self.raised,
             "current": self.current,
         }  # fmt: skip
         bold = tone in {"strong", "title", "critical", "key", "found"}
@@ -90,19 +90,19 @@ class Palette:
 
 DARK = Palette(
     "gpuwatch-dark", True,
-    background="#10151b", raised="#18202a", selected="#22303d", current="#2b3a2f", found="#5a4a12",
+    background="#10151b", raised="#18202a", selected="#22303d", current="#263a4d", found="#5a4a12",
     text="#c9d1d9", strong="#f0f4f8", dim="#8592a0", faint="#3d4956",
     accent="#6cc5c0", error="#f0716f", warning="#e3b058", good="#84c27a", info="#7fb2e5",
 )  # fmt: skip
 LIGHT = Palette(
     "gpuwatch-light", False,
-    background="#fbfaf7", raised="#f0eee8", selected="#dde8ea", current="#e2eedb", found="#f7e3a1",
+    background="#fbfaf7", raised="#f0eee8", selected="#dde8ea", current="#d5e4ee", found="#f7e3a1",
     text="#333b43", strong="#0d1318", dim="#66707a", faint="#c3c7c9",
     accent="#13706d", error="#b3261e", warning="#8a5300", good="#2d6a30", info="#1d5a96",
 )  # fmt: skip
 CONTRAST = Palette(
     "gpuwatch-contrast", True,
-    background="#000000", raised="#1c1c1c", selected="#00405e", current="#004a1c", found="#6b5200",
+    background="#000000", raised="#1c1c1c", selected="#00405e", current="#00304f", found="#6b5200",
     text="#ffffff", strong="#ffffff", dim="#d0d0d0", faint="#8c8c8c",
     accent="#5ff3ff", error="#ff8080", warning="#ffdc3d", good="#7dff7d", info="#9fd0ff",
 )  # fmt: skip

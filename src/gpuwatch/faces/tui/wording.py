@@ -47,7 +47,7 @@ FITS: Mapping[Fits, tuple[str, Text, Tone]] = {
 SAFETY: Mapping[Safety, tuple[Text, Tone]] = {
     "safe": (text("safe"), "good"),
     "restarts": (text("needs a restart"), "warning"),
-    "changes_output": (text("changes the picture"), "warning"),
+    "changes_output": (text("changes the picture"), "info"),
 }
 FACT: Mapping[str, Text] = {
     "tried_bytes": text("asked for"),
