@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.faces.tui_story import BENIGN, FAILURES, ILLEGAL
 
 pytestmark = [

@@ -15,6 +15,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.message import Message
+from textual.widgets import Input
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
@@ -36,6 +37,7 @@ from gpuwatch.texts import LANGUAGES, Text, current, render, text, use
 from gpuwatch.texts import translate as _
 
 _REPAINT_SECONDS = 1 / 12
+_ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
 
 
 class WatchApp(App[None]):
@@ -44,11 +46,11 @@ class WatchApp(App[None]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key.keys, key.action, show=False) for key in KEYS),
+        *(Binding(key.keys, key.action, show=False, priority=True) for key in KEYS),
         Binding("tab", "pane(1)", show=False, priority=True),
         Binding("shift+tab", "pane(-1)", show=False, priority=True),
         Binding("ctrl+c", "quit", show=False, priority=True),
-        *(Binding(str(number), f"fix({number - 1})", show=False) for number in range(1, 10)),
+        *(Binding(str(number), f"fix({number - 1})", show=False, priority=True) for number in range(1, 10)),
     ]
 
     class Arrived(Message):
@@ -204,6 +206,19 @@ class WatchApp(App[None]):
         if self.log_pane.display:
             self.log_pane.draw(self.snapshot)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's name
+        """Whether a key means this now: not while something is typed, nor under another page.
+
+        The keys have priority so that they act before the next one is handed to a pane: `/words` may come all at once.
+        """
+        if action not in _ACTIONS:
+            return True
+        return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
+
+    def action_leave(self) -> None:
+        """End."""
+        self.exit()
+
     def action_incident(self, step: int) -> None:
         """Go to the next or previous incident in time, round the end; the log goes along."""
         in_time = tuple(reversed(self.listed))
@@ -264,8 +279,9 @@ class WatchApp(App[None]):
         self.body.set_classes(chosen.name + (" -calm" if calm else ""))
         for name in PANES:
             self._pane(name).display = name in chosen.panes
-        if not self.log_pane.field.has_focus:
-            self._pane(wanted).body.focus(scroll_visible=False)
+        main = self.body.screen
+        if main.focused is not self.log_pane.field:
+            main.set_focus(self._pane(wanted).body, scroll_visible=False)  # at once: the next key may be here already
         self._draw_soon()
 
     @on(Sized)
@@ -304,7 +320,7 @@ class WatchApp(App[None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """A click moves the focus too."""
         for name in PANES:
-            here = event.widget is self._pane(name).body and event.widget is self.focused
+            here = event.widget is self._pane(name).body and event.widget is self.body.screen.focused
             if here and (self.snapshot.incidents or name != "detail"):
                 self._looked_at = name
         self.draw()

@@ -47,7 +47,7 @@ KEYS: tuple[Key, ...] = (
     Key("l", "l", "language", text("language"), text("English or Chinese"), 7),
     Key("t", "t", "theme", text("theme"), text("dark, light, high contrast"), 9),
     Key("escape", "Esc", "dismiss", text("back"), text("end the search, the zoom, the notice")),
-    Key("q", "q", "quit", text("quit"), text("quit; Ctrl-C does too"), 0),
+    Key("q", "q", "leave", text("quit"), text("quit; Ctrl-C does too"), 0),
 )
 MOVES: tuple[tuple[str, Text], ...] = (
     ("Tab  Shift-Tab", text("the next or previous pane; a click does too")),

@@ -106,13 +106,13 @@ class LogPane(Pane):
         """Show the field."""
         self.field.display = True
         self.field.placeholder = _("plain words, or re:PATTERN   Enter finds, Esc ends the search")
-        self.field.focus()
+        self.screen.set_focus(self.field, scroll_visible=False)  # at once: what is typed next belongs here
 
     @on(Input.Submitted)
     def _search(self, event: Input.Submitted) -> None:
         event.stop()
         self.field.display = False
-        self.view.focus()
+        self.screen.set_focus(self.view, scroll_visible=False)
         self._trouble, self._found = "", None
         try:
             self.view.find(Search.of(event.value) if event.value else None)

@@ -103,7 +103,8 @@ class LogView(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """A person scrolls: up ceases to follow, the end begins it."""
         super().watch_scroll_y(old_value, new_value)
-        if self._moving or not self.is_attached:
+        clamped = old_value > self.max_scroll_y
+        if self._moving or clamped or not self.is_attached:
             return
         self.set_following(following=new_value >= self.max_scroll_y)
 
