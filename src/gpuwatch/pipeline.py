@@ -10,8 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine, Event
 from gpuwatch.core.observations import Observation, SourceDown, SourceUp, Tick
@@ -26,11 +27,6 @@ _STOP_SECONDS = 5.0
 
 Listener = Callable[[Sequence[Event], Snapshot], None]
 """Called on the pipeline's thread with what just happened and the snapshot after it; must not block."""
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)
 
 
 class Pipeline:
@@ -112,7 +108,7 @@ class Pipeline:
         try:
             reason = source.run(self.emit, self._stop)
         except GpuwatchError as error:
-            reason, failed = error.message, True
+            reason, failed = text("{message} {hint}", message=error.message, hint=error.hint or ""), True
         except Exception as error:  # noqa: BLE001 - one source's fault must not end the others; it is shown
             reason, failed = text("stopped by an error: {error}", error=repr(error)), True
         self.emit(SourceDown(self._clock(), source.name, source.kind, reason, failed))
@@ -128,9 +124,13 @@ class Pipeline:
 
     def _loop(self) -> None:
         last_tick = self._clock()
+        ahead = timedelta(0)
+        # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             batch = self._take()
             now = self._clock()
+            ahead = max([ahead, *(observation.at - now for observation in batch)])
+            now += ahead
             if not batch or (now - last_tick).total_seconds() >= 1:
                 batch.append(Tick(now))
                 last_tick = now
@@ -141,7 +141,7 @@ class Pipeline:
             )
             if idle and (self._stop.is_set() or not sources_alive) and self._queue.empty():
                 break
-        self._publish(self._engine.end(self._clock()))
+        self._publish(self._engine.end(self._clock() + ahead))
 
     def _take(self) -> list[Observation]:
         batch: list[Observation] = []

@@ -9,24 +9,34 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gpuwatch.adapters.rulebook import load_rules, load_workloads
 from gpuwatch.core.engine import Engine, IncidentChanged
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.rules import LABELS, SEVERITIES, RuleSet
+from gpuwatch.core.workload import Workloads
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "dev.jsonl"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@cache
+def ready(rules: RuleSet) -> tuple[Matcher, Workloads]:
+    """The rules compiled once, and the workloads."""
+    return Matcher(rules), load_workloads()
+
+
 def incidents_of(log: str, rules: RuleSet) -> list[Incident]:
     """What the engine finds in one log."""
-    engine = Engine(rules, load_workloads())
+    matcher, workloads = ready(rules)
+    engine = Engine(rules, workloads, ready=matcher)
     found: dict[str, Incident] = {}
-    for event in [*engine.feed(LogChunk(AT, "log", log.encode())), *engine.end(AT)]:
+    for event in [*engine.feed(LogChunk(AT, "log", log.encode("utf-8", "surrogateescape"))), *engine.end(AT)]:
         if isinstance(event, IncidentChanged):
             found[event.incident.id] = event.incident
     return list(found.values())

@@ -201,11 +201,7 @@ def cause_of_known_job(case: Case, need: Need, shape: JobShape) -> tuple[Text, f
 def node_name(case: Case) -> Text | str:
     """What to call the failed node: its type, else the workload, else the pack that the traceback ran through."""
     node = case.incident.node
-    if node.type:
-        return node.type
-    if case.profile:
-        return case.profile.node_types[0]
-    return node.pack or text("The job")
+    return node.type or node.pack or text("The job")
 
 
 def evidence_of(case: Case) -> tuple[Text, ...]:
@@ -311,7 +307,7 @@ def plan_shrink_size(case: Case) -> list[Fix]:
         to = fitting
     need = predict(profile, variant, to, context_bytes=told_context(profile, case.balance))
     params: dict[str, Any] = {
-        "node_type": node_type(case),
+        "node_type": case.incident.node.type,
         "input": profile.size_input,
         "from": was,
         "to": to,
@@ -350,7 +346,7 @@ def plan_tiny_checkpoint(case: Case) -> list[Fix]:
     need = predict(profile, "tiny", shape.side_px, context_bytes=told_context(profile, case.balance))
     if fits(need, case.room_bytes) != "yes":
         return []
-    params = {"node_type": node_type(case), "input": profile.checkpoint_input, "to": tiny.checkpoints[0]}
+    params = {"node_type": case.incident.node.type, "input": profile.checkpoint_input, "to": tiny.checkpoints[0]}
     title = text(
         "Use {checkpoint} and keep {input} {size}: needs at most {need_bytes}.",
         checkpoint=tiny.checkpoints[0], input=profile.size_input, size=shape.side_px, need_bytes=need.process_bytes.high,
@@ -455,11 +451,6 @@ def plan_reduce_batch(case: Case) -> list[Fix]:
     if case.profile is not None:  # DDColor's node takes one image at a time: its batch does not raise the peak
         return []
     return [Fix("reduce_batch", text("Lower batch_size: most nodes' memory grows in proportion."), "changes_output")]
-
-
-def node_type(case: Case) -> str | None:
-    """The failed node's type as a workflow spells it."""
-    return case.incident.node.type or (case.profile.node_types[0] if case.profile else None)
 
 
 def simple(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from gpuwatch.core.advice import MEMORY_LABELS, Surroundings, diagnose
@@ -105,6 +105,8 @@ class Engine:
     workloads: Workloads = field(default_factory=Workloads)
     gpu_total_bytes: int | None = None
     """The card's size, where a person told it."""
+    ready: InitVar[Matcher | None] = None
+    """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
     _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
@@ -115,8 +117,8 @@ class Engine:
     _known_total: dict[str, int] = field(default_factory=dict)
     _told_quarantined: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
-        self.matcher = Matcher(self.rules)
+    def __post_init__(self, ready: Matcher | None) -> None:
+        self.matcher = ready or Matcher(self.rules)
 
     def feed(self, observation: Observation) -> list[Event]:
         """Take one observation; give what follows from it, in order."""
@@ -178,8 +180,7 @@ class Engine:
         for gathering in changed:
             incident = gathering.value(log.source)
             job = self._joined.get(incident.id) or self._job_of(incident)
-            if job is not None:
-                incident = with_job(incident, job)
+            incident = self._with_node_type(incident if job is None else with_job(incident, job))
             if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
                 self._known_total[log.source] = total
             yield IncidentChanged(at, self._diagnosed(incident, job))
@@ -194,6 +195,13 @@ class Engine:
             known_total_bytes=self._known_total.get(incident.source),
         )
         return replace(incident, diagnosis=diagnose(incident, around))
+
+    def _with_node_type(self, incident: Incident) -> Incident:
+        """Name the node by its workload, where only the folder that its traceback ran through is known."""
+        profile = self.workloads.find(incident.node.type, incident.node.pack)
+        if profile is None or incident.node.type is not None:
+            return incident
+        return replace(incident, node=replace(incident.node, type=profile.node_types[0]))
 
     def _sample_near(self, incident: Incident) -> GpuSample | None:
         """The driver's word on the failed card, nearest in time; only where there is no doubt which card it is."""

@@ -92,7 +92,11 @@ class Gathering:
             last_at=self.last_at,
             count=self.count,
             facts=dict(self.facts),
-            node=self.node,
+            node=replace(
+                self.node,
+                id=self.node.id or self.facts.get("node_id"),
+                type=self.node.type or self.facts.get("node_type"),
+            ),
             frames=frames,
             excerpt=tuple(self.excerpt),
             job_id=self.job_id,

@@ -108,7 +108,7 @@ class Rule:
         return other.id in self.overrides or (other.fallback and not self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RuleSet:
     """Rules in the order they were read. Ids are unique; a later layer's rule takes the place of an earlier one's."""
 

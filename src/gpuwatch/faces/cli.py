@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import pkgutil
 import signal
@@ -108,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 
 def asked_language(arguments: list[str]) -> str | None:
     """The value of --lang, looked for before any parser exists because the parser itself speaks a language."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == "--lang":
             return following
         if word.startswith("--lang="):

@@ -44,20 +44,13 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "count": incident.count,
         "text": incident.text,
         "facts": dict(incident.facts),
-        "node": {"id": node.id, "type": node_type(incident)} if node.id or node_type(incident) else None,
+        "node": {"id": node.id, "type": node.type} if node.id or node.type else None,
         "title": render(incident.title),
         "cause": render(diagnosis.cause) if diagnosis else "",
         "confidence": diagnosis.confidence if diagnosis else 0.0,
         "evidence": [render(line) for line in diagnosis.evidence] if diagnosis else [],
         "fixes": [fix_json(fix) for fix in diagnosis.fixes] if diagnosis else [],
     }
-
-
-def node_type(incident: Incident) -> str | None:
-    """The failed node's type: as the log or the server told it, else as the diagnosis worked it out."""
-    if incident.node.type or incident.diagnosis is None:
-        return incident.node.type
-    return next((fix.params["node_type"] for fix in incident.diagnosis.fixes if fix.params.get("node_type")), None)
 
 
 def fix_json(fix: Fix) -> dict[str, Any]:
@@ -86,7 +79,7 @@ def incident_page(incident: Incident) -> RenderableType:
 
     head = Line(f"{SIGNS[incident.severity]} ", COLOURS[incident.severity])
     head.append(visible(render(incident.title)), "bold")
-    kind = node_type(incident)
+    kind = incident.node.type
     for words in (visible(kind) if kind else None, f"×{incident.count}" if incident.count > 1 else None):
         if words:
             head.append(f"  {words}", "cyan")

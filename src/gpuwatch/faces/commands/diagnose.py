@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.rulebook import load_rules, load_workloads
 from gpuwatch.adapters.sources.file import read_file_chunks
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
@@ -28,7 +29,6 @@ from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
 from gpuwatch.faces.report import console_for, incident_json, incident_page
-from gpuwatch.pipeline import utc_now
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 

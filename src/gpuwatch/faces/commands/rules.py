@@ -16,15 +16,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.rulebook import load_rules, raise_problems, read_rules, unknown_overrides
 from gpuwatch.core.engine import Engine, IncidentChanged
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.rules import Rule, RuleSet
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json, add_rules
 from gpuwatch.faces.report import SIGNS, console_for
-from gpuwatch.pipeline import utc_now
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
@@ -141,7 +142,7 @@ def test(folder: Path | None) -> int:
     """Run the examples of every rule in the folder."""
     own, problems = read_rules(folder or shipped_folder("rules"))
     raise_problems(problems)
-    every = own if folder is None else load_rules(folder)
+    every = Matcher(own if folder is None else load_rules(folder))
     passed = 0
     failed: list[str] = []
     for rule in own:
@@ -191,8 +192,8 @@ def known_facts(incident: Incident) -> dict[str, Any]:
     return {**{name: value for name, value in node.items() if value}, **incident.facts}
 
 
-def incidents_of(log: str, rules: RuleSet) -> list[Incident]:
+def incidents_of(log: str, rules: Matcher) -> list[Incident]:
     """What the engine finds in one log."""
-    engine, at = Engine(rules), utc_now()
+    engine, at = Engine(rules.rules, ready=rules), utc_now()
     events = [*engine.feed(LogChunk(at, "example", log.encode())), *engine.end(at)]
     return list({event.incident.id: event.incident for event in events if isinstance(event, IncidentChanged)}.values())

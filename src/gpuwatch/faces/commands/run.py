@@ -182,7 +182,7 @@ def report_lines(report: Mapping[str, Any]) -> list[Text]:
         names = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
         lines.append(
             text(
-                "GPU memory at the peak: {peak_allocated_bytes} allocated, {peak_reserved_bytes} reserved, {peak_device_bytes} in all.",
+                "Peak on the GPU: {peak_allocated_bytes} allocated, {peak_reserved_bytes} reserved, {peak_device_bytes} in all.",
                 **{name: report.get(name) for name in names},
             )
         )

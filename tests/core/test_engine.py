@@ -1,0 +1,232 @@
+"""Observations in, incidents out: what is one failure, when it settles, when it clears, what is counted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import JobEnded, LogChunk, LogRestarted, Tick
+from gpuwatch.core.rules import Rule, RuleSet
+from gpuwatch.texts import Text
+
+AT = datetime(2026, 11, 21, tzinfo=UTC)
+RULES, WORKLOADS = load_rules(), load_workloads()
+HEAD = "!!! Exception during processing !!! "
+TRACE = 'Traceback (most recent call last):\n  File "/opt/ComfyUI/execution.py", line 1, in execute\n'
+NATIVE = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 1.00 GiB is free."
+)
+DONE = "Prompt executed in 0.25 seconds\n"
+
+
+def block(message: str, kind: str = "torch.OutOfMemoryError") -> str:
+    return f"{HEAD}{message}\n{TRACE}{kind}: {message}\n\nGot an OOM, unloading all loaded models.\n"
+
+
+class Log:
+    """An engine and what it has told so far."""
+
+    def __init__(self, rules: RuleSet = RULES) -> None:
+        self.engine = Engine(rules, WORKLOADS)
+        self.incidents: dict[str, Incident] = {}
+        self.counted = 0
+        self.events: list[Event] = []
+
+    def take(self, events: list[Event]) -> None:
+        self.events += events
+        for event in events:
+            if isinstance(event, IncidentChanged):
+                self.incidents[event.incident.id] = event.incident
+            elif isinstance(event, FailureCounted) and event.fresh:
+                self.counted += event.failures
+
+    def say(self, words: str, after: float = 0, *, fresh: bool = True) -> None:
+        self.take(self.engine.feed(LogChunk(AT + timedelta(seconds=after), "log", words.encode(), fresh=fresh)))
+
+    def wait(self, seconds: float) -> None:
+        self.take(self.engine.feed(Tick(AT + timedelta(seconds=seconds))))
+
+    def end(self) -> None:
+        self.take(self.engine.end(AT))
+
+    @property
+    def only(self) -> Incident:
+        (incident,) = self.incidents.values()
+        return incident
+
+
+def test_head_traceback_last_line_and_oom_line_are_one_failure() -> None:
+    log = Log()
+    log.say(block(NATIVE) + DONE)
+    assert (log.only.rule.id, log.only.count, log.only.state, log.counted) == ("cuda-oom-native", 1, "settled", 1)
+    assert log.only.line == 1
+    assert log.only.facts["tried_bytes"] == 2 << 30
+
+
+def test_facts_on_the_lines_after_the_trigger_are_gathered() -> None:
+    log = Log()
+    log.say(
+        HEAD
+        + "Allocation on device 0 would exceed allowed memory. (out of memory)\nCurrently allocated     : 6.25 GiB\n"
+        "Requested               : 4.00 GiB\nDevice limit            : 7.79 GiB\nFree (according to CUDA): 7.12 MiB\n"
+        "PyTorch limit (set by user-supplied memory fraction)\n                        : 17179869184.00 GiB\n"
+    )
+    log.end()
+    assert log.only.facts == {
+        "gpu_index": 0,
+        "allocated_bytes": 6710886400,
+        "tried_bytes": 4294967296,
+        "total_bytes": 8364448809,
+        "free_bytes": 7465861,
+    }
+
+
+def test_prompts_that_fail_one_after_another_are_failures_of_their_own() -> None:
+    log = Log()
+    log.say((block(NATIVE) + DONE) * 3)
+    assert [incident.count for incident in log.incidents.values()] == [1, 1, 1]
+    assert log.counted == 3
+
+
+def test_the_same_failure_again_and_again_without_an_end_is_one_incident_with_a_count() -> None:
+    log = Log()
+    log.say("RuntimeError: CUDA error: out of memory\n" * 500)
+    log.end()
+    assert (log.only.count, log.counted) == (500, 500)
+
+
+def test_repeats_with_other_numbers_are_other_incidents() -> None:
+    log = Log()
+    log.say("CUDA out of memory. Tried to allocate 1.00 GiB\nCUDA out of memory. Tried to allocate 2.00 GiB\n")
+    log.end()
+    assert [incident.facts["tried_bytes"] for incident in log.incidents.values()] == [1 << 30, 2 << 30]
+    assert log.counted == 2
+
+
+def test_a_repeat_whose_later_lines_say_other_numbers_is_split_off() -> None:
+    one = "Allocation on device 0 would exceed allowed memory. (out of memory)\nRequested               : {} GiB\n"
+    log = Log()
+    log.say(one.format("1.00") + one.format("2.00"))
+    log.end()
+    assert [incident.facts["tried_bytes"] for incident in log.incidents.values()] == [1 << 30, 2 << 30]
+    assert (log.counted, [incident.count for incident in log.incidents.values()]) == (2, [1, 1])
+
+
+def test_a_prompt_that_ends_well_clears_an_out_of_memory() -> None:
+    log = Log()
+    log.say(block(NATIVE) + DONE + "got prompt\n" + DONE)
+    assert log.only.state == "cleared"
+
+
+def test_an_interrupted_prompt_clears_nothing() -> None:
+    log = Log()
+    log.say(block(NATIVE) + DONE + "got prompt\nProcessing interrupted\n" + DONE)
+    assert log.only.state == "settled"
+
+
+def test_an_illegal_access_stands_until_the_server_is_restarted() -> None:
+    log = Log()
+    log.say(
+        block("CUDA error: an illegal memory access was encountered", "RuntimeError") + DONE + "got prompt\n" + DONE
+    )
+    assert log.only.state == "settled"
+    log.say("Total VRAM 24106 MB, total RAM 24106 MB\n")
+    assert log.only.state == "cleared"
+
+
+def test_a_program_that_copes_has_recovered() -> None:
+    log = Log()
+    log.say("Warning: Ran out of memory when regular VAE decoding, retrying with tiled VAE decoding.\n" + DONE)
+    assert (log.only.label, log.only.state, log.only.severity) == ("oom_recovered", "recovered", "warning")
+
+
+def test_an_unknown_failure_is_a_node_failure_and_a_known_one_is_not_both() -> None:
+    log = Log()
+    log.say(HEAD + "list index out of range\n" + TRACE + "IndexError: list index out of range\n" + DONE)
+    assert log.only.rule.id == "comfyui-node-failed"
+
+
+def test_a_node_failure_is_held_back_until_it_cannot_be_a_known_one() -> None:
+    log = Log()
+    log.say(HEAD + "odd\n")
+    assert not log.incidents
+    log.wait(1)
+    assert log.only.label == "node_failed"
+
+
+def test_the_node_comes_from_the_folder_that_the_traceback_ran_through_last() -> None:
+    log = Log()
+    frames = TRACE + '  File "/opt/ComfyUI/custom_nodes/ComfyUI-DDColor/nodes.py", line 89, in process\n'
+    log.say(f"{HEAD}{NATIVE}\n{frames}torch.OutOfMemoryError: {NATIVE}\n{DONE}")
+    assert (log.only.node.pack, log.only.node.type) == ("ComfyUI-DDColor", "DDColor_Colorize")
+    assert log.only.frames[-1].function == "process"
+
+
+def test_history_is_shown_and_not_counted() -> None:
+    log = Log()
+    log.say(block(NATIVE) + DONE, fresh=False)
+    assert log.only.state == "settled"
+    assert log.counted == 0
+
+
+def test_a_restarted_log_counts_its_lines_anew() -> None:
+    log = Log()
+    log.say("one\ntwo\n" + block(NATIVE) + DONE)
+    log.take(log.engine.feed(LogRestarted(AT, "log")))
+    log.say(block(NATIVE) + DONE)
+    assert [incident.line for incident in log.incidents.values()] == [3, 1]
+
+
+def test_quiet_settles_and_a_half_line_is_read_in_the_end() -> None:
+    log = Log()
+    log.say("RuntimeError: CUDA error: out of memory")
+    assert not log.incidents
+    log.wait(1)
+    assert log.only.state == "open"
+    log.wait(60)
+    assert log.only.state == "settled"
+
+
+def test_the_same_log_read_again_gives_the_same_ids() -> None:
+    first, second = Log(), Log()
+    for log in (first, second):
+        log.say(block(NATIVE) + DONE)
+    assert first.incidents.keys() == second.incidents.keys()
+
+
+@pytest.mark.parametrize("job_first", [True, False])
+def test_a_failed_job_tells_the_node_and_its_inputs(job_first: bool) -> None:
+    job = JobEnded(
+        AT, "127.0.0.1:8188", "job-1", "error", "3", "DDColor_Colorize", "torch.OutOfMemoryError", NATIVE,
+        {"model_input_size": 1536, "checkpoint": "ddcolor_modelscope.pth"},
+    )  # fmt: skip
+    log = Log()
+    if job_first:
+        log.take(log.engine.feed(job))
+    log.say(block(NATIVE) + DONE)
+    if not job_first:
+        log.take(log.engine.feed(job))
+    assert (log.only.node.id, log.only.node.type, log.only.job_id) == ("3", "DDColor_Colorize", "job-1")
+    assert log.only.diagnosis is not None
+    assert log.only.diagnosis.confidence >= 0.9
+
+
+def test_a_job_that_failed_in_another_hour_is_not_this_one() -> None:
+    log = Log()
+    log.take(log.engine.feed(JobEnded(AT - timedelta(hours=1), "s", "old", "error", "3", "X", None, NATIVE)))
+    log.say(block(NATIVE) + DONE)
+    assert log.only.job_id is None
+
+
+def test_a_rule_that_takes_too_long_is_set_aside_and_the_others_go_on() -> None:
+    slow = Rule("slow", "node_failed", Text("slow", zh="慢"), "error", Text("why", zh="因"), match=(rb"(?:a|aa)+$",))
+    log = Log(RuleSet((slow, *RULES)))
+    for _ in range(4):
+        log.say("a" * 60 + "b\n")
+    log.say(block(NATIVE) + DONE)
+    assert any(isinstance(event, RulesQuarantined) and event.rule_ids == {"slow"} for event in log.events)
+    assert log.only.label == "cuda_oom"
