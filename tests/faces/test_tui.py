@@ -7,17 +7,39 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
 
+from gpuwatch.core.engine import Engine, IncidentChanged, RecordsRead
 from gpuwatch.core.observations import LogChunk
+from gpuwatch.core.records import Cutter
+from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui import app as app_module
 from gpuwatch.faces.tui.app import WatchApp
+from gpuwatch.faces.tui.card import card_rows
+from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.keys import KEYS, Help, help_rows
 from gpuwatch.faces.tui.layout import PANES, arrange
+from gpuwatch.faces.tui.logbook import Logbook
+from gpuwatch.faces.tui.paint import width_of, wrapped
 from gpuwatch.faces.tui.pane import Rows
 from gpuwatch.texts import text, use
-from tests.faces.tui_story import AT, BENIGN, FAILURES, ILLEGAL, OOM, NoDriver, Story, gpu, host, log, runner, watch
+from tests.faces.tui_story import (
+    AT,
+    BENIGN,
+    FAILURES,
+    ILLEGAL,
+    OOM,
+    RULES,
+    NoDriver,
+    Story,
+    gpu,
+    host,
+    log,
+    runner,
+    watch,
+)
 
 DEADLINE_SECONDS = 10.0
 Play = Callable[[WatchApp, Pilot[None]], Awaitable[None]]
@@ -430,3 +452,62 @@ def test_quitting_stops_the_sources() -> None:
     play(app, scene)
     assert app.pipeline.wait(DEADLINE_SECONDS)
     assert app.return_code == 0
+
+
+def test_the_card_is_drawn_to_scale_with_the_request_past_its_end() -> None:
+    gib = 1 << 30
+    facts = {
+        "total_bytes": 6 * gib, "free_bytes": gib, "tried_bytes": 2 * gib, "allocated_bytes": 3 * gib,
+        "reserved_unallocated_bytes": gib, "process_in_use_bytes": 9 * gib // 2,
+    }  # fmt: skip
+    drawn, asked, *rest = ["".join(words for words, _ in line.spans) for line in card_rows(facts, 100)]
+    cells = drawn.strip().rstrip("▏")
+    assert len(cells) == round(6 / 7 * 72)
+    assert cells.count("█") == pytest.approx(len(cells) / 2, abs=1)
+    assert asked.index("━") == pytest.approx(3 + 5 / 7 * 72, abs=1)
+    assert "asked for 2.00 GiB" in asked + rest[0]
+    assert "free 1.00 GiB" in "".join(rest)
+    assert card_rows({"total_bytes": 6 * gib}, 100) == []
+    assert all(width_of(line.spans) <= 40 for line in card_rows(facts, 40))
+
+
+def test_the_book_finds_the_record_that_tells_the_failure_among_those_of_its_line() -> None:
+    book = Logbook(most=10)
+    engine = Engine(RULES)
+    chunk = LogChunk(AT, "comfyui.log", b"first\nbefore\rCUDA out of memory. Tried to allocate 1.00 GiB\nafter\n")
+    for event in engine.feed(chunk) + engine.end(AT):
+        if isinstance(event, RecordsRead):
+            book.extend(event.source, event.records)
+        elif isinstance(event, IncidentChanged):
+            book.mark(event.incident)
+    (place, incident), *others = book.marks.items()
+    assert not others
+    entry = book.at(book.row_of(place))
+    assert entry is not None
+    assert entry.words().startswith("CUDA out of memory")
+    cutter = Cutter()
+    book.extend("comfyui.log", list(cutter.feed(b"later\n" * 20)))
+    assert book.place_of(incident.id) is None
+    assert len(book) == 10
+
+
+def test_the_feed_keeps_what_the_screen_can_show_and_wakes_it_once() -> None:
+    woken: list[None] = []
+    feed = Feed(lambda: woken.append(None))
+    records = tuple(Cutter().feed(b"line\n" * 9_000))
+    for _ in range(5):
+        feed([RecordsRead(AT, "comfyui.log", "file", records, 0, b"")], Snapshot())
+    assert len(woken) == 1
+    news = feed.take()
+    assert (news.kept, news.skipped) == (27_000, 18_000)
+    assert feed.take().kept == 0
+    feed([], Snapshot())
+    assert len(woken) == 2
+
+
+@pytest.mark.parametrize("width", [2, 7, 20, 33])
+def test_wrapped_words_fit_and_lose_nothing(width: int) -> None:
+    words = "DDColor 在 model_input_size 1280 需要约 7.14 GiB；显卡共有 5.79 GiB。 a_very_long_word_without_a_space_in_it 🖼 done"
+    lines = wrapped(words, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(words.split())

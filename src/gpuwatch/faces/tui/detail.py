@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, spread, visible, width_of, wrapped
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Tone
@@ -96,6 +97,8 @@ def incident_detail(
             rows += fix_rows(fix, place, total_bytes, prose, chosen=place == chosen_fix)
     if incident.facts:
         rows += section(_("The numbers"))
+        if card := card_rows(incident.facts, prose):
+            rows += [*card, row()]
         rows += fact_rows(incident, prose)
     if incident.diagnosis and incident.diagnosis.evidence:
         rows += section(_("What this rests on"))
