@@ -101,7 +101,7 @@ def test_an_empty_file_has_no_failure(bad: dict[str, Path]) -> None:
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     with subprocess.Popen(
-        [*GPUWATCH, "diagnose", *[str(OOM)] * 20], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [*GPUWATCH, "diagnose", *[str(OOM)] * 100], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None

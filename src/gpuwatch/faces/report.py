@@ -105,9 +105,12 @@ def console_for(stream: TextIO) -> Console:
     """A console that prints pages: as wide as the terminal, or a page's width where there is none; colours only on a terminal."""
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
 
-    return Console(
-        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else _PAGE_COLUMNS
-    )
+    class Page(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line ends quietly, not only the thread that printed
+
+    width = None if stream.isatty() else _PAGE_COLUMNS
+    return Page(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
 
 def fix_line(number: int, fix: Fix) -> Any:

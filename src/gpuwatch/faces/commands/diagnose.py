@@ -24,6 +24,7 @@ from gpuwatch.adapters.rulebook import load_rules, load_workloads
 from gpuwatch.adapters.sources.file import read_file_chunks
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
@@ -46,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
-    rules, workloads = load_rules(arguments.rules), load_workloads()
+    matcher, workloads = Matcher(load_rules(arguments.rules)), load_workloads()
     worst = 0
     for name in arguments.files:
         found = Found("stdin" if name == "-" else name)
-        engine = Engine(rules, workloads, arguments.gpu_memory)
+        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, matcher)
         try:
             for chunk in read_stdin() if name == "-" else read_file_chunks(name):
                 found.size_bytes += len(chunk)

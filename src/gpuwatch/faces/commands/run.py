@@ -7,13 +7,15 @@ Examples:
   gpuwatch run ddcolor photo.jpg --device cuda:0 --memory-limit 8GiB --json
 
 Without a checkpoint the weights are random: times and memory are true, the colours mean nothing. Published checkpoints:
-https://github.com/piddnad/DDColor#pre-trained-models. Exit codes: 0 done, 2 wrong use, 4 the run or an image failed.
+https://github.com/piddnad/DDColor#pre-trained-models. Exit codes: 0 done, 2 wrong use or
+an image that cannot be read (the others are done), 4 the run failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -24,7 +26,7 @@ from gpuwatch.adapters.runner_process import RunnerProcess
 from gpuwatch.core.workload import Need, predict
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import console_for
-from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import Text, current, render, text, visible
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the child, show how far it is, print its report."""
-    with RunnerProcess(runner_arguments(arguments), narrate) as child, progress_bar() as bar:
+    with RunnerProcess(runner_arguments(arguments), narrate, environment=in_language()) as child, progress_bar() as bar:
         task = bar.add_task(_("loading"), total=None) if bar is not None else None
         for event in child:
             if bar is not None and task is not None and event["event"] in {"started", "image", "stage"}:
@@ -81,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, ensure_ascii=False))
     else:
         print_report(report)
-    return 4 if report.get("failed") else 0
+    return 2 if report.get("failed") else 0
 
 
 def runner_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -104,6 +106,11 @@ def runner_arguments(arguments: argparse.Namespace) -> list[str]:
         if value is not None:
             words += [f"--{name.replace('_', '-')}", value]
     return [*words, "--profile"] if arguments.profile else words
+
+
+def in_language() -> dict[str, str]:
+    """The environment for the child, so that it speaks the language in use."""
+    return {**os.environ, "LC_ALL": {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}[current()]}
 
 
 def narrate(line: str) -> None:
