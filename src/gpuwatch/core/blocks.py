@@ -36,10 +36,10 @@ class LineKind(Enum):
 
 
 _KINDS: tuple[tuple[LineKind, bytes], ...] = (
-    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing |^Error handling request"),
+    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing "),
     (LineKind.TRACEBACK, rb"Traceback \(most recent call last\):"),
     (LineKind.CHAIN, rb"^(?:During handling of the above exception|The above exception was the direct cause)"),
-    (LineKind.REPORT, rb"^# ComfyUI Error Report"),
+    (LineKind.REPORT, rb"^(?:#+ )?(?:ComfyUI Error Report|Error Details)\s*$"),
     (LineKind.PROMPT, rb"got prompt$"),
     (LineKind.DONE, rb"Prompt executed in \d"),
     (LineKind.INTERRUPTED, rb"^Processing interrupted"),
@@ -49,7 +49,7 @@ _KINDS: tuple[tuple[LineKind, bytes], ...] = (
 _KIND = re.compile(b"|".join(b"(%s)" % pattern for _, pattern in _KINDS))
 _FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1,9})(?:, in (?P<function>.{1,200}))?')
 _EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")
-_REPORT_NODE = re.compile(rb"^\s*-? ?\*\*Node (?P<what>ID|Type):\*\* (?P<value>\S.{0,200})")
+_REPORT_NODE = re.compile(rb"^\s*(?:- )?(?:\*\*)?Node (?P<what>ID|Type):(?:\*\*)? (?P<value>\S.{0,200})")
 _NODE_IN_HEAD = re.compile(rb"^Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ _BLOCK_GAP_RECORDS = 50
 _TRACEBACK_NEARNESS_RECORDS = 12
 """How near a traceback must follow a message that no head line announced, to be that failure's."""
 _HEAD_NEARNESS_RECORDS = 60
+_REPORT_HEAD_RECORDS = 3
 _BACK_RECORDS = 32
 _EXCERPT_LINES = 80
 _LONGEST_TEXT = 2000
@@ -204,19 +205,18 @@ class LogReader:
 
     def _read_all(self, records: Iterator[LogRecord], at: datetime, *, fresh: bool) -> list[LogRecord]:
         self.succeeded = False
-        read = []
-        for record in records:
-            self._read(record, at, fresh=fresh)
-            read.append(record)
+        read = list(records)
+        matched = self.matcher.matches([record.text for record in read])
+        for place, record in enumerate(read):
+            self._read(record, matched.get(place, ()), at, fresh=fresh)
         return read
 
-    def _read(self, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+    def _read(self, record: LogRecord, matches: Sequence[Rule], at: datetime, *, fresh: bool) -> None:
         self.records += 1
         if not record.text:
             return
         kind = kind_of(record.text)
         self._follow(record, kind)
-        matches = self.matcher.matches(record.text)
         self.matched += bool(matches)
         for gathering in self._members:
             if gathering.lookahead and not matches:
@@ -247,6 +247,10 @@ class LogReader:
             self._settle()
             if kind is LineKind.STARTED:
                 self._clear_after(("success", "restart"))
+        elif (
+            kind is LineKind.REPORT and block is not None and self.records - block.first_record <= _REPORT_HEAD_RECORDS
+        ):
+            pass  # a report's second heading
         elif kind in {LineKind.HEAD, LineKind.REPORT}:
             self._close_block()
             self._block = Block(self.records, head=True)
@@ -281,10 +285,29 @@ class LogReader:
                     return
             else:
                 self._close_block()
+        if (told := self._told_before(rule, record)) is not None:
+            self._merge(told, rule, record, at)
+            return
         if self._block is None:
             self._block = Block(self.records)
             self._block.read(record.text, LineKind.OTHER, self.records)
         self._open(self._block, rule, record, at, fresh=fresh)
+
+    def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:
+        """An incident that still gathers and that the rule's own facts say is this one, though its block is over."""
+        if not rule.same_when:
+            return None
+        facts = dict(self.matcher.facts(rule, record.text))
+        return next(
+            (
+                gathering
+                for gathering in self._live.values()
+                if gathering.rule.id == rule.id
+                and gathering.state in {"open", "recovered"}
+                and all(name in facts and gathering.facts.get(name) == facts[name] for name in rule.same_when)
+            ),
+            None,
+        )
 
     def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, record: LogRecord) -> bool:
         facts = dict(self.matcher.facts(rule, record.text))
@@ -341,6 +364,8 @@ class LogReader:
             gathering.text = record.text if gathering.line == record.line else gathering.text
             if rule.recovered:
                 gathering.state = "recovered"
+            for earlier in list(self._recent)[-rule.back :] if rule.back else ():
+                self._gather(gathering, earlier)
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)
         if gathering.block:

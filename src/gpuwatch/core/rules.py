@@ -138,7 +138,7 @@ for _power, _letter in enumerate(b"kmgtp", start=1):
     # PyTorch, Triton and MPS write KB, MB and GB and mean the binary units.
     _UNITS |= {bytes([_letter]) + tail: 1024**_power for tail in (b"", b"b", b"ib")}
 _SIZE = re.compile(rb"\s*(-?[\d][\d.,_]*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
-_LARGEST_TRUE_BYTES = 1 << 60
+_LARGEST_TRUE_BYTES = 1 << 63
 """What is above is no fact but a limit that was never set: "17179869184.00 GiB"."""
 _INTEGER_UNITS = frozenset({"index", "pid", "port", "steps", "count", "px", "xid", "line"})
 _FLOAT_UNITS = frozenset({"seconds", "celsius", "watts", "ratio"})

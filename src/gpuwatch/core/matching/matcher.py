@@ -1,18 +1,19 @@
 """Decides which rules match a record.
 
-For each record the rule's required literals are looked up first; only then does its pattern run, under a time limit. A rule
-that overruns it is set aside and reported, so that one bad pattern never holds up the log.
+The literals that rules require are looked for in a whole batch of records first; only where they stand does a rule's pattern
+run, under a time limit. A rule that overruns it is set aside and reported, so that one bad pattern never holds up the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import regex
 
 from gpuwatch.core.matching.literals import required_literals
+from gpuwatch.core.matching.nominate import Nominator, nominator_of
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
 PATTERN_TIMEOUT_SECONDS = 0.25
@@ -37,11 +38,14 @@ class Matcher:
 
     rules: RuleSet
     quarantined: set[str] = field(default_factory=set)
+    _order: Mapping[str, int] = field(init=False)
     _compiled: dict[str, Compiled] = field(init=False)
-    _by_literal: list[tuple[bytes, tuple[Compiled, ...]]] = field(init=False)
+    _by_literal: tuple[tuple[Compiled, ...], ...] = field(init=False)
     _always: tuple[Compiled, ...] = field(init=False)
+    _nominator: Nominator = field(init=False)
 
     def __post_init__(self) -> None:
+        self._order = {rule.id: number for number, rule in enumerate(self.rules)}
         by_literal: dict[bytes, list[Compiled]] = {}
         always: list[Compiled] = []
         self._compiled = {}
@@ -54,20 +58,26 @@ class Matcher:
                     by_literal.setdefault(literal, []).append(compiled)
             else:
                 always.append(compiled)
-        self._by_literal = [(literal, tuple(compiled)) for literal, compiled in by_literal.items()]
+        self._by_literal = tuple(tuple(compiled) for compiled in by_literal.values())
         self._always = tuple(always)
+        self._nominator = nominator_of(tuple(by_literal))
 
-    def matches(self, text: bytes) -> list[Rule]:
-        """The rules that match this record and are not vetoed, in the rule set's order, overridden ones left out."""
-        lowered = text.lower()
-        nominated: dict[str, Compiled] = {c.rule.id: c for c in self._always}
-        for literal, compiled in self._by_literal:
-            if literal in lowered:
-                nominated.update((c.rule.id, c) for c in compiled)
-        found = [c.rule for c in nominated.values() if self._decides(c, text)]
-        if len(found) > 1:
-            found = [rule for rule in found if not any(other.beats(rule) for other in found)]
-        return found
+    def matches(self, texts: Sequence[bytes]) -> dict[int, list[Rule]]:
+        """For each record of a batch that any rule matches: its place, and its rules, vetoed and overridden ones left out."""
+        nominated = self._nominator.nominate(texts)
+        matched: dict[int, list[Rule]] = {}
+        for place in range(len(texts)) if self._always else sorted(nominated):
+            candidates = {c.rule.id: c for c in self._always}
+            for literal in nominated.get(place, ()):
+                candidates.update((c.rule.id, c) for c in self._by_literal[literal])
+            found = [c.rule for c in candidates.values() if self._decides(c, texts[place])]
+            if len(found) > 1:
+                found = sorted(
+                    (r for r in found if not any(o.beats(r) for o in found)), key=lambda rule: self._order[rule.id]
+                )
+            if found:
+                matched[place] = found
+        return matched
 
     def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
         """The facts that the rule's patterns find in one record; a name may come more than once."""
