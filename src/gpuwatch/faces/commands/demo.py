@@ -70,8 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
                 return print_demo(pipeline, exporter, kept=arguments.out is not None)
             from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - only for the screen
 
-            WatchApp(pipeline, metrics_address=exporter.address, title="demo", notice=NOTICE).run()
-            return 0
+            app = WatchApp(pipeline, metrics_address=exporter.address, title="demo", notice=NOTICE)
+            app.run()
+            return app.return_code or 0
         finally:
             exporter.close()
 

@@ -54,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             return print_until_end(pipeline, as_json=arguments.json)
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
 
-        WatchApp(pipeline, metrics_address=exporter.address if exporter else None).run()
-        return 0
+        app = WatchApp(pipeline, metrics_address=exporter.address if exporter else None)
+        app.run()
+        return app.return_code or 0
     finally:
         if exporter is not None:
             exporter.close()
