@@ -12,6 +12,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from gpuwatch.core.engine import Engine, IncidentChanged, RecordsRead
+from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.records import Cutter
 from gpuwatch.core.snapshot import Snapshot
@@ -74,6 +75,12 @@ def screen(app: object) -> str:
     return "\n".join(strip.text.rstrip() for strip in strips)
 
 
+def explained(app: WatchApp) -> Incident:
+    incident = app.choice.incident(app.snapshot)
+    assert incident is not None
+    return incident
+
+
 async def two_failures(app: WatchApp, pilot: Pilot[None]) -> None:
     await until(pilot, lambda: len(app.snapshot.incidents) == 2 and "strayed" in screen(app), "two failures")
 
@@ -81,14 +88,14 @@ async def two_failures(app: WatchApp, pilot: Pilot[None]) -> None:
 def test_failures_appear_newest_first_with_the_answer_of_the_worst() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await two_failures(app, pilot)
-        assert [incident.rule.id for incident in app.listed] == ["kernel", "memory"]
-        listed = app.incidents.rows.shown
+        assert [incident.rule.id for incident in app.snapshot.newest_incidents] == ["kernel", "memory"]
+        listed = app.body.incidents.rows.shown
         assert listed.index("A kernel strayed") < listed.index("GPU memory ran out")
         assert "✖" in listed
         assert "✗" in listed
-        assert "The process is poisoned." in app.detail.rows.shown
-        assert "needs a restart" in app.detail.rows.shown
-        assert "$ python main.py" in app.detail.rows.shown
+        assert "The process is poisoned." in app.body.detail.rows.shown
+        assert "needs a restart" in app.body.detail.rows.shown
+        assert "$ python main.py" in app.body.detail.rows.shown
 
     play(watch(log(FAILURES), gpu(), host()), scene)
 
@@ -97,13 +104,13 @@ def test_choosing_another_failure_explains_it() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await two_failures(app, pilot)
         await pilot.press("j")
-        await until(pilot, lambda: "asked for" in app.detail.rows.shown, "the numbers")
-        shown = app.detail.rows.shown
+        await until(pilot, lambda: "asked for" in app.body.detail.rows.shown, "the numbers")
+        shown = app.body.detail.rows.shown
         assert "4.00 GiB" in shown
         assert "8.00 GiB" in shown
         assert "changes the picture" in shown
         await pilot.press("G", "g")
-        await until(pilot, lambda: "poisoned" in app.detail.rows.shown, "the first again")
+        await until(pilot, lambda: "poisoned" in app.body.detail.rows.shown, "the first again")
 
     play(watch(log(FAILURES)), scene)
 
@@ -111,9 +118,9 @@ def test_choosing_another_failure_explains_it() -> None:
 def test_a_click_chooses() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await two_failures(app, pilot)
-        row = next(y for y, line in enumerate(app.incidents.rows.rows) if "memory" in line.spans[2][0])
-        await pilot.click(app.incidents.rows, offset=(6, row))
-        await until(pilot, lambda: "asked for" in app.detail.rows.shown, "the clicked failure")
+        row = next(y for y, line in enumerate(app.body.incidents.rows.rows) if "memory" in line.spans[2][0])
+        await pilot.click(app.body.incidents.rows, offset=(6, row))
+        await until(pilot, lambda: "asked for" in app.body.detail.rows.shown, "the clicked failure")
 
     play(watch(log(FAILURES)), scene)
 
@@ -121,19 +128,18 @@ def test_a_click_chooses() -> None:
 def test_e_goes_through_the_failures_and_takes_the_log_along() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await two_failures(app, pilot)
-        view = app.log_pane.view
-        assert "follows" in app.log_pane.heading.shown
+        view = app.body.log_pane.view
+        assert "follows" in app.body.log_pane.heading.shown
         await pilot.press("E")
-        assert app.incident is not None
-        assert app.incident.rule.id == "kernel", "from the end, the failure before it is the newest"
+        assert explained(app).rule.id == "kernel", "from the end, the failure before it is the newest"
         assert not view.following
         newest = view.current
         await pilot.press("E")
-        assert app.incident.rule.id == "memory"
-        assert view.current == view.book.place_of(app.incident.id)
+        assert explained(app).rule.id == "memory"
+        assert view.current == view.book.place_of(explained(app).id)
         await until(pilot, lambda: "✗ E CUDA out of memory" in screen(app), "its line")
         await pilot.press("e")
-        assert app.incident.rule.id == "kernel"
+        assert explained(app).rule.id == "kernel"
         assert view.current == newest
 
     play(watch(log(FAILURES)), scene)
@@ -146,9 +152,12 @@ def test_a_new_failure_does_not_take_the_place_of_the_one_that_is_read() -> None
         await two_failures(app, pilot)
         await pilot.press("j")
         source.tell(LogChunk(AT, "comfyui.log", b"got prompt\n" + ILLEGAL + b"Prompt executed in 2.00 seconds\n"))
-        await until(pilot, lambda: len(app.listed) == 3 or app.listed[0].count > 1, "the third failure")
-        assert app.incident is not None
-        assert app.incident.rule.id == "memory"
+        await until(
+            pilot,
+            lambda: len(app.snapshot.newest_incidents) == 3 or app.snapshot.newest_incidents[0].count > 1,
+            "the third failure",
+        )
+        assert explained(app).rule.id == "memory"
 
     play(watch(source), scene)
 
@@ -157,7 +166,7 @@ def test_the_log_follows_stays_and_counts_what_is_new() -> None:
     source = log(BENIGN)
 
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        view = app.log_pane.view
+        view = app.body.log_pane.view
         await until(pilot, lambda: "layer 59" in screen(app), "the end of the log")
         view.focus()
         await until(pilot, lambda: view.has_focus, "the focus")
@@ -165,11 +174,11 @@ def test_the_log_follows_stays_and_counts_what_is_new() -> None:
         assert not view.following
         top = view.scroll_offset.y
         source.tell(LogChunk(AT, "comfyui.log", b"one\ntwo\nthree\n"))
-        await until(pilot, lambda: "3 new" in app.log_pane.heading.shown, "the badge")
+        await until(pilot, lambda: "3 new" in app.body.log_pane.heading.shown, "the badge")
         assert view.scroll_offset.y == top
         await pilot.press("f")
         await until(pilot, lambda: "three" in screen(app) and view.following, "the end again")
-        assert "follows" in app.log_pane.heading.shown
+        assert "follows" in app.body.log_pane.heading.shown
 
     play(watch(source), scene)
 
@@ -178,7 +187,7 @@ def test_old_lines_go_and_the_view_stays_on_its_line() -> None:
     source = log(BENIGN)
 
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        view = app.log_pane.view
+        view = app.body.log_pane.view
         view.book.most = 80
         await until(pilot, lambda: len(view.book) == 60, "the log")
         view.focus()
@@ -195,17 +204,17 @@ def test_old_lines_go_and_the_view_stays_on_its_line() -> None:
 
 def test_search_finds_counts_and_steps() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: len(app.log_pane.view.book) == 60, "the log")
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 60, "the log")
         await pilot.press("slash", *"LA", "enter")
-        await until(pilot, lambda: "is not there" in app.log_pane.heading.shown, "capitals ask for themselves")
+        await until(pilot, lambda: "is not there" in app.body.log_pane.heading.shown, "capitals ask for themselves")
         await pilot.press("slash", *"r 1", "enter")
-        await until(pilot, lambda: "11/11" in app.log_pane.heading.shown, "eleven lines, the last first")
+        await until(pilot, lambda: "11/11" in app.body.log_pane.heading.shown, "eleven lines, the last first")
         await pilot.press("N")
-        await until(pilot, lambda: "10/11" in app.log_pane.heading.shown, "the one before")
+        await until(pilot, lambda: "10/11" in app.body.log_pane.heading.shown, "the one before")
         await pilot.press("n", "n")
-        await until(pilot, lambda: "1/11" in app.log_pane.heading.shown, "round the end")
+        await until(pilot, lambda: "1/11" in app.body.log_pane.heading.shown, "round the end")
         await pilot.press("slash", "escape")
-        await until(pilot, lambda: app.log_pane.view.search is None, "no search")
+        await until(pilot, lambda: app.body.log_pane.view.search is None, "no search")
 
     play(watch(log(BENIGN)), scene)
 
@@ -216,36 +225,36 @@ def test_what_is_typed_at_once_goes_where_it_belongs() -> None:
         for character in "/elm?q":
             app.post_message(events.Key("slash" if character == "/" else character, character))
         app.post_message(events.Key("enter", "\r"))
-        await until(pilot, lambda: "“elm?q” is not there" in app.log_pane.heading.shown, "the search")
+        await until(pilot, lambda: "“elm?q” is not there" in app.body.log_pane.heading.shown, "the search")
 
     play(watch(log(FAILURES)), scene)
 
 
 def test_search_takes_patterns_and_says_what_is_wrong_with_one() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: len(app.log_pane.view.book) == 60, "the log")
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 60, "the log")
         app.action_search()
-        app.log_pane.field.value = r"re:layer [12]\d of"
+        app.body.log_pane.field.value = r"re:layer [12]\d of"
         await pilot.press("enter")
-        await until(pilot, lambda: "20/20" in app.log_pane.heading.shown, "twenty lines")
+        await until(pilot, lambda: "20/20" in app.body.log_pane.heading.shown, "twenty lines")
         app.action_search()
-        app.log_pane.field.value = "re:(layer"
+        app.body.log_pane.field.value = "re:(layer"
         await pilot.press("enter")
-        await until(pilot, lambda: "cannot be read" in app.log_pane.heading.shown, "the complaint")
+        await until(pilot, lambda: "cannot be read" in app.body.log_pane.heading.shown, "the complaint")
 
     play(watch(log(BENIGN)), scene)
 
 
 def test_a_slow_pattern_is_cut_short() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: len(app.log_pane.view.book) == 5, "the log")
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 5, "the log")
         started = time.monotonic()
         app.action_search()
-        app.log_pane.field.value = "re:(a|aa)+$"
+        app.body.log_pane.field.value = "re:(a|aa)+$"
         await pilot.press("enter")
-        await until(pilot, lambda: app.log_pane.view.search is not None, "the search")
-        assert app.log_pane.view.search is not None
-        assert app.log_pane.view.search.cut_short
+        await until(pilot, lambda: app.body.log_pane.view.search is not None, "the search")
+        assert app.body.log_pane.view.search is not None
+        assert app.body.log_pane.view.search.cut_short
         assert time.monotonic() - started < 5
 
     play(watch(log((b"a" * 60 + b"b\n") * 5)), scene)
@@ -265,7 +274,7 @@ HOSTILE = {
 
 def test_hostile_lines_are_shown_and_never_obeyed() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: len(app.log_pane.view.book) == len(HOSTILE), "the lines")
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == len(HOSTILE), "the lines")
         await pilot.pause()
         shown = screen(app)
         for words in HOSTILE.values():
@@ -278,7 +287,7 @@ def test_hostile_lines_are_shown_and_never_obeyed() -> None:
 
 def test_hostile_words_in_a_failure_are_shown_in_the_answer_too() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "[/] ␀" in app.detail.rows.shown, "the evidence")
+        await until(pilot, lambda: "[/] ␀" in app.body.detail.rows.shown, "the evidence")
 
     play(watch(log(b"[red]CUDA out of memory[/] \x00\n"), gpu()), scene)
 
@@ -286,21 +295,21 @@ def test_hostile_words_in_a_failure_are_shown_in_the_answer_too() -> None:
 def test_very_long_lines_scroll_sideways() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "xxxx" in screen(app), "the line")
-        app.log_pane.view.focus()
-        await until(pilot, lambda: app.log_pane.view.has_focus, "the focus")
+        app.body.log_pane.view.focus()
+        await until(pilot, lambda: app.body.log_pane.view.has_focus, "the focus")
         await pilot.press("right")
-        await until(pilot, lambda: app.log_pane.view.scroll_offset.x == 8, "eight cells on")
+        await until(pilot, lambda: app.body.log_pane.view.scroll_offset.x == 8, "eight cells on")
         await pilot.press("0")
-        await until(pilot, lambda: app.log_pane.view.scroll_offset.x == 0, "the margin")
+        await until(pilot, lambda: app.body.log_pane.view.scroll_offset.x == 0, "the margin")
 
     play(watch(log(b"x" * 300_000 + b"\n")), scene)
 
 
 def test_the_progress_bar_is_one_live_line() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "42 %" in app.log_pane.bars.shown, "the bar")
-        assert "5/12" in app.log_pane.bars.shown
-        assert len(app.log_pane.view.book) == 1
+        await until(pilot, lambda: "42 %" in app.body.log_pane.bars.shown, "the bar")
+        assert "5/12" in app.body.log_pane.bars.shown
+        assert len(app.body.log_pane.view.book) == 1
 
     play(
         watch(log(b"got prompt\n\r 8%|#   | 1/12 [00:00<00:01,  6.65it/s]\r42%|### | 5/12 [00:01<00:01,  6.65it/s]")),
@@ -363,9 +372,11 @@ def test_the_machine_and_our_own_run() -> None:
 
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await until(
-            pilot, lambda: "random weights" in app.machine.rows.shown and "RTX" in app.machine.rows.shown, "both"
+            pilot,
+            lambda: "random weights" in app.body.machine.rows.shown and "RTX" in app.body.machine.rows.shown,
+            "both",
         )
-        shown = app.machine.rows.shown
+        shown = app.body.machine.rows.shown
         for words in ("RTX 4060", "61 °C", "120/165 W", "4121 python", "17 ?", "40/40", "84 ms", "11.90", "3.00 GiB"):
             assert words in shown
         assert "6.0/8.0 GiB" in app.health.shown
@@ -438,7 +449,7 @@ def test_a_flood_is_taken_in_few_repaints(monkeypatch: pytest.MonkeyPatch) -> No
             await asyncio.to_thread(source.tell, LogChunk(AT, "flood", chunk))
         await until(pilot, lambda: app.snapshot.sources["flood"].records == lines, "all of it")
         assert takes <= (time.monotonic() - started) * 13 + 3
-        assert len(app.log_pane.view.book) <= 20_000
+        assert len(app.body.log_pane.view.book) <= 20_000
 
     play(watch(source), scene)
 

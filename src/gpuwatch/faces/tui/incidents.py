@@ -60,8 +60,9 @@ class IncidentList(Pane):
         self.rows = IncidentRows()
         super().__init__(self.rows, id=id)
 
-    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None) -> None:
+    def draw(self, snapshot: Snapshot, chosen: str | None) -> None:
         """Draw the list."""
+        incidents = snapshot.newest_incidents
         before = self.rows.rows
         self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, focused=self.focused))
         if chosen is not None and self.rows.rows is not before:

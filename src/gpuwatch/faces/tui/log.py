@@ -121,6 +121,17 @@ class LogPane(Pane):
             self._trouble = visible(str(error))
         self.step_found(forward=False)
 
+    @property
+    def searching(self) -> bool:
+        """Whether the note speaks of a search."""
+        return self.view.search is not None or bool(self._trouble)
+
+    def end_search(self) -> None:
+        """Forget the search."""
+        self._trouble, self._found = "", None
+        self.view.find(None)
+        self.view.post_message(LogView.FollowChanged())
+
     def step_found(self, *, forward: bool) -> None:
         """Go to the next or previous line that holds what is searched."""
         self._found = self.view.step_found(forward=forward)

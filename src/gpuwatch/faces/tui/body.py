@@ -1,0 +1,77 @@
+"""The panes between the health bar and the keys: which are in view, and which of them the person looks at."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.geometry import Size
+from textual.widget import Widget
+
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.detail import Detail
+from gpuwatch.faces.tui.incidents import IncidentList
+from gpuwatch.faces.tui.layout import PANES, arrange
+from gpuwatch.faces.tui.log import LogPane
+from gpuwatch.faces.tui.machine import Machine
+from gpuwatch.faces.tui.pane import Pane
+
+
+class Body(Container):
+    """The panes."""
+
+    def __init__(self) -> None:
+        super().__init__(id="body")
+        self.looked_at = "incidents"
+        self.zoomed = False
+        self.incidents = IncidentList(id="incidents")
+        self.detail = Detail(id="detail")
+        self.machine = Machine(id="machine")
+        self.log_pane = LogPane(id="log")
+
+    def compose(self) -> ComposeResult:
+        """In the order that Tab goes."""
+        yield self.incidents
+        yield self.detail
+        yield self.machine
+        yield self.log_pane
+
+    def pane(self, name: str) -> Pane:
+        """The pane of that name."""
+        panes: dict[str, Pane] = {
+            "incidents": self.incidents, "detail": self.detail, "machine": self.machine, "log": self.log_pane,
+        }  # fmt: skip
+        return panes[name]
+
+    def place_panes(self, size: Size, *, calm: bool) -> None:
+        """Put the panes where they go at this size of the terminal. `calm`: there is no incident to list."""
+        wanted = "detail" if calm and self.looked_at == "incidents" else self.looked_at
+        chosen = arrange(size.width, size.height, wanted, zoomed=self.zoomed, calm=calm)
+        self.set_classes(chosen.name + (" -calm" if calm else ""))
+        for name in PANES:
+            self.pane(name).display = name in chosen.panes
+        if self.screen.focused is not self.log_pane.field:
+            # at once, not after the next refresh: the next key may be here already
+            self.screen.set_focus(self.pane(wanted).body, scroll_visible=False)
+
+    def focus_came(self, widget: Widget, *, calm: bool) -> None:
+        """A click may have moved the focus; an event that comes late, after the focus went on, means nothing."""
+        for name in PANES:
+            here = widget is self.pane(name).body and widget is self.screen.focused
+            if here and not (calm and name == "detail"):
+                self.looked_at = name
+
+    def neighbour(self, step: int) -> str:
+        """The next or previous pane."""
+        return PANES[(PANES.index(self.looked_at) + step) % len(PANES)]
+
+    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int) -> None:
+        """Bring every pane in view up to date; each redraws only what changed."""
+        if self.incidents.display:
+            self.incidents.draw(snapshot, incident.id if incident else None)
+        if self.detail.display:
+            self.detail.draw(snapshot, incident, chosen_fix)
+        if self.machine.display:
+            self.machine.draw(snapshot)
+        if self.log_pane.display:
+            self.log_pane.draw(snapshot)

@@ -1,0 +1,67 @@
+"""Which incident is explained, and which of its fixes is chosen: by the person, and until then by what matters most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpuwatch.core.diagnosis import Fix
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.snapshot import Snapshot
+
+
+def newest_that_matters(snapshot: Snapshot) -> Incident | None:
+    """The newest that is a failure and not over; where there is none, the newest."""
+    listed = snapshot.newest_incidents
+    grave = (one for one in listed if one.active and one.severity in {"error", "critical"})
+    return next(grave, listed[0] if listed else None)
+
+
+@dataclass(slots=True)
+class Choice:
+    """What a person chose. Who chooses the incident that matters most will see the next one that does."""
+
+    chosen: str | None = None
+    """An incident's id; None: the one that matters most."""
+    fix: int = 0
+    _explained: str | None = None
+
+    def incident(self, snapshot: Snapshot) -> Incident | None:
+        """The incident to explain. Another one than before begins at its first fix."""
+        chosen = snapshot.incidents.get(self.chosen) if self.chosen is not None else None
+        incident = chosen or newest_that_matters(snapshot)
+        if incident is not None and incident.id != self._explained:
+            self._explained, self.fix = incident.id, 0
+        return incident
+
+    def take(self, snapshot: Snapshot, incident_id: str) -> None:
+        """The person chose this one."""
+        newest = newest_that_matters(snapshot)
+        self.chosen = None if newest is not None and newest.id == incident_id else incident_id
+
+    def move(self, snapshot: Snapshot, steps: int) -> None:
+        """The person goes so many down the list; its ends hold."""
+        listed = snapshot.newest_incidents
+        if (here := self._place(listed, snapshot)) is not None:
+            self.take(snapshot, listed[min(max(here + steps, 0), len(listed) - 1)].id)
+
+    def step(self, snapshot: Snapshot, step: int, *, from_end: bool) -> Incident | None:
+        """The next or previous in time, round the end. `from_end`: the log stands at its end, after the newest."""
+        in_time = tuple(reversed(snapshot.newest_incidents))
+        here = self._place(in_time, snapshot)
+        if here is None:
+            return None
+        if not (step < 0 and from_end and here == len(in_time) - 1):
+            here = (here + step) % len(in_time)
+        self.take(snapshot, in_time[here].id)
+        return in_time[here]
+
+    def fixes(self, snapshot: Snapshot) -> tuple[Fix, ...]:
+        """The fixes of the incident to explain."""
+        incident = self.incident(snapshot)
+        return incident.diagnosis.fixes if incident is not None and incident.diagnosis is not None else ()
+
+    def _place(self, incidents: tuple[Incident, ...], snapshot: Snapshot) -> int | None:
+        incident = self.incident(snapshot)
+        if incident is None:
+            return None
+        return next(place for place, one in enumerate(incidents) if one.id == incident.id)
