@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -88,9 +89,10 @@ class Pipeline:
     def stop(self) -> None:
         """End the sources and the loop; what was read is settled."""
         self._stop.set()
+        deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(_STOP_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def emit(self, observation: Observation) -> bool:
         """Put an observation into the queue, waiting while it is full; False where the pipeline is stopping."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulebook import load_rules, load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import JobEnded, LogChunk, LogRestarted, Tick
 from gpuwatch.core.rules import Rule, RuleSet
 from gpuwatch.texts import Text
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 RULES, WORKLOADS = load_rules(), load_workloads()
+READY = Matcher(RULES)
 HEAD = "!!! Exception during processing !!! "
 TRACE = 'Traceback (most recent call last):\n  File "/opt/ComfyUI/execution.py", line 1, in execute\n'
 NATIVE = (
@@ -31,7 +35,7 @@ class Log:
     """An engine and what it has told so far."""
 
     def __init__(self, rules: RuleSet = RULES) -> None:
-        self.engine = Engine(rules, WORKLOADS)
+        self.engine = Engine(rules, WORKLOADS, ready=READY if rules is RULES else None)
         self.incidents: dict[str, Incident] = {}
         self.counted = 0
         self.events: list[Event] = []
@@ -230,3 +234,100 @@ def test_a_rule_that_takes_too_long_is_set_aside_and_the_others_go_on() -> None:
     log.say(block(NATIVE) + DONE)
     assert any(isinstance(event, RulesQuarantined) and event.rule_ids == {"slow"} for event in log.events)
     assert log.only.label == "cuda_oom"
+
+
+LINES = [
+    block(NATIVE),
+    DONE,
+    "got prompt\n",
+    HEAD + "odd\n",
+    TRACE,
+    "ValueError: odd\n",
+    "CUDA out of memory. Tried to allocate 1.00 GiB\n",
+    "RuntimeError: CUDA error: out of memory\n",
+    "Allocation on device 0 would exceed allowed memory. (out of memory)\n",
+    "Requested               : 4.00 GiB\n",
+    "Got an OOM, unloading all loaded models.\n",
+    "Processing interrupted\n",
+    "\n",
+    "CUDA error: an illegal memory access was encountered\n",
+    "Total VRAM 24106 MB, total RAM 24106 MB\n",
+    "filler\n" * 60,
+    "Warning: Ran out of memory when regular VAE decoding, retrying with tiled VAE decoding.\n",
+    "\r  8%|x  | 1/12 [00:00<00:01,  6.65it/s]",
+    "Failed to validate prompt for output 3:\n* ImageScale 2:\n",
+    "NVRM: Xid (PCI:0000:08:00): 31, pid=1, name=x, Ch 00000023\n",
+    "NVRM: Xid (PCI:0000:09:00): 31, pid=1, name=x, Ch 00000023\n",
+    "During handling of the above exception, another exception occurred:\n",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(LINES), max_size=25), st.lists(st.integers(0, 6000), max_size=10))
+def test_cutting_anywhere_gives_the_same_incidents(lines: list[str], places: list[int]) -> None:
+    whole, pieces = Log(), Log()
+    data = "".join(lines)
+    whole.say(data)
+    start = 0
+    for place in sorted(min(place, len(data)) for place in places):
+        pieces.say(data[start:place])
+        start = place
+    pieces.say(data[start:])
+    for log in (whole, pieces):
+        log.end()
+    told = [
+        {i.id: (i.rule.id, i.count, i.state, i.line, dict(i.facts), i.node) for i in log.incidents.values()}
+        for log in (whole, pieces)
+    ]
+    assert told[0] == told[1]
+    assert whole.counted == pieces.counted == sum(incident.count for incident in whole.incidents.values())
+    assert all(incident.state != "open" and incident.count >= 1 for incident in whole.incidents.values())
+
+
+def xid(pci: str, number: int) -> str:
+    return f"NVRM: Xid (PCI:{pci}): {number}, pid=77, name=python, Ch 00000008\n"
+
+
+def test_xids_of_one_gpu_are_one_incident_also_when_two_gpus_speak_in_turn() -> None:
+    log = Log()
+    log.say(
+        xid("0000:dc:00", 45)
+        + xid("0000:ed:00", 45)
+        + xid("0000:dc:00", 31)
+        + xid("0000:ed:00", 13)
+        + xid("0000:dc:00", 45)
+    )
+    log.end()
+    assert {incident.facts["pci"]: incident.facts["xids"] for incident in log.incidents.values()} == {
+        "0000:dc:00": [45, 31],
+        "0000:ed:00": [45, 13],
+    }
+    assert log.counted == 2
+
+
+def test_assertion_lines_before_the_head_are_of_its_failure() -> None:
+    line = "/pytorch/aten/src/ATen/native/cuda/Indexing.cu:1422: op(): block: [3,0,0], thread: [{},0,0] Assertion `i < n` failed.\n"
+    log = Log()
+    log.say(
+        "".join(line.format(n) for n in range(64))
+        + block("CUDA error: device-side assert triggered", "RuntimeError")
+        + DONE
+    )
+    assert (log.only.label, log.only.count, log.only.line) == ("device_side_assert", 1, 1)
+
+
+def test_two_rejected_prompts_are_two() -> None:
+    log = Log()
+    log.say("got prompt\nFailed to validate prompt for output 3:\n* ImageScale 2:\n" * 2)
+    log.end()
+    assert log.counted == 2
+
+
+def test_a_failure_after_a_failed_recovery_is_a_failure() -> None:
+    log = Log()
+    log.say(
+        "Warning: Ran out of memory when regular VAE decoding, retrying with tiled VAE decoding.\n"
+        + block(NATIVE)
+        + DONE
+    )
+    assert "cuda_oom" in {incident.label for incident in log.incidents.values() if incident.state == "settled"}

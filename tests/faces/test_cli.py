@@ -43,10 +43,8 @@ def test_diagnose_tells_the_contract_as_json() -> None:
     assert told.keys() == {"source", "bytes", "records", "incidents"}
     assert (told["source"], told["bytes"]) == (str(OOM), OOM.stat().st_size)
     first = told["incidents"][0]
-    wanted = {
-        "id", "rule", "label", "severity", "state", "fix_outcome", "line", "count", "text", "facts", "node", "cause", "confidence", "fixes",
-    }  # fmt: skip
-    assert wanted <= first.keys()
+    wanted = "id rule label severity state fix_outcome line count text facts node cause confidence fixes"
+    assert set(wanted.split()) <= first.keys()
     assert first["node"] == {"id": None, "type": "DDColor_Colorize"}
     assert "1280" in first["cause"]
     fix = next(fix for fix in first["fixes"] if fix["action"] == "shrink_size")
@@ -205,7 +203,7 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
 
 
 def page(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own address
         body: str = answer.read().decode()
     return body
 

@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faces.terminal import NEEDS_TMUX, Terminal
+
 LOG = Path(__file__).parents[1] / "data" / "recordings" / "comfyui-0.24.0-oom_large_1280-stderr.log"
-DEADLINE_SECONDS = 60
-pytestmark = [
-    pytest.mark.tmux,
-    pytest.mark.xdist_group("tmux"),
-    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
-]
-
-
-class Terminal:
-    """A terminal of its own tmux server."""
-
-    def __init__(self, command: str) -> None:
-        self._socket = f"gpuwatch-{uuid.uuid4().hex[:8]}"
-        environment = {**os.environ, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-        self._tmux(
-            "-f",
-            os.devnull,
-            "new-session",
-            "-d",
-            "-x",
-            "120",
-            "-y",
-            "36",
-            f"{command}; echo ended with $?; exec cat",
-            env=environment,
-        )
-
-    def _tmux(self, *words: str, env: dict[str, str] | None = None) -> str:
-        return subprocess.run(
-            ["tmux", "-u", "-L", self._socket, *words], check=True, capture_output=True, text=True, env=env
-        ).stdout
-
-    def screen(self) -> str:
-        return self._tmux("capture-pane", "-p")
-
-    def press(self, *keys: str) -> None:
-        self._tmux("send-keys", *keys)
-
-    def until(self, words: str) -> str:
-        """The screen once it shows the words; fails with the last screen where it never does."""
-        end = time.monotonic() + DEADLINE_SECONDS
-        while words not in (shown := self.screen()):
-            assert time.monotonic() < end, f"never saw {words!r} in:\n{shown}"
-        return shown
-
-    def close(self) -> None:
-        self._tmux("kill-server")
+pytestmark = NEEDS_TMUX
 
 
 @pytest.fixture
@@ -77,10 +28,9 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         "while True:\n"
         "    number += 1; print('tick', number, flush=True); pause(0.05)\n"
     )
-    python = shlex.quote(sys.executable)
-    opened = Terminal(
-        f"sh -c '{python} {producer} 2>{tmp_path}/producer.err | {python} -m gpuwatch.faces.cli'; cat {tmp_path}/producer.err"
-    )
+    python, errors = shlex.quote(sys.executable), tmp_path / "producer.err"
+    piped = f"{python} {producer} 2>{errors} | {python} -m gpuwatch.faces.cli; code=$?; cat {errors}; exit $code"
+    opened = Terminal(["sh", "-c", piped])
     yield opened
     opened.close()
 
@@ -88,12 +38,13 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 def test_a_piped_log_is_a_screen_with_live_keys(terminal: Terminal) -> None:
     terminal.until("GPU memory ran out")
     terminal.until("tick")
-    terminal.press("?")
-    terminal.until("next failure")
-    terminal.press("Escape")
-    terminal.press("l")
+    terminal.keys("?")
+    terminal.until("next failure: here and in the log")
+    terminal.keys("Escape")
+    terminal.until("tick", absent="next failure: here and in the log")
+    terminal.keys("l")
     terminal.until("显存不足")
-    terminal.press("q")
+    terminal.keys("q")
     shown = terminal.until("ended with")
     assert "ended with 0" in shown
     assert "Broken pipe" in shown.replace("BrokenPipeError", "Broken pipe")

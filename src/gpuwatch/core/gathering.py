@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +26,8 @@ _BLOCK_GAP_RECORDS = 50
 _TRACEBACK_NEARNESS_RECORDS = 12
 """How near a traceback must follow a message that no head line announced, to be that failure's."""
 _HEAD_NEARNESS_RECORDS = 60
+_TOLD_BEFORE_RECORDS = 300
+"""How far back a rule that tells its failures apart may find the one that a line belongs to."""
 _REPORT_HEAD_RECORDS = 3
 _BACK_RECORDS = 32
 _EXCERPT_LINES = 80
@@ -54,6 +56,7 @@ class Gathering:
     """The facts of the latest repeat, while it is gathered; they must not contradict the first's."""
     node: Node = field(default_factory=Node)
     block: Block | None = None
+    last_record: int = 0
     lookahead: int = 0
     echoes: int = 0
     excerpt: list[str] = field(default_factory=list)
@@ -122,6 +125,16 @@ def decoded(text: bytes) -> str:
     return text[:_LONGEST_TEXT].decode("utf-8", "replace")
 
 
+def differ(rule: Rule, facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether a line's facts say that it speaks of another failure: another GPU, say. False where the rule tells none apart."""
+    return any(name in facts and known.get(name, facts[name]) != facts[name] for name in rule.same_when or ())
+
+
+def agree(rule: Rule, facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether the facts that tell the rule's failures apart are all there and equal."""
+    return all(name in facts and known.get(name) == facts[name] for name in rule.same_when or ())
+
+
 @dataclass(slots=True)
 class LogReader:
     """Everything about one log: its cutter, the block it is in, its incidents that may still change."""
@@ -141,6 +154,8 @@ class LogReader:
     _counted: list[tuple[Gathering, int]] = field(default_factory=list)
     _last: Gathering | None = None
     _recent: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=_BACK_RECORDS))
+    _prompt_record: int = 0
+    """The record of the last prompt that came in."""
     _prompt_failed: bool = False
     _interrupted: bool = False
     _quiet_since: datetime | None = None
@@ -224,7 +239,7 @@ class LogReader:
                 self._gather(gathering, record)
         for rule in matches:
             self._place(rule, record, at, fresh=fresh)
-        for gathering in [g for g in self._live.values() if g.state == "settled"]:
+        for gathering in [g for g in self._live.values() if g.state != "recovered" and g.last_record != self.records]:
             if self.matcher.clears(gathering.rule.id, record.text):
                 self._clear(gathering)
         self._recent.append(record)
@@ -232,6 +247,8 @@ class LogReader:
     def _follow(self, record: LogRecord, kind: LineKind) -> None:
         """Let the record begin, continue or end a block."""
         block = self._block
+        if kind is LineKind.PROMPT:
+            self._prompt_record = self.records
         if kind is LineKind.DONE:
             self._done()
         elif (
@@ -271,21 +288,27 @@ class LogReader:
         """Give a match to the failure it belongs to, or open a new one."""
         block = self._block
         if block is not None:
-            same = next((g for g in self._members if g.rule.id == rule.id or g.rule.label == rule.label), None)
-            if same is not None and not self._is_next_failure(block, same, rule, record):
+            facts = dict(self.matcher.facts(rule, record.text))
+            same = self._same_label(rule, facts)
+            if same is not None and not self._is_next_failure(block, same, rule, facts):
                 self._merge(same, rule, record, at)
                 return
             if same is None:
-                beaten = next((g for g in self._members if rule.beats(g.rule)), None)
+                beaten = next(
+                    (g for g in self._members if rule.beats(g.rule) and not differ(rule, facts, g.facts)), None
+                )
                 if beaten is not None:
                     self._merge(beaten, rule, record, at)
                     return
-                if any(g.rule.beats(rule) or rule.echo for g in self._members):
+                if any((g.rule.beats(rule) or rule.echo) and not differ(g.rule, facts, g.facts) for g in self._members):
                     block.last_record = self.records
                     return
             else:
                 self._close_block()
         if (told := self._told_before(rule, record)) is not None:
+            if self._block is not None:
+                told.block = self._block
+                self._members.append(told)
             self._merge(told, rule, record, at)
             return
         if self._block is None:
@@ -295,24 +318,25 @@ class LogReader:
 
     def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:
         """An incident that still gathers and that the rule's own facts say is this one, though its block is over."""
-        if not rule.same_when:
+        if rule.same_when is None:
             return None
         facts = dict(self.matcher.facts(rule, record.text))
+        # Where no fact tells failures apart, a new prompt does.
+        oldest = max(self.records - _TOLD_BEFORE_RECORDS, 0 if rule.same_when else self._prompt_record)
+        near = (g for g in self._live.values() if g.last_record >= oldest)
         return next(
-            (
-                gathering
-                for gathering in self._live.values()
-                if gathering.rule.id == rule.id
-                and gathering.state in {"open", "recovered"}
-                and all(name in facts and gathering.facts.get(name) == facts[name] for name in rule.same_when)
-            ),
+            (g for g in near if g.state != "settled" and g.rule.label == rule.label and agree(rule, facts, g.facts)),
             None,
         )
 
-    def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, record: LogRecord) -> bool:
-        facts = dict(self.matcher.facts(rule, record.text))
+    def _same_label(self, rule: Rule, facts: Mapping[str, Any]) -> Gathering | None:
+        """The block's incident of the rule's label; of several, the one whose telling facts agree."""
+        same = [g for g in self._members if g.rule.id == rule.id or g.rule.label == rule.label]
+        return next((g for g in same if not differ(rule, facts, g.facts)), same[0] if same else None)
+
+    def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, facts: Mapping[str, Any]) -> bool:
         if rule.same_when is not None:
-            return any(name in facts and same.facts.get(name, facts[name]) != facts[name] for name in rule.same_when)
+            return differ(rule, facts, same.facts)
         if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
             return False
         known = same.again if same.again is not None else same.facts
@@ -348,7 +372,7 @@ class LogReader:
             self._live[gathering.id] = gathering
             self._last = gathering
         gathering.block = block
-        block.last_record = self.records
+        block.last_record = gathering.last_record = self.records
         self._members.append(gathering)
         for earlier in list(self._recent)[-rule.back :] if rule.back else ():
             self._gather(gathering, earlier)
@@ -364,10 +388,13 @@ class LogReader:
             gathering.text = record.text if gathering.line == record.line else gathering.text
             if rule.recovered:
                 gathering.state = "recovered"
+            elif gathering.state == "recovered":
+                gathering.state = "open"
             for earlier in list(self._recent)[-rule.back :] if rule.back else ():
                 self._gather(gathering, earlier)
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)
+        gathering.last_record = self.records
         if gathering.block:
             gathering.block.last_record = self.records
         self._gather(gathering, record, rule)

@@ -141,7 +141,7 @@ class Cutter:
             text = text[frame.end() :]
             if not text.strip():
                 return
-        elif not text and not newline:
+        elif not newline and not text.strip():
             return
         text, level, stamp = unprefixed(text)
         yield LogRecord(line, text, raw, level, stamp, long)

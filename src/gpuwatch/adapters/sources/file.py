@@ -33,6 +33,7 @@ _LOOKED_AT_BYTES = 4096
 _GZIP_MAGIC = b"\x1f\x8b"
 _NO_LOG_BYTES = tuple(bytes([code]) for code in (*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 _MOST_STRANGE_RATIO = 0.05
+_FEW_STRANGE_BYTES = 16
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _REFUSED_SECONDS = 5.0
 _LET_GO_SECONDS = 60.0
@@ -315,7 +316,7 @@ def _refuse_binary(path: Path, begin: bytes) -> None:
         )
     written = begin.lstrip(b"\0")  # what a hole leaves at the begin of an emptied log is no sign
     strange = sum(map(written.count, _NO_LOG_BYTES))
-    if not written.startswith(_UTF16_MARKS) and strange > _MOST_STRANGE_RATIO * len(written):
+    if not written.startswith(_UTF16_MARKS) and strange > max(_FEW_STRANGE_BYTES, _MOST_STRANGE_RATIO * len(written)):
         raise UsageError(
             text("{path}: does not look like a log: it holds binary data.", path=str(path)),
             text("Name the text that the program prints: its log file, or its output through a pipe."),
