@@ -1,0 +1,228 @@
+"""Makes what the program itself decides in the documentation, so that no page says what is no longer so.
+
+    python docs/generate.py             the blocks between markers: rules.md, metrics.md, the output in the READMEs
+    python docs/generate.py screens     screens/*.svg, from a recorded session on a fixed clock
+
+What stands outside the markers is written by hand and left as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from itertools import groupby
+from pathlib import Path
+
+from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.rules import LABELS, Rule, RuleFix, RuleSet
+from gpuwatch.faces import cli
+from gpuwatch.faces.exporter import METRICS, Row
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import LANGUAGES, Language, Text, current, render, use
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+READMES: dict[Language, Path] = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+SHOWN_LOG = "tests/data/recordings/comfyui-0.24.0-oom_large_1280-stderr.log"
+SCREEN_SIZE = (120, 36)
+SCREEN_AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+_SCREEN_SECONDS = 60
+FAMILIES = {
+    "cuda-memory": "CUDA memory / CUDA 显存",
+    "cuda-faults": "CUDA kernels and libraries / CUDA 内核与库",
+    "cuda-setup": "Driver, CUDA and PyTorch set-up / 驱动、CUDA 与 PyTorch 环境",
+    "other-memory": "Memory of other cards and runtimes / 其他显卡与运行时的显存",
+    "nvidia-kernel": "NVIDIA driver in the kernel log / 内核日志里的 NVIDIA 驱动",
+    "amd-intel": "AMD and Intel / AMD 与 Intel",
+    "host": "The machine: RAM, disk, processes / 机器：内存、磁盘、进程",
+    "comfyui": "ComfyUI / ComfyUI",
+    "models": "Model files and downloads / 模型文件与下载",
+    "numerics": "Numbers, types and devices / 数值、类型与设备",
+}
+
+
+def main() -> None:
+    """Write the pages, or the screens."""
+    written = screens() if sys.argv[1:] == ["screens"] else pages()
+    for path, content in written.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, "utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------------
+
+
+def pages() -> dict[Path, str]:
+    """Each page as it should be: its own words, and the blocks anew."""
+    rules = load_rules()
+    blocks = {
+        DOCS / "rules.md": ("rules", rules_block(rules)),
+        DOCS / "metrics.md": ("metrics", metrics_block()),
+        **{path: ("diagnosis", diagnosis_block(language)) for language, path in READMES.items()},
+    }
+    return {path: with_block(path.read_text("utf-8"), name, block) for path, (name, block) in blocks.items()}
+
+
+def with_block(page: str, name: str, block: str) -> str:
+    """The page with what stands between the block's markers replaced."""
+    begin, end = f"<!-- begin {name}: made by docs/generate.py -->\n", f"<!-- end {name} -->"
+    head, found, rest = page.partition(begin)
+    _old, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"the markers of {name} are missing")
+    return f"{head}{begin}\n{block.strip()}\n\n{end}{tail}"
+
+
+def rules_block(rules: RuleSet) -> str:
+    """Every rule: an overview, the labels, then each in full."""
+    return "\n".join([*overview(rules), *labels(rules), *details(rules)])
+
+
+def family_of(rule: Rule) -> str:
+    """The stem of the rule's file."""
+    return Path(rule.where.rpartition(":")[0]).stem
+
+
+def overview(rules: RuleSet) -> Iterator[str]:
+    """A line a rule."""
+    yield f"## All {len(rules)} rules / 全部 {len(rules)} 条规则\n"
+    yield "| Rule / 规则 | Severity / 级别 | What it is | 含义 |\n|---|---|---|---|"
+    for rule in rules:
+        yield f"| [{rule.id}](#{rule.id}) | {rule.severity} | {cell(said(rule.title, 'en'))} | {cell(said(rule.title, 'zh'))} |"
+
+
+def labels(rules: RuleSet) -> Iterator[str]:
+    """The labels, and which rules tell them."""
+    yield "\n## Labels / 标签\n"
+    yield "A closed set: each is also a value of the metrics' `label`. / 封闭集合，也是指标中 `label` 的取值。\n"
+    yield "| Label / 标签 | Rules / 规则 |\n|---|---|"
+    for label in LABELS:
+        telling = [rule.id for rule in rules if label == rule.label or label in rule.refine.values()]
+        yield f"| `{label}` | {', '.join(f'[{name}](#{name})' for name in telling) or '–'} |"
+
+
+def details(rules: RuleSet) -> Iterator[str]:
+    """Each rule in full, under the heading of its file."""
+    for family, members in groupby(rules, key=family_of):
+        yield f"\n## {FAMILIES.get(family, family)}\n"
+        yield f"[rules/{family}.yaml](../rules/{family}.yaml)"
+        for rule in members:
+            yield from detail(rule)
+
+
+def detail(rule: Rule) -> Iterator[str]:
+    """One rule: what it is called, what it means, what helps."""
+    yield f"\n### {rule.id}\n"
+    yield f"**{prose(said(rule.title, 'en'))} / {prose(said(rule.title, 'zh'))}** · `{rule.label}` · {rule.severity}\n"
+    yield prose(said(rule.why, "en")) + "\n"
+    yield prose(said(rule.why, "zh")) + "\n"
+    for label in rule.refine.values():
+        yield f"Where its numbers show fragmentation it is `{label}`. / 数值表明是碎片问题时，标签为 `{label}`。\n"
+    if rule.fixes:
+        yield "What helps / 解决办法：\n"
+        yield from (f"- {helps(fix)}" for fix in rule.fixes)
+        yield ""
+    if rule.references:
+        yield "References / 参考：" + "，".join(f"<{reference}>" for reference in rule.references)
+
+
+def helps(fix: RuleFix) -> str:
+    """A fix: its planner, with the rule's own words where it has some."""
+    words = f"[{fix.action}](#fixes)"
+    if fix.title is not None:
+        words += f": {prose(said(fix.title, 'en'))} / {prose(said(fix.title, 'zh'))}"
+    return words + (f" (`{fix.command}`)" if fix.command else "")
+
+
+def said(words: Text, language: Language) -> str:
+    """A text in one language, its places as they are written."""
+    return render(words, language)
+
+
+def prose(words: str) -> str:
+    """Words that Markdown leaves as they are."""
+    return re.sub(r"([<*\[\]])", r"\\\1", words)
+
+
+def cell(words: str) -> str:
+    """Words for a table."""
+    return prose(words).replace("|", "\\|")
+
+
+def metrics_block() -> str:
+    """Every metric: name, type, labels, meaning."""
+    rows = (f"| `{row.name}` | {type_of(row)} | {labels_of(row)} | {cell(row.help)} |" for row in METRICS)
+    return "\n".join(["| Metric | Type | Labels | Meaning |", "|---|---|---|---|", *rows])
+
+
+def type_of(row: Row) -> str:
+    """What Prometheus calls it."""
+    return "counter" if row.counter else "gauge"
+
+
+def labels_of(row: Row) -> str:
+    """Its labels."""
+    return ", ".join(f"`{label}`" for label in row.labels) or "–"
+
+
+def diagnosis_block(language: Language) -> str:
+    """What `gpuwatch diagnose` prints of a recorded log, the first failure of it."""
+    before = current()
+    printed = io.StringIO()
+    try:
+        with chdir(ROOT), redirect_stdout(printed):
+            cli.main(["diagnose", "--lang", language, SHOWN_LOG])
+    finally:
+        use(before)
+    first = printed.getvalue().partition("\n\n")[0]
+    lines = [line.rstrip() for line in first.splitlines()]
+    return "\n".join([f"```console\n$ gpuwatch diagnose {SHOWN_LOG}", *lines, "...", "```"])
+
+
+# -- screens ---------------------------------------------------------------------------------------------------------------
+
+
+def screens() -> dict[Path, str]:
+    """The screen in each language, after a recorded session that ran out of memory."""
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    return {DOCS / "screens" / f"watch-{language}.svg": asyncio.run(screen(language)) for language in LANGUAGES}
+
+
+async def screen(language: Language) -> str:
+    """The screen with its first failure chosen."""
+    from gpuwatch.adapters.sources.replay import ReplaySource  # noqa: PLC0415 - only for the screens
+    from gpuwatch.faces.commands.demo import best_told  # noqa: PLC0415
+    from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415
+
+    use(language)
+    with as_file(files("gpuwatch.demo")) as data:
+        source = ReplaySource(data / "oom_large_1280.jsonl", speed=0, name="recording", clock=lambda: SCREEN_AT)
+    pipeline = Pipeline(Engine(load_rules(), load_workloads()), [source], clock=lambda: SCREEN_AT)
+    app = WatchApp(pipeline)
+    async with app.run_test(size=SCREEN_SIZE) as pilot:
+        if not await asyncio.to_thread(pipeline.wait, _SCREEN_SECONDS):
+            raise SystemExit("the recording did not end")
+        await pilot.pause(1)
+        best = best_told(list(app.snapshot.incidents.values()))
+        for _press in app.snapshot.incidents:
+            await pilot.press("e")
+            chosen = app.choice.incident(app.snapshot)
+            if best is not None and chosen is not None and chosen.id == best.id:
+                break
+        await pilot.pause(0.5)
+        return app.export_screenshot(title="gpuwatch")
+
+
+if __name__ == "__main__":
+    main()
