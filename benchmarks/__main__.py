@@ -1,0 +1,58 @@
+"""Measure on this machine, without a GPU, and print a Markdown table: `python -m benchmarks [--write FILE]`.
+
+Everything of a table is from one run: only its ratios can be compared with another machine's. Nothing is written but with
+`--write`, which replaces what stands between the two marks in that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import colorizing, scanning, starting
+from benchmarks.measuring import machine_line
+
+BEGIN = "<!-- measured: begin -->"
+END = "<!-- measured: end -->"
+PARTS = {"scanning": scanning.tables, "colorizing": colorizing.tables, "starting": starting.tables}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts that were asked for and print the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marks of this file too")
+    options = parser.parse_args(arguments)
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]}; use some of {', '.join(PARTS)}")
+    started = perf_counter()
+    machine = machine_line()
+    pieces = [f"Measured {datetime.now(UTC):%Y-%m-%d} on {machine}."]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make_tables in PARTS.items():
+            if name in (options.parts or PARTS):
+                pieces += map(str, make_tables(Path(folder)))
+    pieces.append(f"The whole run took {perf_counter() - started:.0f} s.")
+    page = "\n\n".join(pieces)
+    print(page)
+    if options.write:
+        replace_between_marks(options.write, page)
+    return 0
+
+
+def replace_between_marks(path: Path, page: str) -> None:
+    """Put `page` between the marks of a file; a file without them is left alone."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{path} has no lines {BEGIN} and {END} to write between.")
+    path.write_text(f"{before}{BEGIN}\n\n{page}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
