@@ -10,9 +10,10 @@ from __future__ import annotations
 import gettext
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Literal
@@ -120,15 +121,39 @@ def show(name: str, value: Any, language: Language | None = None) -> str:
     return number + suffix
 
 
-_TURNING = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-_UNSHOWN = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
-_UNSHOWN.update(dict.fromkeys((*range(0x80, 0xA0), *_TURNING), 0xFFFD))
-del _UNSHOWN[0x09], _UNSHOWN[0x0A]
+_TAB = 8
+_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_DROPPED = {0x200D: "", 0xFE0E: "", 0xFE0F: ""}  # joiners and variation selectors: terminals disagree on their width
+_HAS_DROPPED = re.compile("[\u200d\ufe0e\ufe0f]")
 
 
 def visible(words: str) -> str:
-    """Words from a log, safe to print: control characters become signs, marks that turn the writing direction are replaced."""
-    return words.translate(_UNSHOWN)
+    """A line safe to print: tabs expanded, every control, bidi and other invisible character as a visible sign."""
+    if words.isprintable() and not _HAS_DROPPED.search(words):
+        return words
+    signs: list[str] = []
+    column = 0
+    for character in words:
+        if character == "\t":
+            sign = " " * (_TAB - column % _TAB)
+        elif character.isprintable() and ord(character) not in _DROPPED:
+            sign = character
+        else:
+            sign = _sign(ord(character))
+        column += len(sign)
+        signs.append(sign)
+    return "".join(signs)
+
+
+@lru_cache(maxsize=256)
+def _sign(code: int) -> str:
+    if code in _DROPPED:
+        return _DROPPED[code]
+    if code in _CONTROL_PICTURES:
+        return _CONTROL_PICTURES[code]
+    if unicodedata.category(chr(code)) == "Zs":
+        return " "
+    return f"‹U+{code:04X}›"
 
 
 def show_bytes(count: float) -> str:

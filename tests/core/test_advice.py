@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from gpuwatch.adapters.rulebook import load_rules, load_workloads
-from gpuwatch.core.advice import PLANNERS, Surroundings, diagnose
+from gpuwatch.core.advice import diagnose
 from gpuwatch.core.balance import Balance, balance_of
+from gpuwatch.core.case import Surroundings
 from gpuwatch.core.diagnosis import Diagnosis, Fix
 from gpuwatch.core.incidents import Incident, Node
 from gpuwatch.core.observations import GpuProcess, GpuSample
+from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import ACTIONS, convert_fact, parse_bytes
 from gpuwatch.core.workload import fits, largest_fitting_px, predict, shape_from_numbers
 from gpuwatch.texts import render, show_bytes

@@ -15,8 +15,8 @@ from typing import Any, cast, get_args
 import regex
 
 from gpuwatch.adapters.located import Located, Problem, read_documents
-from gpuwatch.core.advice import PLANNERS
 from gpuwatch.core.diagnosis import Safety
+from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import (
     ACTIONS,
     FACT_UNITS,

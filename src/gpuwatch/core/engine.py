@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime, timedelta
 
-from gpuwatch.core.advice import MEMORY_LABELS, Surroundings, diagnose
-from gpuwatch.core.gathering import Gathering, LogReader
+from gpuwatch.core.advice import MEMORY_LABELS, diagnose
+from gpuwatch.core.case import Surroundings
+from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import (
     GpuSample,

@@ -120,8 +120,8 @@ def asked_language(arguments: list[str]) -> str | None:
 def tell(error: GpuwatchError) -> None:
     """Print a failure: what happened, then what to do."""
     try:
-        for number, line in enumerate(visible(render(error.message)).splitlines()):
-            print(f"gpuwatch: {line}" if number == 0 else line, file=sys.stderr)
+        for number, line in enumerate(render(error.message).splitlines()):
+            print(f"gpuwatch: {visible(line)}" if number == 0 else visible(line), file=sys.stderr)
         if error.hint is not None:
             print(visible(render(error.hint)), file=sys.stderr)
     except BrokenPipeError:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
-from gpuwatch.texts import render, show, text, visible
+from gpuwatch.faces.wording import FITS, SAFETY, SEVERITY_SIGN, STATE
+from gpuwatch.texts import render, text, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _PAGE_COLUMNS = 100
-SIGNS = {"info": "·", "warning": "▲", "error": "✖", "critical": "✖✖"}
 COLOURS = {"info": "blue", "warning": "yellow", "error": "red", "critical": "bold red"}
-SAFETY = {
-    "safe": text("safe"),
-    "restarts": text("needs a restart"),
-    "changes_output": text("changes the picture"),
-}
-STATES = {
-    "open": text("open"),
-    "settled": text("settled"),
-    "recovered": text("recovered"),
-    "cleared": text("cleared"),
-}
-FITS = {"yes": text("fits"), "no": text("does not fit"), "uncertain": text("may not fit")}
 
 
 def incident_json(incident: Incident) -> dict[str, Any]:
@@ -66,25 +53,20 @@ def fix_json(fix: Fix) -> dict[str, Any]:
     }
 
 
-def facts_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Facts as (name, value) for a person."""
-    return [(name.removesuffix("_bytes").replace("_", " "), show(name, value)) for name, value in facts.items()]
-
-
 def incident_page(incident: Incident) -> RenderableType:
     """The incident for a person, to be printed by rich."""
     from rich.console import Group  # noqa: PLC0415 - only where a person reads
     from rich.padding import Padding  # noqa: PLC0415
     from rich.text import Text as Line  # noqa: PLC0415
 
-    head = Line(f"{SIGNS[incident.severity]} ", COLOURS[incident.severity])
+    head = Line(f"{SEVERITY_SIGN[incident.severity]} ", COLOURS[incident.severity])
     head.append(visible(render(incident.title)), "bold")
     kind = incident.node.type
     for words in (visible(kind) if kind else None, f"×{incident.count}" if incident.count > 1 else None):
         if words:
             head.append(f"  {words}", "cyan")
     place = render(text("line {line}", line=incident.line))
-    head.append(f"  {place} · {render(STATES[incident.state])}", "dim")
+    head.append(f"  {place} · {render(STATE[incident.state])}", "dim")
     parts: list[RenderableType] = [head]
     diagnosis = incident.diagnosis
     if diagnosis is not None:

@@ -25,7 +25,8 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.rules import Rule, RuleSet
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json, add_rules
-from gpuwatch.faces.report import SIGNS, console_for
+from gpuwatch.faces.report import console_for
+from gpuwatch.faces.wording import SEVERITY_SIGN
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
@@ -71,7 +72,7 @@ def list_rules(rules: RuleSet, *, as_json: bool) -> int:
     for heading in (_("rule"), _("label"), "", _("title")):
         table.add_column(heading, overflow="fold")
     for rule in rules:
-        table.add_row(rule.id, rule.label, SIGNS[rule.severity], render(rule.title))
+        table.add_row(rule.id, rule.label, SEVERITY_SIGN[rule.severity], render(rule.title))
     console_for(sys.stdout).print(table)
     return 0
 
@@ -110,7 +111,7 @@ def show_rule(rules: RuleSet, rule_id: str, *, as_json: bool) -> int:
         print(json.dumps(rule_json(rule), ensure_ascii=False))
         return 0
     console = console_for(sys.stdout)
-    console.print(f"{SIGNS[rule.severity]} {rule.id}  {render(rule.title)}", style="bold")
+    console.print(f"{SEVERITY_SIGN[rule.severity]} {rule.id}  {render(rule.title)}", style="bold")
     console.print(render(rule.why))
     for heading, lines in (
         (_("label"), [rule.label]),

@@ -8,7 +8,7 @@ from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.card import card_rows
-from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, spread, visible, width_of, wrapped
+from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, spread, width_of, wrapped
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import (
@@ -24,7 +24,7 @@ from gpuwatch.faces.tui.wording import (
     state_of,
     state_tone,
 )
-from gpuwatch.texts import Text, render, show_bytes, text
+from gpuwatch.texts import Text, render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
 
 _WIDEST = 110

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from gpuwatch.core.observations import GpuSample
 from gpuwatch.core.snapshot import Snapshot, SourceStatus
-from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, visible, width_of
+from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, width_of
 from gpuwatch.faces.tui.pane import OneLine
 from gpuwatch.faces.tui.wording import is_live
-from gpuwatch.texts import render, show_seconds, text
+from gpuwatch.texts import render, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
 _GIB = 1 << 30

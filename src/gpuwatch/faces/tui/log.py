@@ -13,11 +13,11 @@ from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.tui.feed import News
 from gpuwatch.faces.tui.logview import LogView
-from gpuwatch.faces.tui.paint import Row, Span, bar, cut, row, visible, width_of
+from gpuwatch.faces.tui.paint import Row, Span, bar, cut, row, width_of
 from gpuwatch.faces.tui.pane import OneLine, Pane
 from gpuwatch.faces.tui.search import Search
 from gpuwatch.faces.tui.wording import is_live
-from gpuwatch.texts import render, text
+from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
 _TQDM = re.compile(r"^(.*?):?\s*(\d{1,3})%\|[^|]*\|\s*(.*)$")

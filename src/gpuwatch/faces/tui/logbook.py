@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.records import Level, LogRecord
-from gpuwatch.faces.tui.paint import visible
+from gpuwatch.texts import visible
 
 MOST_ENTRIES = 20_000
 LONGEST_SHOWN = 4_000

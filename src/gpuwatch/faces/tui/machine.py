@@ -19,11 +19,10 @@ from gpuwatch.faces.tui.paint import (
     row,
     sparkline,
     spread,
-    visible,
 )
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.wording import said
-from gpuwatch.texts import Text, render, show_bytes, show_seconds, text
+from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
 _MOST_PROCESSES = 8

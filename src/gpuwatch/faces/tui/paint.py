@@ -1,16 +1,14 @@
 """From words to cells: spans of text with a tone, cut, wrapped and measured, and made into Textual's strips.
 
 Everything on screen passes through here as plain text with a tone beside it. No markup is parsed anywhere, because most of
-what is shown was printed by other programs. `visible` makes what a terminal might obey into signs that it cannot.
+what is shown was printed by other programs. `texts.visible` makes what a terminal might obey into signs that it cannot.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 
 from rich.cells import cell_len
@@ -19,14 +17,11 @@ from textual.strip import Strip
 
 from gpuwatch.core.observations import GpuSample
 from gpuwatch.faces.tui.themes import Back, Palette, Tone
+from gpuwatch.texts import visible
 
 Span = tuple[str, Tone]
 
-_TAB = 8
 _SPARKS = " ▁▂▃▄▅▆▇█"
-_CONTROL_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
-_DROPPED = {0x200D: "", 0xFE0E: "", 0xFE0F: ""}  # joiners and variation selectors: terminals disagree on their width
-_HAS_DROPPED = re.compile("[\u200d\ufe0e\ufe0f]")
 _WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U0001f000-\U0003ffff"
 _CLOSING = "，。、；：！？）】》」』”’%"
 _TOKEN = re.compile(rf"\s+|[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+[{_CLOSING}]*")
@@ -45,37 +40,6 @@ class Row:
 def row(*spans: Span, back: Back = "", key: str = "") -> Row:
     """A row of spans."""
     return Row(spans, back, key)
-
-
-def visible(words: str) -> str:
-    """The words with tabs expanded and every control, bidi and other invisible character as a visible sign."""
-    if words.isprintable() and not _HAS_DROPPED.search(words):
-        return words
-    return "".join(_signs(words))
-
-
-def _signs(words: str) -> Iterable[str]:
-    column = 0
-    for character in words:
-        if character == "\t":
-            sign = " " * (_TAB - column % _TAB)
-        elif character.isprintable() and ord(character) not in _DROPPED:
-            sign = character
-        else:
-            sign = _sign(ord(character))
-        column += cell_len(sign)
-        yield sign
-
-
-@lru_cache(maxsize=256)
-def _sign(code: int) -> str:
-    if code in _DROPPED:
-        return _DROPPED[code]
-    if code in _CONTROL_PICTURES:
-        return _CONTROL_PICTURES[code]
-    if unicodedata.category(chr(code)) == "Zs":
-        return " "
-    return f"‹U+{code:04X}›"
 
 
 def width_of(spans: Iterable[Span]) -> int:

@@ -1,4 +1,4 @@
-"""The words and signs for states, severities, verdicts and facts, in one place so that every pane says the same.
+"""What the panes add to the shared words: a tone for each, the names of facts, times and places.
 
 They are kept as `Text` and rendered late: the language may change while the screen stands.
 """
@@ -10,17 +10,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gpuwatch.core.diagnosis import Fits, Safety
-from gpuwatch.core.incidents import FixOutcome, Incident, IncidentState
+from gpuwatch.core.incidents import FixOutcome, Incident
 from gpuwatch.core.rules import Severity
-from gpuwatch.faces.tui.paint import visible
+from gpuwatch.faces import wording as words
 from gpuwatch.faces.tui.themes import Tone
-from gpuwatch.texts import Text, render, show, text
+from gpuwatch.texts import Text, render, show, text, visible
 
 SEVERITY_SIGN: Mapping[Severity, tuple[str, Tone]] = {
-    "info": ("·", "info"),
-    "warning": ("▲", "warning"),
-    "error": ("✗", "error"),
-    "critical": ("✖", "critical"),
+    "info": (words.SEVERITY_SIGN["info"], "info"),
+    "warning": (words.SEVERITY_SIGN["warning"], "warning"),
+    "error": (words.SEVERITY_SIGN["error"], "error"),
+    "critical": (words.SEVERITY_SIGN["critical"], "critical"),
 }
 SEVERITY: Mapping[Severity, Text] = {
     "info": text("info"),
@@ -28,26 +28,20 @@ SEVERITY: Mapping[Severity, Text] = {
     "error": text("error"),
     "critical": text("critical"),
 }
-STATE: Mapping[IncidentState, Text] = {
-    "open": text("open"),
-    "settled": text("settled"),
-    "recovered": text("recovered"),
-    "cleared": text("cleared"),
-}
 OUTCOME: Mapping[FixOutcome, Text] = {
     "applied": text("fix applied"),
     "held": text("the fix held"),
     "failed": text("the fix did not help"),
 }
 FITS: Mapping[Fits, tuple[str, Text, Tone]] = {
-    "yes": ("✓", text("fits"), "good"),
-    "no": ("✗", text("does not fit"), "error"),
-    "uncertain": ("?", text("may not fit"), "warning"),
+    "yes": ("✓", words.FITS["yes"], "good"),
+    "no": ("✗", words.FITS["no"], "error"),
+    "uncertain": ("?", words.FITS["uncertain"], "warning"),
 }
 SAFETY: Mapping[Safety, tuple[Text, Tone]] = {
-    "safe": (text("safe"), "good"),
-    "restarts": (text("needs a restart"), "warning"),
-    "changes_output": (text("changes the picture"), "info"),
+    "safe": (words.SAFETY["safe"], "good"),
+    "restarts": (words.SAFETY["restarts"], "warning"),
+    "changes_output": (words.SAFETY["changes_output"], "info"),
 }
 FACT: Mapping[str, Text] = {
     "tried_bytes": text("asked for"),
@@ -56,7 +50,8 @@ FACT: Mapping[str, Text] = {
     "allocated_bytes": text("PyTorch tensors"),
     "reserved_bytes": text("PyTorch reserved"),
     "reserved_unallocated_bytes": text("PyTorch idle"),
-    "process_bytes": text("this process"),
+    "process_in_use_bytes": text("this process holds"),
+    "other_process_bytes": text("another process holds"),
     "limit_bytes": text("memory limit"),
     "gpu_index": text("GPU index"),
     "exception_type": text("exception"),
@@ -82,17 +77,17 @@ def fact_value(name: str, value: Any) -> str:
     return visible(show(name, value))
 
 
-def said(words: Text | str | None) -> str:
+def said(told: Text | str | None) -> str:
     """A text in the language in use, safe to draw; other programs' words may be among its values."""
-    return "" if words is None else visible(render(words))
+    return "" if told is None else visible(render(told))
 
 
 def state_of(incident: Incident) -> str:
     """An incident's state in words, the outcome of a fix with it."""
-    words = render(STATE[incident.state])
+    told = render(words.STATE[incident.state])
     if incident.fix_outcome is not None:
-        words += ", " + render(OUTCOME[incident.fix_outcome])
-    return words
+        told += ", " + render(OUTCOME[incident.fix_outcome])
+    return told
 
 
 def state_tone(incident: Incident) -> Tone:
