@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,24 +20,35 @@ def measure(case: Case) -> dict[str, Any]:
     device = bench.device_of(case)
     if device.type == "cpu":
         return {"skipped": "a CPU has no memory limit that torch keeps"}
-    works, _ = _try(case, device, None)
-    free = {
+    works, message = _try(case, device, None)
+    free: dict[str, Any] = {
         "works": works,
+        "message": message,
         "allocated_bytes": torch.cuda.max_memory_allocated(device),
         "reserved_bytes": torch.cuda.max_memory_reserved(device),
     }
-    fails_bytes = free["allocated_bytes"] // 2
-    works_bytes = free["reserved_bytes"]
+    if not works:
+        return {"without_limit": free, "smallest_budget_bytes": None, "tries": []}
     tries: list[dict[str, Any]] = []
-    while works_bytes - fails_bytes > STEP_BYTES:
-        budget_bytes = (works_bytes + fails_bytes) // 2
+
+    def fits(budget_bytes: int) -> bool:
         works, message = _try(case, device, budget_bytes)
         tries.append({"budget_bytes": budget_bytes, "works": works, "message": message})
-        if works:
+        return works
+
+    smallest_bytes = smallest(fits, free["allocated_bytes"] // 2, free["reserved_bytes"])
+    return {"without_limit": free, "smallest_budget_bytes": smallest_bytes, "tries": tries}
+
+
+def smallest(fits: Callable[[int], bool], fails_bytes: int, works_bytes: int) -> int:
+    """The least budget that fits, to STEP_BYTES; `works_bytes` is known to fit, `fails_bytes` not to."""
+    while works_bytes - fails_bytes > STEP_BYTES:
+        budget_bytes = (works_bytes + fails_bytes) // 2
+        if fits(budget_bytes):
             works_bytes = budget_bytes
         else:
             fails_bytes = budget_bytes
-    return {"without_limit": free, "smallest_budget_bytes": works_bytes, "tries": tries}
+    return works_bytes
 
 
 def _try(case: Case, device: torch.device, budget_bytes: int | None) -> tuple[bool, str | None]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -106,7 +107,7 @@ def cost_of_stages(case: Case) -> dict[str, tuple[float, int]]:
 
 
 def _kernels(network: DDColor, grey: Tensor, case: Case, device: torch.device) -> list[dict[str, Any]]:
-    """The kernels (on a CPU: operators) that took most of one pass, and each stage's span among them."""
+    """The kernels (on a CPU: operators) that took most of one pass."""
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     network.mark = record_function
@@ -120,5 +121,7 @@ def _kernels(network: DDColor, grey: Tensor, case: Case, device: torch.device) -
             "seconds": (event.self_device_time_total if on_cuda else event.self_cpu_time_total) / 1e6,
         }
         for event in profiler.key_averages()
+        # Operators and stages have their kernels' time too; on a GPU only the kernels themselves are listed.
+        if not on_cuda or (event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False))
     ]
     return sorted(rows, key=lambda row: -cast(float, row["seconds"]))[:_KERNELS_KEPT]

@@ -119,6 +119,8 @@ def _overlapped(network: DDColor, case: Case, device: torch.device, slots: int =
             ab: Tensor = network(image).float()
         return ab
 
+    # Weights and places were filled on the default stream, for which the others do not wait.
+    torch.cuda.synchronize(device)
     if case.graph:
         _capture(places, compute, computing)
 
@@ -140,8 +142,9 @@ def _overlapped(network: DDColor, case: Case, device: torch.device, slots: int =
             with torch.cuda.stream(downloading):
                 downloading.wait_event(place.computed)
                 assert place.ab is not None  # noqa: S101 - set two lines up, or by the capture
-                # Its memory was given out on another stream: it must not be given out again before this copy.
-                place.ab.record_stream(downloading)
+                if place.replay is None:
+                    # Its memory is of another stream, which must not give it out again before this copy.
+                    place.ab.record_stream(downloading)
                 place.host_out.copy_(place.ab, non_blocking=True)
                 place.finished = downloading.record_event()
         torch.cuda.synchronize(device)

@@ -19,6 +19,9 @@ def measure(case: Case) -> dict[str, Any]:
     device = bench.device_of(case)
     if device.type == "cpu":
         return {"skipped": "the CPU's allocator keeps no history"}
+    # Only devices that are up record a history.
+    torch.cuda.init()
+    torch.cuda.synchronize(device)
     torch.cuda.memory._record_memory_history("all", context="alloc", stacks="python", max_entries=MOST_EVENTS)
     marks: dict[str, int] = {}
     network = bench.build(case, device)
@@ -47,17 +50,17 @@ def compact(snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """A snapshot as short lists: events [action, address, bytes, microseconds since the first, place] and segments.
 
     Actions are torch's own: alloc, free_requested, free_completed, segment_alloc, segment_free, segment_map,
-    segment_unmap, oom. Addresses are numbered from the lowest, places are indices into `places`.
+    segment_unmap, oom, snapshot. Addresses are numbered from the lowest, places are indices into `places`.
     """
     events = [event for events in snapshot["device_traces"] for event in events]
     places: dict[str, int] = {}
     first_us = min((event.get("time_us", 0) for event in events), default=0)
-    # An oom has no address: what torch gives there is the device's free memory.
-    lowest = min((event["addr"] for event in events if "addr" in event), default=0)
+    # An oom has no address, a snapshot (every look at the history is an event too) has 0.
+    lowest = min((event["addr"] for event in events if event.get("addr")), default=0)
     rows = [
         [
             event["action"],
-            event["addr"] - lowest if "addr" in event else None,
+            event["addr"] - lowest if event.get("addr") else None,
             event["size"],
             event.get("time_us", first_us) - first_us,
             places.setdefault(_place(event.get("frames", ())), len(places)),
