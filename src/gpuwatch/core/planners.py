@@ -54,7 +54,9 @@ def plan_shrink_size(case: Case) -> list[Fix]:
         return [
             Fix(
                 "shrink_size",
-                text("Use a smaller image or latent size, or fewer frames, for {node}.", node=node_name(case)),
+                text("Use a smaller image or latent size, or fewer frames, for {node}.", node=node_name(case))
+                if case.incident.node.type or case.incident.node.pack
+                else text("Use a smaller image or latent size, or fewer frames."),
                 "changes_output",
                 note=text("No memory profile of this node is known, so no number can be given."),
             )

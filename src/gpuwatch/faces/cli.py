@@ -7,19 +7,22 @@ is imported before a verb runs, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import io
 import itertools
 import os
 import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
-from gpuwatch.texts import LANGUAGES, Text, language_of, render, translate, use, visible
+from gpuwatch.texts import LANGUAGES, Text, language_of, render, text, translate, use, visible
 from gpuwatch.texts import translate as _
 
 _ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
@@ -31,6 +34,11 @@ _TOP_OPTIONS = {"-h", "--help", "--version"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that cannot show a character shows another, and nothing fails
     try:
         use(language_of(asked_language(arguments)))
         code = dispatch(arguments)
@@ -52,6 +60,14 @@ def dispatch(arguments: list[str]) -> int:
     verbs = {verb.__name__.rpartition(".")[2]: verb for verb in find_verbs()}
     first = next((word for word in arguments if not word.startswith("-")), None)
     if first not in verbs and not _TOP_OPTIONS & set(arguments):
+        if first is not None and first.isalpha() and not Path(first).exists():
+            near = difflib.get_close_matches(first, verbs, n=1)
+            raise UsageError(
+                text("there is neither a verb nor a file called {word}.", word=first),
+                text("Is `gpuwatch {verb}` meant?", verb=near[0])
+                if near
+                else text("`gpuwatch --help` lists the verbs."),
+            )
         arguments = ["watch", *arguments]
     parser = build_parser(verbs)
     parsed = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ loopback.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -203,7 +204,9 @@ class Exporter:
                     port=port,
                     reason=error.strerror or str(error),
                 ),
-                text("Another gpuwatch may be running; choose another port with --listen."),
+                text("Another gpuwatch may be running; choose another port with --listen.")
+                if error.errno == errno.EADDRINUSE
+                else text("Choose another address with --listen."),
             ) from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)

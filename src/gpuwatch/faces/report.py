@@ -10,7 +10,7 @@ from gpuwatch.faces.wording import FITS, SAFETY, SEVERITY_SIGN, STATE
 from gpuwatch.texts import render, text, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
 _PAGE_COLUMNS = 100
 COLOURS = {"info": "blue", "warning": "yellow", "error": "red", "critical": "bold red"}
@@ -53,34 +53,42 @@ def fix_json(fix: Fix) -> dict[str, Any]:
     }
 
 
-def incident_page(incident: Incident) -> RenderableType:
-    """The incident for a person, to be printed by rich."""
-    from rich.console import Group  # noqa: PLC0415 - only where a person reads
-    from rich.padding import Padding  # noqa: PLC0415
+def print_incident(console: Console, incident: Incident) -> None:
+    """Print the incident for a person. A command stands on one line, however long, so that it can be copied."""
+    from rich.padding import Padding  # noqa: PLC0415 - only where a person reads
+    from rich.text import Text as Line  # noqa: PLC0415
+
+    def put(words: str | Line, style: str = "", *, indent: int = 2) -> None:
+        line = Line(visible(words), style) if isinstance(words, str) else words
+        console.print(Padding(line, (0, 0, 0, indent), expand=False))
+
+    put(head_line(incident), indent=0)
+    diagnosis = incident.diagnosis
+    if diagnosis is None:
+        return
+    put(render(diagnosis.cause))
+    for number, fix in enumerate(diagnosis.fixes, start=1):
+        put(fix_line(number, fix))
+        if fix.command:
+            console.print(f"     {visible(fix.command)}", style="cyan", soft_wrap=True)
+        if fix.note:
+            put(render(fix.note), "dim", indent=5)
+    for line in diagnosis.evidence:
+        put(render(line), "dim")
+
+
+def head_line(incident: Incident) -> Any:
+    """Sign, title, node, how often, where, state."""
     from rich.text import Text as Line  # noqa: PLC0415
 
     head = Line(f"{SEVERITY_SIGN[incident.severity]} ", COLOURS[incident.severity])
     head.append(visible(render(incident.title)), "bold")
-    kind = incident.node.type
-    for words in (visible(kind) if kind else None, f"×{incident.count}" if incident.count > 1 else None):
+    for words in (incident.node.type, f"×{incident.count}" if incident.count > 1 else None):
         if words:
-            head.append(f"  {words}", "cyan")
+            head.append(f"  {visible(words)}", "cyan")
     place = render(text("line {line}", line=incident.line))
     head.append(f"  {place} · {render(STATE[incident.state])}", "dim")
-    parts: list[RenderableType] = [head]
-    diagnosis = incident.diagnosis
-    if diagnosis is not None:
-        parts.append(Padding(Line(visible(render(diagnosis.cause))), (0, 0, 0, 2), expand=False))
-        for number, fix in enumerate(diagnosis.fixes, start=1):
-            parts.append(Padding(fix_line(number, fix), (0, 0, 0, 2), expand=False))
-            if fix.command:
-                parts.append(Padding(Line(visible(fix.command), "cyan"), (0, 0, 0, 5), expand=False))
-            if fix.note:
-                parts.append(Padding(Line(visible(render(fix.note)), "dim"), (0, 0, 0, 5), expand=False))
-        parts.extend(
-            Padding(Line(visible(render(line)), "dim"), (0, 0, 0, 2), expand=False) for line in diagnosis.evidence
-        )
-    return Group(*parts)
+    return head
 
 
 def console_for(stream: TextIO) -> Console:

@@ -21,7 +21,7 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceDown
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.report import console_for, incident_json, incident_page
+from gpuwatch.faces.report import console_for, incident_json, print_incident
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -115,7 +115,7 @@ class Printer:
         if incident.id in self._printed:
             print(f"  ×{incident.count}  {render(incident.title)}")
         else:
-            console_for(sys.stdout).print(incident_page(incident))
+            print_incident(console_for(sys.stdout), incident)
         self._printed[incident.id] = incident.count
 
 

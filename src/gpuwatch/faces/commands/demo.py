@@ -27,7 +27,7 @@ from gpuwatch.faces.commands.run import report_lines
 from gpuwatch.faces.commands.watch import has_screen
 from gpuwatch.faces.exporter import Exporter
 from gpuwatch.faces.options import address
-from gpuwatch.faces.report import console_for, incident_page
+from gpuwatch.faces.report import console_for, print_incident
 from gpuwatch.faces.watching import machine_sources
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render, text, visible
@@ -98,7 +98,7 @@ def print_demo(pipeline: Pipeline, exporter: Exporter, *, kept: bool) -> int:
     incidents = list(snapshot.incidents.values())
     shown = best_told(incidents)
     if shown is not None:
-        console.print(incident_page(shown))
+        print_incident(console, shown)
     others = [incident for incident in incidents if incident is not shown]
     if others:
         console.print(

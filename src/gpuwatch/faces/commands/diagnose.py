@@ -29,7 +29,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
-from gpuwatch.faces.report import console_for, incident_json, incident_page
+from gpuwatch.faces.report import console_for, incident_json, print_incident
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
@@ -122,7 +122,7 @@ def show(found: Found, *, headed: bool) -> None:
     if headed:
         console.print(found.source, style="bold underline")
     for incident in found.incidents.values():
-        console.print(incident_page(incident))
+        print_incident(console, incident)
         console.print()
     if found.unlisted:
         console.print(render(text("{failures} more failures are not listed.", failures=found.unlisted)))
