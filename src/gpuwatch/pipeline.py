@@ -70,12 +70,6 @@ class Pipeline:
             thread.start()
         self._threads.append(loop)
 
-    def add(self, source: Source) -> None:
-        """Start one more source while the loop runs."""
-        thread = threading.Thread(target=self._run_source, args=(source,), name=f"source {source.name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until every source has ended and its observations were read; False where the time ran out first.
 

@@ -11,6 +11,7 @@ from gpuwatch.core.planners import FOREIGN_BYTES, plan
 from gpuwatch.core.workload import JobShape, Need
 from gpuwatch.texts import Text, text
 
+_LONGEST_QUOTE = 200
 MEMORY_LABELS = frozenset({"cuda_oom", "cuda_oom_fragmentation", "hip_oom", "xpu_oom"})
 
 
@@ -92,7 +93,12 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
     """What the diagnosis rests on, one sentence each."""
     incident, balance, lines = case.incident, case.balance, []
     lines.append(
-        text("Line {line} of {source}: {words}", line=incident.line, source=incident.source, words=incident.text[:240])
+        text(
+            "Line {line} of {source}: {words}",
+            line=incident.line,
+            source=incident.source,
+            words=shortened(incident.text),
+        )
     )
     if balance.allocated_bytes is not None:
         lines.append(
@@ -137,3 +143,8 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
     if case.need is not None and case.shape is not None:
         lines.append(text("Predicted need: {source}.", source=case.shape.profile.source))
     return tuple(lines)
+
+
+def shortened(words: str) -> str:
+    """The begin of a long line, an ellipsis where it goes on."""
+    return words if len(words) <= _LONGEST_QUOTE else words[:_LONGEST_QUOTE].rpartition(" ")[0] + " …"
