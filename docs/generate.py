@@ -9,6 +9,7 @@ What stands outside the markers is written by hand and left as it is.
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 import os
 import re
@@ -20,6 +21,8 @@ from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from itertools import groupby
 from pathlib import Path
+
+from rich.cells import cell_len
 
 from gpuwatch.adapters.rulebook import load_rules, load_workloads
 from gpuwatch.core.engine import Engine
@@ -36,6 +39,15 @@ SHOWN_LOG = "tests/data/recordings/comfyui-0.24.0-oom_large_1280-stderr.log"
 SCREEN_SIZE = (120, 36)
 SCREEN_AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 _SCREEN_SECONDS = 60
+_CELL = 12.2
+_FONTS = "'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, 'Noto Sans Mono CJK SC', 'PingFang SC', 'Microsoft YaHei', monospace"
+_WORDS = re.compile(
+    r'<text class="(?P<name>[\w-]+-r\d+)" x="(?P<x>[\d.]+)" y="(?P<y>[\d.]+)" textLength="[\d.]+" '
+    r'clip-path="(?P<clip>[^"]+)">(?P<words>[^<]*)</text>'
+)
+_RUN = re.compile(
+    r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]|[\xa0 ]+|[^\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\xa0 ]+"
+)
 FAMILIES = {
     "cuda-memory": "CUDA memory / CUDA 显存",
     "cuda-faults": "CUDA kernels and libraries / CUDA 内核与库",
@@ -221,7 +233,31 @@ async def screen(language: Language) -> str:
             if best is not None and chosen is not None and chosen.id == best.id:
                 break
         await pilot.pause(0.5)
-        return app.export_screenshot(title="gpuwatch")
+        return steadied(app.export_screenshot(title="gpuwatch"))
+
+
+def steadied(svg: str) -> str:
+    """The picture without fonts from elsewhere, and with every word where its cells are.
+
+    Rich asks for a web font and takes a Chinese character for one cell wide; without a font of the very same width words
+    would drift.
+    """
+    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("font-variant-east-asian: full-width;", "")
+    svg = svg.replace("font-family: Fira Code, monospace", f"font-family: {_FONTS}")
+    svg = _WORDS.sub(runs, svg)
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+
+
+def runs(found: re.Match[str]) -> str:
+    """A piece of text as words and single wide characters, each at its own place."""
+    words, place, made = html.unescape(found["words"]), float(found["x"]), []
+    for run in _RUN.findall(words):
+        cells = cell_len(run)
+        if run.strip("\N{NO-BREAK SPACE} "):
+            name = f'<text class="{found["name"]}" x="{place:g}" y="{found["y"]}"'
+            made.append(f'{name} textLength="{cells * _CELL:g}" clip-path="{found["clip"]}">{html.escape(run)}</text>')
+        place += cells * _CELL
+    return "".join(made)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def committed() -> Catalog:
 
 @pytest.fixture(scope="module")
 def chinese(committed: Catalog) -> dict[str, str]:
-    return {str(message.id): str(message.string) for message in committed if message.id}
+    return {str(message.id): str(message.string) for message in committed if message.id and message.string}
 
 
 def test_every_string_of_the_code_has_its_chinese(chinese: dict[str, str]) -> None:

@@ -114,6 +114,14 @@ def test_every_key_and_action_of_a_rule_is_told() -> None:
     assert set(ACTIONS) - told == set()
 
 
+def test_the_architecture_names_what_is_there() -> None:
+    told = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    sources = [path for folder in ("src", "runner", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
+    assert set(re.findall(r"\b[a-z_]+\.py\b", told)) - {path.name for path in sources} == set()
+    core = {path.name for path in (ROOT / "src" / "gpuwatch" / "core").glob("*.py")} - {"__init__.py"}
+    assert core - set(re.findall(r"\b[a-z_]+\.py\b", told)) == set()
+
+
 @_PAGE
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
