@@ -55,7 +55,7 @@ _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 
 
 def kind_of(text: bytes) -> LineKind:
-    """What this record is to the shape of the log."""
+    """What this line is to the shape of the log."""
     found = _KIND.search(text)
     return _KINDS[found.lastindex - 1][0] if found and found.lastindex else LineKind.OTHER
 
@@ -74,11 +74,11 @@ class Phase(Enum):
 class Block:
     """One failure's stretch of a log while it is read."""
 
-    first_record: int
+    first_line: int
     head: bool = False
     """Whether it began with a line that only begins failures, so that what follows is surely of the same one."""
     phase: Phase = Phase.MESSAGE
-    last_record: int = 0
+    last_line: int = 0
     chained: bool = False
     frames: list[Frame] = field(default_factory=list)
     node_id: str | None = None
@@ -86,7 +86,7 @@ class Block:
     traceback_records: int = 0
 
     def __post_init__(self) -> None:
-        self.last_record = self.first_record
+        self.last_line = self.first_line
 
     @property
     def pack(self) -> str | None:
@@ -96,29 +96,29 @@ class Block:
                 return found[1]
         return None
 
-    def begins_traceback(self, record: int, nearness: int) -> bool:
-        """Whether a traceback that starts at this record is this failure's."""
+    def begins_traceback(self, line: int, nearness: int) -> bool:
+        """Whether a traceback that starts at this line is this failure's."""
         if self.phase is Phase.MESSAGE:
-            return record - self.last_record <= nearness
+            return line - self.last_line <= nearness
         return self.chained or self.phase is Phase.TRACEBACK
 
-    def read(self, text: bytes, kind: LineKind, record: int) -> None:
+    def read(self, text: bytes, kind: LineKind, line: int) -> None:
         """Follow the block through one more record."""
-        self._read_node(text)
+        self._read_node(text, line)
         if kind is LineKind.TRACEBACK:
             self.phase, self.chained, self.traceback_records = Phase.TRACEBACK, False, 0
-            self.last_record = record
+            self.last_line = line
         elif kind is LineKind.CHAIN:
             self.chained = True
-            self.last_record = record
+            self.last_line = line
         elif self.phase is Phase.TRACEBACK or _FRAME.match(text):
-            self._read_traceback(text, record)
+            self._read_traceback(text, line)
         elif self.phase is Phase.FINAL and text.strip():
             self.phase = Phase.AFTER
 
-    def _read_traceback(self, text: bytes, record: int) -> None:
+    def _read_traceback(self, text: bytes, line: int) -> None:
         self.traceback_records += 1
-        self.last_record = record
+        self.last_line = line
         if found := _FRAME.match(text):
             self.phase = Phase.TRACEBACK
             function = found["function"].decode("utf-8", "replace") if found["function"] else None
@@ -129,13 +129,13 @@ class Block:
         elif self.traceback_records > _LONGEST_TRACEBACK:
             self.phase = Phase.AFTER
 
-    def _read_node(self, text: bytes) -> None:
+    def _read_node(self, text: bytes, line: int) -> None:
         if found := _REPORT_NODE.match(text):
             value = found["value"].decode("utf-8", "replace").strip()
             if found["what"] == b"ID":
                 self.node_id = self.node_id or value
             else:
                 self.node_type = self.node_type or value
-            self.last_record += 1
+            self.last_line = line
         elif found := _NODE_IN_HEAD.match(text):
             self.node_type = self.node_type or found["value"].decode("utf-8", "replace").strip()

@@ -33,7 +33,7 @@ class Gathering:
     """The facts of the latest repeat, while it is gathered; they must not contradict the first's."""
     node: Node = field(default_factory=Node)
     block: Block | None = None
-    last_record: int = 0
+    last_line: int = 0
     lookahead: int = 0
     echoes: int = 0
     excerpt: list[str] = field(default_factory=list)

@@ -21,14 +21,14 @@ from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import Cutter, LogRecord
 from gpuwatch.core.rules import Rule
 
-_BLOCK_GAP_RECORDS = 50
-"""A block with nothing of its own for so many records is over."""
-_TRACEBACK_NEARNESS_RECORDS = 12
+_BLOCK_GAP_LINES = 50
+"""A block with nothing of its own for so many lines is over."""
+_TRACEBACK_NEARNESS_LINES = 12
 """How near a traceback must follow a message that no head line announced, to be that failure's."""
-_HEAD_NEARNESS_RECORDS = 60
-_TOLD_BEFORE_RECORDS = 300
+_HEAD_NEARNESS_LINES = 60
+_TOLD_BEFORE_LINES = 300
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
-_REPORT_HEAD_RECORDS = 3
+_REPORT_HEAD_LINES = 3
 _BACK_RECORDS = 32
 _EXCERPT_LINES = 80
 _MOST_LIVE = 1000
@@ -44,10 +44,10 @@ class LogReader:
     kind: SourceKind
     matcher: Matcher
     cutter: Cutter = field(default_factory=Cutter)
-    records: int = 0
     matched: int = 0
-    succeeded: bool = False
-    """Whether a prompt ended well in what was just fed."""
+    """Records that a rule spoke of, since whoever counts them took them."""
+    _line: int = 0
+    """The line that is read."""
     _block: Block | None = None
     _members: list[Gathering] = field(default_factory=list)
     _live: dict[str, Gathering] = field(default_factory=dict)
@@ -55,19 +55,20 @@ class LogReader:
     _counted: list[tuple[Gathering, int]] = field(default_factory=list)
     _last: Gathering | None = None
     _recent: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=_BACK_RECORDS))
-    _prompt_record: int = 0
-    """The record of the last prompt that came in."""
+    _prompt_line: int = 0
+    """The line of the last prompt that came in."""
     _prompt_failed: bool = False
     _interrupted: bool = False
     _quiet_since: datetime | None = None
+    _fresh: bool = True
     _epoch: int = 0
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes, at: datetime, *, fresh: bool) -> list[LogRecord]:
         """Read the next bytes; give the records they completed."""
-        self._quiet_since = at
-        return self._read_all(self.cutter.feed(data), at, fresh=fresh)
+        self._quiet_since, self._fresh = at, fresh
+        return self._read_all(self.cutter.feed(data), at)
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
@@ -75,7 +76,7 @@ class LogReader:
         quiet = at - self._quiet_since if self._quiet_since else timedelta(0)
         if quiet >= _REVEAL_AFTER:
             if self.cutter.waiting:
-                records = self._read_all(self.cutter.flush(), at, fresh=True)
+                records = self._read_all(self.cutter.flush(), at)
             self._reveal(self._members)
             for gathering in self._members:
                 self._count(gathering)
@@ -85,7 +86,7 @@ class LogReader:
 
     def end(self, at: datetime) -> list[LogRecord]:
         """The log is over."""
-        records = self._read_all(self.cutter.flush(), at, fresh=True)
+        records = self._read_all(self.cutter.flush(), at)
         self._settle()
         return records
 
@@ -109,26 +110,21 @@ class LogReader:
         counted, self._counted = self._counted, []
         return counted
 
-    def open_incidents(self) -> Iterable[Gathering]:
-        """The incidents that are neither over nor forgotten, oldest first."""
-        return self._live.values()
-
     def touch(self, gathering: Gathering) -> None:
         """Mark an incident as changed."""
         self._changed[gathering.id] = gathering
 
     # -- one record ------------------------------------------------------------------------------------------------------
 
-    def _read_all(self, records: Iterator[LogRecord], at: datetime, *, fresh: bool) -> list[LogRecord]:
-        self.succeeded = False
+    def _read_all(self, records: Iterator[LogRecord], at: datetime) -> list[LogRecord]:
         read = list(records)
         matched = self.matcher.matches([record.text for record in read])
         for place, record in enumerate(read):
-            self._read(record, matched.get(place, ()), at, fresh=fresh)
+            self._read(record, matched.get(place, ()), at)
         return read
 
-    def _read(self, record: LogRecord, matches: Sequence[Rule], at: datetime, *, fresh: bool) -> None:
-        self.records += 1
+    def _read(self, record: LogRecord, matches: Sequence[Rule], at: datetime) -> None:
+        self._line = record.line
         if not record.text:
             return
         kind = kind_of(record.text)
@@ -139,8 +135,8 @@ class LogReader:
                 gathering.lookahead -= 1
                 self._gather(gathering, record)
         for rule in matches:
-            self._place(rule, record, at, fresh=fresh)
-        for gathering in [g for g in self._live.values() if g.state != "recovered" and g.last_record != self.records]:
+            self._place(rule, record, at)
+        for gathering in [g for g in self._live.values() if g.state != "recovered" and g.last_line != self._line]:
             if self.matcher.clears(gathering.rule.id, record.text):
                 self._clear(gathering)
         self._recent.append(record)
@@ -149,7 +145,7 @@ class LogReader:
         """Let the record begin, continue or end a block."""
         block = self._block
         if kind is LineKind.PROMPT:
-            self._prompt_record = self.records
+            self._prompt_line = self._line
         if kind is LineKind.DONE:
             self._done()
         elif (
@@ -165,27 +161,25 @@ class LogReader:
             self._settle()
             if kind is LineKind.STARTED:
                 self._clear_after(("success", "restart"))
-        elif (
-            kind is LineKind.REPORT and block is not None and self.records - block.first_record <= _REPORT_HEAD_RECORDS
-        ):
+        elif kind is LineKind.REPORT and block is not None and self._line - block.first_line <= _REPORT_HEAD_LINES:
             pass  # a report's second heading
         elif kind in {LineKind.HEAD, LineKind.REPORT}:
             self._close_block()
-            self._block = Block(self.records, head=True)
+            self._block = Block(self._line, head=True)
         elif kind is LineKind.TRACEBACK:
-            nearness = _HEAD_NEARNESS_RECORDS if block and block.head else _TRACEBACK_NEARNESS_RECORDS
-            if block is None or not block.begins_traceback(self.records, nearness):
+            nearness = _HEAD_NEARNESS_LINES if block and block.head else _TRACEBACK_NEARNESS_LINES
+            if block is None or not block.begins_traceback(self._line, nearness):
                 self._close_block()
-                self._block = Block(self.records)
-        elif block and self.records - block.last_record > _BLOCK_GAP_RECORDS:
+                self._block = Block(self._line)
+        elif block and self._line - block.last_line > _BLOCK_GAP_LINES:
             self._close_block()
         if self._block is not None:
-            self._block.read(record.text, kind, self.records)
+            self._block.read(record.text, kind, self._line)
             for gathering in self._members:
                 if len(gathering.excerpt) < _EXCERPT_LINES:
                     gathering.excerpt.append(decoded(record.text))
 
-    def _place(self, rule: Rule, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+    def _place(self, rule: Rule, record: LogRecord, at: datetime) -> None:
         """Give a match to the failure it belongs to, or open a new one."""
         block = self._block
         if block is not None:
@@ -202,7 +196,7 @@ class LogReader:
                     self._merge(beaten, rule, record, at)
                     return
                 if any((g.rule.beats(rule) or rule.echo) and not differ(g.rule, facts, g.facts) for g in self._members):
-                    block.last_record = self.records
+                    block.last_line = self._line
                     return
             else:
                 self._close_block()
@@ -213,9 +207,9 @@ class LogReader:
             self._merge(told, rule, record, at)
             return
         if self._block is None:
-            self._block = Block(self.records)
-            self._block.read(record.text, LineKind.OTHER, self.records)
-        self._open(self._block, rule, record, at, fresh=fresh)
+            self._block = Block(self._line)
+            self._block.read(record.text, LineKind.OTHER, self._line)
+        self._open(self._block, rule, record, at)
 
     def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:
         """An incident that still gathers and that the rule's own facts say is this one, though its block is over."""
@@ -223,8 +217,8 @@ class LogReader:
             return None
         facts = dict(self.matcher.facts(rule, record.text))
         # Where no fact tells failures apart, a new prompt does.
-        oldest = max(self.records - _TOLD_BEFORE_RECORDS, 0 if rule.same_when else self._prompt_record)
-        near = (g for g in self._live.values() if g.last_record >= oldest)
+        oldest = max(self._line - _TOLD_BEFORE_LINES, 0 if rule.same_when else self._prompt_line)
+        near = (g for g in self._live.values() if g.last_line >= oldest)
         return next(
             (g for g in near if g.state != "settled" and g.rule.label == rule.label and agree(rule, facts, g.facts)),
             None,
@@ -248,7 +242,8 @@ class LogReader:
         same.echoes += 1
         return same.echoes > 1
 
-    def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime, *, fresh: bool) -> None:
+    def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime) -> None:
+        fresh = self._fresh
         if rule.severity in {"error", "critical"}:
             self._prompt_failed = True
         last = self._last
@@ -273,7 +268,7 @@ class LogReader:
             self._live[gathering.id] = gathering
             self._last = gathering
         gathering.block = block
-        block.last_record = gathering.last_record = self.records
+        block.last_line = gathering.last_line = self._line
         self._members.append(gathering)
         for earlier in list(self._recent)[-rule.back :] if rule.back else ():
             self._gather(gathering, earlier)
@@ -295,9 +290,9 @@ class LogReader:
                 self._gather(gathering, earlier)
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)
-        gathering.last_record = self.records
+        gathering.last_line = self._line
         if gathering.block:
-            gathering.block.last_record = self.records
+            gathering.block.last_line = self._line
         self._gather(gathering, record, rule)
         self.touch(gathering)
 
@@ -371,7 +366,6 @@ class LogReader:
         self._settle()
         self._prompt_failed = self._interrupted = False
         if well:
-            self.succeeded = True
             self._clear_after(("success",))
 
     def _settle(self) -> None:
