@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.advice import diagnose
 from gpuwatch.core.balance import Balance, balance_of
 from gpuwatch.core.case import Surroundings

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher

@@ -1,20 +1,27 @@
 """YAML with places: every value knows its file and line, so that a mistake in a rule can be pointed at.
 
-Safe by construction: plain data only, no tags, no aliases (and so no "billion laughs"), no duplicate keys, bounded size.
+Safe by construction: plain data only, no tags, no aliases (and so no "billion laughs"), no duplicate keys, bounded size and
+depth. What is wanted at a place is asked of the value there, so that the answer "not that" carries the place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, plain, text
 
-_MOST_BYTES = 4 << 20
+_MOST_BYTES = 1 << 20
+"""The largest shipped file has 42 KiB; a file of this size takes seconds to read."""
+_DEEPEST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,72 +99,110 @@ class Located:
 def read_documents(path: Path, shown: str | None = None) -> Iterator[Located]:
     """The YAML documents of a file, each with its places. Raises `Problem` at the first that is no YAML."""
     shown = shown or str(path)
+    source = _read(path, shown)
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise Problem(
-                shown,
-                text("the file has {size_bytes}; {most_bytes} is the most.", size_bytes=size, most_bytes=_MOST_BYTES),
-            )
-        source = path.read_text("utf-8")
-    except OSError as error:
-        raise Problem(shown, text("cannot be read: {reason}.", reason=error.strerror or str(error))) from error
-    except UnicodeDecodeError as error:
-        raise Problem(shown, text("is not UTF-8 text.")) from error
-    loader = _Loader(source)
+        loader = _Loader(source, shown)
+    except yaml.reader.ReaderError as error:
+        line = source.count("\n", 0, error.position) + 1
+        raise Problem(
+            f"{shown}:{line}",
+            text("holds a character that YAML does not allow: {code}.", code=f"U+{error.character:04X}"),
+        ) from error
     try:
         while loader.check_node():
             node = loader.get_node()
-            if node is not None:
-                yield _located(node, shown)
+            if not _is_empty(node):
+                yield _located(node, shown, loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise Problem(f"{shown}:{line}", text("is no YAML: {reason}.", reason=error.problem or "?")) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise Problem(shown, text("is no YAML: {reason}.", reason=str(error).partition("\n")[0])) from error
+        raise Problem(f"{shown}:{line}", _unreadable(error.problem or "?")) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise Problem(f"{shown}:{loader.line + 1}", _unreadable(str(error).partition("\n")[0])) from error
     finally:
         loader.dispose()
 
 
+def _read(path: Path, shown: str) -> str:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Problem(shown, text("is no ordinary file; put the text itself there."))
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise Problem(shown, text("cannot be read: {reason}.", reason=error.strerror or str(error))) from error
+    if len(content) > _MOST_BYTES:
+        raise Problem(
+            shown, text("the file is larger than {most_bytes}; split it into several.", most_bytes=_MOST_BYTES)
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Problem(f"{shown}:{line}", text("is not UTF-8 text; save the file as UTF-8.")) from error
+
+
+def _unreadable(reason: str) -> Text:
+    if r"'\t'" in reason:
+        return text("a tab stands here; YAML is indented with spaces.")
+    return text("is no YAML: {reason}.", reason=reason)
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader, without aliases."""
+    """The safe loader, without aliases and tags, and not deeper than a rule can be."""
+
+    def __init__(self, source: str, shown: str) -> None:
+        super().__init__(source)
+        self._shown = shown
+        self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", event.start_mark)
-        return super().compose_node(parent, index)
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
+        where = f"{self._shown}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.events.AliasEvent):
+            raise Problem(where, text("aliases are not allowed here; write the value out."))
+        if event.tag is not None:
+            raise Problem(where, text("tags such as {tag} are not allowed here; write plain data.", tag=event.tag))
+        if self._depth >= _DEEPEST:
+            raise Problem(where, text("this is nested deeper than a rule can be."))
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
-def _located(node: Any, file: str) -> Located:
+def _is_empty(node: Any) -> bool:
+    """Whether nothing stands between two `---`."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and not node.value
+
+
+def _located(node: Any, file: str, loader: _Loader) -> Located:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         pairs: dict[str, Located] = {}
         for key_node, value_node in node.value:
-            key = _located(key_node, file)
+            key = _located(key_node, file, loader)
             if not isinstance(key.value, str):
                 raise key.problem(text("a key must be a string."))
             if key.value in pairs:
-                raise key.problem(text("`{key}` stands here twice.", key=key.value))
-            value = _located(value_node, file)
+                raise key.problem(text("`{key}` stands here twice; keep one of them.", key=key.value))
+            value = _located(value_node, file, loader)
             pairs[key.value] = Located(
                 value.value, file, key.line if not isinstance(value.value, dict | list) else value.line
             )
         return Located(pairs, file, line)
     if isinstance(node, yaml.SequenceNode):
-        return Located([_located(item, file) for item in node.value], file, line)
+        return Located([_located(item, file, loader) for item in node.value], file, line)
     try:
-        value = _SCALARS.construct_object(node)
+        value = loader.construct_object(node)
+        if isinstance(value, str):
+            value.encode()
     except yaml.YAMLError as error:
-        raise Problem(
-            f"{file}:{line}", text("is not plain data: {reason}.", reason=str(error).partition("\n")[0])
-        ) from error
-    except ValueError as error:
-        raise Problem(f"{file}:{line}", plain(str(error))) from error
+        reason = str(error).partition("\n")[0]
+        raise Problem(f"{file}:{line}", text("is not plain data: {reason}.", reason=reason)) from error
+    except (ValueError, OverflowError) as error:
+        raise Problem(f"{file}:{line}", text("is not plain data: {reason}.", reason=str(error))) from error
     return Located(value, file, line)
-
-
-_SCALARS = yaml.constructor.SafeConstructor()
 
 
 def _kind(value: Any) -> Text:
@@ -170,4 +215,75 @@ def _kind(value: Any) -> Text:
         float: text("a number"),
         type(None): text("nothing"),
     }
-    return names.get(type(value), plain(type(value).__name__))
+    return names.get(type(value), text("a date") if isinstance(value, date) else plain(type(value).__name__))
+
+
+# -- what is wanted at a place ---------------------------------------------------------------------------------------------
+
+
+def check_keys(
+    place: Located, entry: dict[str, Located], *, required: Iterable[str], optional: Iterable[str] = ()
+) -> None:
+    """Raise where a key is not known or missing; not known first, because a misspelt key is both."""
+    required, known = tuple(required), {*required, *optional}
+    for name, value in entry.items():
+        if name not in known:
+            raise value.problem(unknown(name, sorted(known)))
+    for name in required:
+        if name not in entry:
+            raise place.problem(text("`{name}` is missing.", name=name))
+
+
+def unknown(name: str, known: Iterable[str]) -> Text:
+    """ "Not known", with the nearest known name, else all of them."""
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return text("`{name}` is not known; is `{near}` meant?", name=name, near=near[0])
+    return text("`{name}` is not known; use one of {known}.", name=name, known=", ".join(known))
+
+
+def one_of(item: Located, known: tuple[str, ...]) -> str:
+    """A string out of a closed set."""
+    value = item.string()
+    if value not in known:
+        raise item.problem(unknown(value, known))
+    return value
+
+
+def items(entry: dict[str, Located], name: str) -> list[Located]:
+    """The list under a key; empty where the key is absent."""
+    return entry[name].items() if name in entry else []
+
+
+def flag(entry: dict[str, Located], name: str) -> bool:
+    """The flag under a key; false where the key is absent."""
+    return entry[name].flag() if name in entry else False
+
+
+def bilingual(item: Located) -> Text:
+    """A text in both languages."""
+    entry = item.mapping()
+    check_keys(item, entry, required=("en", "zh"))
+    english, chinese = (" ".join(entry[key].string().split()) for key in ("en", "zh"))
+    if not english or not chinese:
+        raise item.problem(text("a text must not be empty."))
+    return Text(english, zh=chinese)
+
+
+# -- what a person is told -------------------------------------------------------------------------------------------------
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """Raise one UsageError that lists the mistakes, where there are any."""
+    listed = "\n".join(str(problem.as_text()) for problem in problems)
+    if listed:
+        raise UsageError(plain(listed), text("`gpuwatch rules new my-rule` prints a rule that works, to compare with."))
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person would type it: relative to where they stand, if it is below."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)

@@ -1,20 +1,34 @@
-"""Rule files -> `RuleSet`, workload files -> `Workloads`. Every mistake is reported with its file and line.
+"""Rule files -> `RuleSet`. Every mistake is reported with its file and line.
 
-A rule file holds one YAML document a rule. A user's folder is layered over the shipped one: the same id replaces, a new one
-adds.
+A rule file holds one YAML document a rule. Three layers: the shipped rules, the person's own folder over them, a named folder
+over both; the same id replaces, a new one adds. Read are *.yaml and *.yml, in the order of their names; what begins with a dot
+is an editor's.
 """
 
 from __future__ import annotations
 
 import difflib
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import regex
 
-from gpuwatch.adapters.located import Located, Problem, read_documents
+from gpuwatch.adapters.located import (
+    Located,
+    Problem,
+    bilingual,
+    check_keys,
+    flag,
+    items,
+    one_of,
+    raise_problems,
+    read_documents,
+    shown_path,
+)
+from gpuwatch.adapters.rule_patterns import complaint
+from gpuwatch.adapters.workloads import load_workloads as load_workloads  # noqa: PLC0414 - benchmarks/ and docs/ look here
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import (
@@ -33,88 +47,118 @@ from gpuwatch.core.rules import (
     Severity,
     known_fact_name,
 )
-from gpuwatch.core.workload import Band, MemoryCurve, Variant, WorkloadProfile, Workloads
 from gpuwatch.errors import UsageError
+from gpuwatch.settings import own_rules_folder
 from gpuwatch.shipped import shipped_folder
-from gpuwatch.texts import Text, plain, text
+from gpuwatch.texts import Text, text
 
-_REQUIRED = ("id", "label", "title", "severity", "why", "match", "examples")
-_OPTIONAL = (
+REQUIRED = ("id", "label", "title", "severity", "why", "match", "examples")
+OPTIONAL = (
     "unless", "overrides", "fallback", "same_when", "echo", "recovered", "facts", "back", "ahead", "refine", "clear", "fixes",
     "references",
 )  # fmt: skip
-_FARTHEST_RECORDS = 32
+_REQUIRED, _OPTIONAL = REQUIRED, OPTIONAL  # the names that the test of the pages knows
+ID_PATTERN = "[a-z][a-z0-9]*(-[a-z0-9]+)*"
+FARTHEST_RECORDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFolder:
+    """What a folder of rule files holds."""
+
+    rules: RuleSet
+    """The sound ones."""
+    problems: tuple[Problem, ...]
+    overrides: tuple[Located, ...]
+    """Each name under an `overrides`, with its place."""
+    ids: frozenset[str]
+    """Also of the rules that are not sound."""
+
+    def complaints(self, known: Iterable[str]) -> list[Problem]:
+        """Every mistake, where these are the rules that may be overridden besides the folder's own."""
+        known = {*known, *self.ids}
+        return [
+            *self.problems,
+            *(item.problem(no_rule(item.value, known)) for item in self.overrides if item.value not in known),
+        ]
 
 
 def load_rules(folder: Path | None = None) -> RuleSet:
-    """The shipped rules, with a user's folder over them. Raises UsageError that names every mistake."""
-    rules, problems = read_rules(shipped_folder("rules"))
+    """The shipped rules, the person's own over them, a folder's over both. Raises UsageError that names every mistake."""
+    rules = RuleSet(())
+    problems: list[Problem] = []
+    for layer in (shipped_folder("rules"), own_rules_folder(), folder):
+        if layer is not None:
+            read = read_rules(layer)
+            problems += read.complaints(rules.by_id)
+            rules = rules.layered(read.rules)
     raise_problems(problems)
-    if folder is None:
-        return rules
-    own, problems = read_rules(folder)
-    problems += unknown_overrides(own, known=rules.by_id.keys() | own.by_id.keys())
-    raise_problems(problems)
-    return rules.layered(own)
+    return rules
 
 
-def read_rules(folder: Path) -> tuple[RuleSet, list[Problem]]:
+def read_rules(folder: Path) -> RuleFolder:
     """Every rule in a folder that is sound, and every mistake."""
-    if not folder.is_dir():
-        raise UsageError(
-            text("{folder}: there is no such rules folder.", folder=str(folder)),
-            text("Name a folder with *.yaml files."),
-        )
     rules: dict[str, Rule] = {}
     problems: list[Problem] = []
-    for path in sorted(folder.glob("*.yaml")):
+    overrides: list[Located] = []
+    ids: set[str] = set()
+    for path in rule_files(folder):
         documents = read_documents(path, shown_path(path))
         while True:
             try:
                 document = next(documents)
+                ids |= {item.value for item in (document.mapping().get("id"),) if item and isinstance(item.value, str)}
                 rule = rule_from(document)
                 if rule.id in rules:
-                    raise document.problem(
-                        text("the id {id} is taken by {where}.", id=rule.id, where=rules[rule.id].where)
+                    taken = text(
+                        "the id {id} is taken by {where}; give one of them another.",
+                        id=rule.id,
+                        where=rules[rule.id].where,
                     )
+                    raise document.mapping()["id"].problem(taken)
                 rules[rule.id] = rule
+                overrides += items(document.mapping(), "overrides")
             except StopIteration:
                 break
             except Problem as problem:
                 problems.append(problem)
-    return RuleSet(tuple(rules.values())), problems
+    return RuleFolder(RuleSet(tuple(rules.values())), tuple(problems), tuple(overrides), frozenset(ids))
 
 
-def unknown_overrides(rules: RuleSet, known: Iterable[str]) -> list[Problem]:
-    """A mistake for each rule that overrides one that does not exist."""
-    known = set(known)
-    return [
-        Problem(rule.where, text("overrides: there is no rule {name}.", name=name))
-        for rule in rules
-        for name in rule.overrides
-        if name not in known
-    ]
-
-
-def raise_problems(problems: list[Problem]) -> None:
-    """Raise one UsageError that lists the mistakes, where there are any."""
-    if problems:
-        listed = "\n".join(str(problem.as_text()) for problem in problems)
-        raise UsageError(plain(listed), text("`gpuwatch rules show ID` prints a rule that works, to compare with."))
-
-
-def shown_path(path: Path) -> str:
-    """A path as a person would type it: relative to where they stand, if it is below."""
+def rule_files(folder: Path) -> list[Path]:
+    """The rule files of a folder. Raises UsageError where it is no folder or cannot be read."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        paths = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(
+            text("{folder}: there is no such rules folder.", folder=str(folder)),
+            text("Name a folder with *.yaml files."),
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            text("{folder} cannot be read: {reason}.", folder=str(folder), reason=error.strerror or str(error)),
+            text("Name a folder with *.yaml files."),
+        ) from error
+    return [path for path in paths if rule_suffix(path)]
+
+
+def rule_suffix(path: Path) -> bool:
+    """Whether a file of that name is read as a rule file."""
+    return path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
+
+
+def no_rule(name: str, known: Iterable[str]) -> Text:
+    """ "No such rule", with the nearest."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return text("overrides: there is no rule {name}; is `{near}` meant?", name=name, near=near[0])
+    return text("overrides: there is no rule {name}; `gpuwatch rules list` lists them.", name=name)
 
 
 def rule_from(document: Located) -> Rule:
     """Make a rule of a document. Raises `Problem` at the first mistake."""
     entry = document.mapping()
-    check_keys(document, entry, required=_REQUIRED, optional=_OPTIONAL)
+    check_keys(document, entry, required=REQUIRED, optional=OPTIONAL)
     facts = tuple(fact_pattern(item) for item in items(entry, "facts"))
     clear_after, clear_match = clear_of(entry.get("clear"))
     matching, ignored = examples_of(entry["examples"])
@@ -124,7 +168,7 @@ def rule_from(document: Located) -> Rule:
         title=bilingual(entry["title"]),
         severity=cast(Severity, one_of(entry["severity"], SEVERITIES)),
         why=bilingual(entry["why"]),
-        match=tuple(pattern(item, may_be_empty=False) for item in entry["match"].items()),
+        match=patterns(entry["match"]),
         unless=tuple(pattern(item) for item in items(entry, "unless")),
         overrides=tuple(item.string() for item in items(entry, "overrides")),
         fallback=flag(entry, "fallback"),
@@ -132,8 +176,8 @@ def rule_from(document: Located) -> Rule:
         echo=flag(entry, "echo"),
         recovered=flag(entry, "recovered"),
         facts=facts,
-        back=entry["back"].whole(0, _FARTHEST_RECORDS) if "back" in entry else 0,
-        ahead=entry["ahead"].whole(0, _FARTHEST_RECORDS) if "ahead" in entry else 0,
+        back=entry["back"].whole(0, FARTHEST_RECORDS) if "back" in entry else 0,
+        ahead=entry["ahead"].whole(0, FARTHEST_RECORDS) if "ahead" in entry else 0,
         refine=refinements_of(entry.get("refine")),
         clear_after=clear_after,
         clear_match=clear_match,
@@ -145,88 +189,40 @@ def rule_from(document: Located) -> Rule:
     )
 
 
-def check_keys(
-    place: Located, entry: dict[str, Located], *, required: Iterable[str], optional: Iterable[str] = ()
-) -> None:
-    """Raise where a key is missing or not known."""
-    required, known = tuple(required), {*required, *optional}
-    for name in required:
-        if name not in entry:
-            raise place.problem(text("`{name}` is missing.", name=name))
-    for name, value in entry.items():
-        if name not in known:
-            raise value.problem(unknown(name, sorted(known)))
-
-
-def unknown(name: str, known: Iterable[str]) -> Text:
-    """ "Not known", with the nearest known name, else all of them."""
-    known = tuple(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return text("`{name}` is not known; is `{near}` meant?", name=name, near=near[0])
-    return text("`{name}` is not known; use one of {known}.", name=name, known=", ".join(known))
-
-
-def one_of(item: Located, known: tuple[str, ...]) -> str:
-    """A string out of a closed set."""
-    value = item.string()
-    if value not in known:
-        raise item.problem(unknown(value, known))
-    return value
-
-
-def items(entry: dict[str, Located], name: str) -> list[Located]:
-    """The list under a key; empty where the key is absent."""
-    return entry[name].items() if name in entry else []
-
-
-def flag(entry: dict[str, Located], name: str) -> bool:
-    """The flag under a key; false where the key is absent."""
-    return entry[name].flag() if name in entry else False
-
-
 def identifier(item: Located) -> str:
     """A rule's id: lower-case words and hyphens."""
     value = item.string()
-    if not regex.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", value):
-        raise item.problem(text("an id is lower-case words joined by hyphens, not `{value}`.", value=value))
+    if wrong := id_complaint(value):
+        raise item.problem(wrong)
     return value
 
 
-def bilingual(item: Located) -> Text:
-    """A text in both languages."""
-    entry = item.mapping()
-    check_keys(item, entry, required=("en", "zh"))
-    english, chinese = (" ".join(entry[key].string().split()) for key in ("en", "zh"))
-    if not english or not chinese:
-        raise item.problem(text("a text must not be empty."))
-    return Text(english, zh=chinese)
+def id_complaint(value: str) -> Text | None:
+    """What is wrong with a rule's id; None where nothing is."""
+    if regex.fullmatch(ID_PATTERN, value):
+        return None
+    return text("an id is lower-case words joined by hyphens, not `{value}`.", value=value)
 
 
-def pattern(item: Located, *, may_be_empty: bool = True) -> bytes:
+def patterns(item: Located) -> tuple[bytes, ...]:
+    """At least one pattern."""
+    found = tuple(pattern(each) for each in item.items())
+    if not found:
+        raise item.problem(text("at least one pattern is wanted here."))
+    return found
+
+
+def pattern(item: Located) -> bytes:
     """A pattern that compiles, holds nothing that means something else over bytes, and does not match everywhere."""
     written = item.string()
-    source = written.encode()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            compiled = regex.compile(source)
-    except (regex.error, Warning) as error:
-        raise item.problem(text("the pattern does not compile: {reason}.", reason=str(error))) from error
-    if regex.search(r"\[[^\]\\]*[^\x00-\x7f]", written):
-        raise item.problem(text("a set like [显存] means single bytes here: write the alternatives as (?:显|存)."))
-    if regex.search(r"[^\x00-\x7f][*+?{]", written):
-        raise item.problem(
-            text("a repeat after a non-ASCII character means its last byte: put the character in (?:...).")
-        )
-    if not may_be_empty and compiled.search(b"") is not None:
-        raise item.problem(text("the pattern matches an empty line, and so every line."))
-    return source
+    if wrong := complaint(written):
+        raise item.problem(wrong)
+    return written.encode()
 
 
 def fact_pattern(item: Located) -> bytes:
     """A pattern whose named groups are facts with units."""
-    source = pattern(item, may_be_empty=False)
+    source = pattern(item)
     names = regex.compile(source).groupindex
     if not names:
         raise item.problem(text("a fact pattern needs a named group, such as (?P<tried_bytes>...)."))
@@ -248,8 +244,10 @@ def clear_of(item: Located | None) -> tuple[ClearAfter | None, bytes | None]:
         return None, None
     entry = item.mapping()
     check_keys(item, entry, required=(), optional=("after", "match"))
+    if not entry:
+        raise item.problem(text("`{name}` is missing.", name="after"))
     after = cast(ClearAfter, one_of(entry["after"], get_args(ClearAfter))) if "after" in entry else None
-    return after, pattern(entry["match"], may_be_empty=False) if "match" in entry else None
+    return after, pattern(entry["match"]) if "match" in entry else None
 
 
 def refinements_of(item: Located | None) -> dict[Refinement, Label]:
@@ -293,75 +291,3 @@ def examples_of(item: Located) -> tuple[tuple[Example, ...], tuple[str, ...]]:
     if not matching:
         raise item.problem(text("a rule needs at least one example that it matches."))
     return tuple(matching), tuple(example.string() for example in entry["ignore"].items())
-
-
-# -- workloads -------------------------------------------------------------------------------------------------------------
-
-
-def load_workloads() -> Workloads:
-    """The shipped workload profiles."""
-    problems: list[Problem] = []
-    profiles: list[WorkloadProfile] = []
-    for path in sorted((shipped_folder("rules") / "workloads").glob("*.yaml")):
-        try:
-            profiles.extend(workload_from(document) for document in read_documents(path, shown_path(path)))
-        except Problem as problem:
-            problems.append(problem)
-    raise_problems(problems)
-    return Workloads(tuple(profiles))
-
-
-def workload_from(document: Located) -> WorkloadProfile:
-    """Make a workload profile of a document. Raises `Problem` at the first mistake."""
-    entry = document.mapping()
-    whole = (
-        "min_px",
-        "max_px",
-        "step_px",
-        "default_px",
-        "smallest_traced_px",
-        "largest_working_px",
-        "peak_per_px_bytes",
-        "workspace_bytes",
-    )
-    words = ("id", "title", "size_input", "checkpoint_input", "source")
-    check_keys(
-        document, entry, required=(*words, *whole, "node_types", "packs", "reserved_ratio", "context_bytes", "variants")
-    )
-    values: dict[str, Any] = {name: entry[name].string() for name in words}
-    values |= {name: entry[name].whole(0, 1 << 40) for name in whole}
-    return WorkloadProfile(
-        **values,
-        node_types=strings(entry["node_types"]),
-        packs=strings(entry["packs"]),
-        reserved_ratio=band(entry["reserved_ratio"], float),
-        context_bytes=band(entry["context_bytes"], float),
-        variants={name: variant(name, item) for name, item in entry["variants"].mapping().items()},
-    )
-
-
-def strings(item: Located) -> tuple[str, ...]:
-    """A list of strings."""
-    return tuple(each.string() for each in item.items())
-
-
-def band(item: Located, convert: Callable[[float], float]) -> Band:
-    """A quantity as {low, mid, high}."""
-    entry = item.mapping()
-    check_keys(item, entry, required=("low", "mid", "high"))
-    low, mid, high = (convert(entry[name].number()) for name in ("low", "mid", "high"))
-    if not low <= mid <= high:
-        raise item.problem(text("low, mid and high must ascend."))
-    return Band(low, mid, high)
-
-
-def variant(name: str, item: Located) -> Variant:
-    """One network of a workload."""
-    entry = item.mapping()
-    check_keys(item, entry, required=("checkpoints", "curves"))
-    curves = {}
-    for dtype, curve in entry["curves"].mapping().items():
-        parts = curve.mapping()
-        check_keys(curve, parts, required=("fixed_bytes", "per_px_bytes"))
-        curves[dtype] = MemoryCurve(parts["fixed_bytes"].number(), parts["per_px_bytes"].number())
-    return Variant(name, strings(entry["checkpoints"]), curves)

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.adapters.sources.stdin import StdinSource
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceDown

@@ -15,10 +15,11 @@ import urllib.request
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.replay import ReplaySource
 from gpuwatch.adapters.sources.runner import RunnerSource
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot

@@ -1,8 +1,9 @@
-"""List, show, check and test the rules.
+"""List, show, write, check and test the rules.
 
 Examples:
   gpuwatch rules list
   gpuwatch rules show cuda-oom-native
+  gpuwatch rules new my-failure --out my-rules/my-failure.yaml
   gpuwatch rules check my-rules/        every mistake, with file and line
   gpuwatch rules test                   run every rule's own examples
 """
@@ -17,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.rulebook import load_rules, raise_problems, read_rules, unknown_overrides
+from gpuwatch.adapters.located import raise_problems, unknown
+from gpuwatch.adapters.rule_template import template_of, write_new
+from gpuwatch.adapters.rulebook import id_complaint, load_rules, read_rules, rule_suffix
 from gpuwatch.core.engine import Engine, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
-from gpuwatch.core.rules import Rule, RuleSet
+from gpuwatch.core.rules import LABELS, Rule, RuleSet
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json, add_rules
 from gpuwatch.faces.report import console_for
 from gpuwatch.faces.wording import SEVERITY_SIGN
+from gpuwatch.settings import own_rules_folder
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
@@ -41,10 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for child in (listed, shown):
         add_json(child)
         add_rules(child)
+    made = actions.add_parser("new", help=_("print a rule to begin with, or write it to a file"))
+    made.add_argument("id", metavar="ID", help=_("lower-case words joined by hyphens"))
+    made.add_argument(
+        "--label", metavar="LABEL", default="node_failed", help=_("the failure class (default: node_failed)")
+    )
+    made.add_argument("--out", type=Path, metavar="FILE", help=_("a new file, or a folder to write ID.yaml into"))
     checked = actions.add_parser("check", help=_("find mistakes in rule files"))
     tested = actions.add_parser("test", help=_("run every rule's own examples"))
     for child in (checked, tested):
-        child.add_argument("folder", nargs="?", type=Path, metavar="DIR", help=_("default: the shipped rules"))
+        child.add_argument(
+            "folder", nargs="?", type=Path, metavar="DIR", help=_("default: the shipped rules and your own")
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             return list_rules(load_rules(arguments.rules), as_json=arguments.json)
         case "show":
             return show_rule(load_rules(arguments.rules), arguments.id, as_json=arguments.json)
+        case "new":
+            return new(arguments.id, arguments.label, arguments.out)
         case "check":
             return check(arguments.folder)
         case _:
@@ -68,11 +82,15 @@ def list_rules(rules: RuleSet, *, as_json: bool) -> int:
         return 0
     from rich.table import Table  # noqa: PLC0415 - only where a person reads
 
+    shipped = shipped_folder("rules").absolute()
+    own = {rule.id for rule in rules if Path(rule.where.rpartition(":")[0]).absolute().parent != shipped}
     table = Table(box=None, pad_edge=False)
-    for heading in (_("rule"), _("label"), "", _("title")):
+    for heading in (_("rule"), _("label"), "", _("title"), *([_("where")] if own else [])):
         table.add_column(heading, overflow="fold")
     for rule in rules:
-        table.add_row(rule.id, rule.label, SEVERITY_SIGN[rule.severity], render(rule.title))
+        table.add_row(
+            rule.id, rule.label, SEVERITY_SIGN[rule.severity], render(rule.title), rule.where if rule.id in own else ""
+        )
     console_for(sys.stdout).print(table)
     return 0
 
@@ -130,20 +148,48 @@ def show_rule(rules: RuleSet, rule_id: str, *, as_json: bool) -> int:
     return 0
 
 
+def new(rule_id: str, label: str, out: Path | None) -> int:
+    """Print or write a rule that passes its own examples, to be changed."""
+    if wrong := id_complaint(rule_id):
+        raise UsageError(wrong, text("For example: {example}.", example="upscaler-gave-up"))
+    known = next((name for name in LABELS if name == label), None)
+    if known is None:
+        raise UsageError(unknown(label, LABELS), text("`gpuwatch rules list` shows the labels in use."))
+    shipped = load_rules()
+    if out is None:
+        print(template_of(rule_id, known, shipped), end="")
+        return 0
+    path = out / f"{rule_id}.yaml" if out.is_dir() else out
+    if not rule_suffix(path):
+        raise UsageError(
+            text("{path} would not be read: a rule file ends in .yaml.", path=str(path)),
+            text("Name another file with --out."),
+        )
+    write_new(path, template_of(rule_id, known, shipped, path.parent))
+    if rule_id in shipped.by_id:
+        told = text("{id} takes the place of {where}.", id=rule_id, where=shipped.by_id[rule_id].where)
+        print(render(told), file=sys.stderr)
+    told = text("{path} is written; `gpuwatch rules test {folder}` tests it.", path=str(path), folder=str(path.parent))
+    print(render(told), file=sys.stderr)
+    return 0
+
+
 def check(folder: Path | None) -> int:
-    """Report every mistake; nothing but a count where there is none."""
-    rules, problems = read_rules(folder or shipped_folder("rules"))
-    known = rules.by_id.keys() if folder is None else rules.by_id.keys() | load_rules().by_id.keys()
-    raise_problems([*problems, *unknown_overrides(rules, known)])
-    print(render(text("{count} rules, no mistake.", count=len(rules))))
+    """Report every mistake; nothing but a count where there is none. Without a folder, in the shipped rules and the person's."""
+    layers = [shipped_folder("rules"), own_rules_folder(), folder]
+    read = [(layer, read_rules(layer)) for layer in layers if layer is not None]
+    asked = read if folder is None else read[-1:]
+    known = {rule_id for _layer, rules in read for rule_id in rules.ids}
+    raise_problems([problem for _layer, rules in asked for problem in rules.complaints(known)])
+    print(render(text("{count} rules, no mistake.", count=sum(len(rules.rules) for _layer, rules in asked))))
     return 0
 
 
 def test(folder: Path | None) -> int:
-    """Run the examples of every rule in the folder."""
-    own, problems = read_rules(folder or shipped_folder("rules"))
-    raise_problems(problems)
-    every = Matcher(own if folder is None else load_rules(folder))
+    """Run the examples of every rule in the folder; without one, of every rule in force."""
+    rules = load_rules(folder)
+    own = rules if folder is None else read_rules(folder).rules
+    every = Matcher(rules)
     passed = 0
     failed: list[str] = []
     for rule in own:

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from gpuwatch.adapters.rulebook import load_workloads
 from gpuwatch.adapters.runner_process import RunnerProcess
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.workload import Need, predict
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import console_for

@@ -1,0 +1,71 @@
+"""Where a person keeps what is theirs: the folder of their own rules.
+
+The place is a pure function of the environment and the home folder, so that it can be tested without either. What is in the
+folder is read elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpuwatch.errors import UsageError
+from gpuwatch.texts import text
+
+VARIABLE = "GPUWATCH_CONFIG_DIR"
+
+
+def config_folder(environment: Mapping[str, str], home: Path | None) -> Path | None:
+    """The person's folder, whether it is there or not; None where there is no home to keep it in."""
+    if named := environment.get(VARIABLE):
+        return Path(named)
+    if (base := environment.get("XDG_CONFIG_HOME")) and Path(base).is_absolute():
+        return Path(base) / "gpuwatch"
+    return home / ".config" / "gpuwatch" if home is not None else None
+
+
+def own_rules_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
+    """The folder of the person's own rules; None where there is none.
+
+    Raises UsageError where $GPUWATCH_CONFIG_DIR names no folder, or where it cannot be told what is there.
+    """
+    environment = os.environ if environment is None else environment
+    folder = config_folder(environment, home or home_folder())
+    if folder is None:
+        return None
+    if environment.get(VARIABLE) and not is_folder(folder):
+        raise UsageError(
+            text("{variable}: there is no folder {folder}.", variable=VARIABLE, folder=str(folder)),
+            text("Make the folder, or unset the variable."),
+        )
+    rules = folder / "rules"
+    return rules if is_folder(rules) else None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there. Raises UsageError for something else in its place, and where that cannot be told."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(
+            text("{folder} cannot be read: {reason}.", folder=str(path), reason=error.strerror or str(error)),
+            text("Make it readable, or name another folder in {variable}.", variable=VARIABLE),
+        ) from error
+    if not stat.S_ISDIR(mode):
+        raise UsageError(
+            text("{folder} is no folder.", folder=str(path)),
+            text("Move it away, or name another folder in {variable}.", variable=VARIABLE),
+        )
+    return True
+
+
+def home_folder() -> Path | None:
+    """The home folder; None for a user that has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
