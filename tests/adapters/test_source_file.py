@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import importlib.util
+import json
+import lzma
 import os
+import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,8 +25,11 @@ from gpuwatch.adapters.sources import open_source
 from gpuwatch.adapters.sources.file import CHUNK_BYTES, FileSource, read_file_chunks
 from gpuwatch.core.observations import LogChunk, LogRestarted
 from gpuwatch.errors import GpuwatchError, UsageError
+from gpuwatch.faces.cli import main
 
 NOBODY = 65534
+RECORDING = Path(__file__).parents[1] / "data" / "recordings" / "comfyui-0.24.0-oom-stderr.log"
+ZSTD_HELLO = bytes.fromhex("28b52ffd6458016d00003068656c6c6f0a01004f529522ff258c8a")
 
 
 def follow(path: Path, *, from_start: bool = True, show_history: bool = False) -> Watched:
@@ -345,7 +354,8 @@ def test_the_clock_is_the_given_one(log: Path) -> None:
     from_start=some.booleans(),
 )
 def test_random_pieces_come_out_as_the_same_bytes(pieces: list[bytes], before: bytes, *, from_start: bool) -> None:
-    before = b"#" + before  # NULs at the very begin of a log are taken for a hole
+    before = b"##" + before + b"\n"  # NULs at the very begin are a hole or UTF-16; half a line may wait for its rest
+    pieces = [*pieces, b"\n"]
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.log")
         path.write_bytes(before)
@@ -365,7 +375,7 @@ def test_random_pieces_come_out_as_the_same_bytes(pieces: list[bytes], before: b
     lives=some.lists(some.lists(some.binary(min_size=1, max_size=200), min_size=1, max_size=5), min_size=1, max_size=5)
 )
 def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
-    lives = [[b"#", *pieces] for pieces in lives]
+    lives = [[b"##", *pieces, b"\n"] for pieces in lives]
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.log")
         said = [b"begin"]
@@ -380,6 +390,138 @@ def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
                     append(path, piece)
                     said[-1] += piece
                 watched.until_lives(*said)
+
+
+# -- other encodings and packed files ----------------------------------------------------------------------------------------
+
+CHINESE = "显存不足，请降低分辨率\n"
+PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "gb18030", "utf-8-sig"])
+def test_a_log_in_another_encoding_is_read_and_followed_in_utf8(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "powershell.log"
+    written = ("[1] " + CHINESE).encode(encoding)
+    path.write_bytes(written)
+    assert b"".join(read_file_chunks(str(path))).decode() == "[1] " + CHINESE
+    if encoding == "utf-16-be":
+        return  # a NUL at the very begin of a file that is followed is the hole that emptying leaves
+    with follow(path) as watched:
+        watched.until_lives(("[1] " + CHINESE).encode())
+        later = CHINESE.encode({"utf-16": "utf-16-le", "utf-8-sig": "utf-8"}.get(encoding, encoding))
+        append(path, later[:7])
+        append(path, later[7:])
+        watched.until_lives(("[1] " + CHINESE * 2).encode())
+
+
+def test_a_new_life_has_its_own_encoding_and_the_old_one_its_last_half_line(log: Path) -> None:
+    log.write_bytes(("\ufeff" + CHINESE).encode("utf-16-le") + b"x")
+    with follow(log) as watched:
+        watched.until_lives(CHINESE.encode())
+        os.truncate(log, 0)
+        watched.until(lambda: isinstance(watched.observations[-1], LogRestarted))
+        append(log, CHINESE.encode() + b"\xc4")
+        watched.until_lives((CHINESE + "\ufffd").encode(), CHINESE.encode() + b"\xc4")
+        log.rename(log.with_name("old.log"))
+        log.write_bytes(CHINESE.encode("gb18030") + b"\xb4")
+        watched.until_lives((CHINESE + "\ufffd").encode(), CHINESE.encode() + b"\xc4", CHINESE.encode())
+
+
+@pytest.mark.parametrize("half", [b"", b"x"])
+def test_following_from_the_end_of_a_utf16_log_keeps_its_characters_whole(log: Path, half: bytes) -> None:
+    log.write_bytes(("\ufeff" + CHINESE).encode("utf-16-le") + half)
+    with follow(log, from_start=False) as watched:
+
+        def is_read_once_more_is_written() -> bool:
+            append(log, b"\0" * len(half) + "new\n".encode("utf-16-le") + half)
+            return b"new\n" in watched.lives()[0]
+
+        watched.until(is_read_once_more_is_written)
+    assert set(watched.data(fresh=True).replace(b"x", b"").splitlines()) == {b"new"}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_packed_log_is_read_whatever_its_name(tmp_path: Path, packer: str) -> None:
+    path = tmp_path / "packed.log"
+    pack = PACKERS[packer]
+    path.write_bytes(pack(("\ufeff" + CHINESE * 50_000).encode("utf-16-le")) + pack("end\n".encode("utf-16-le")))
+    pieces = list(read_file_chunks(str(path)))
+    assert b"".join(pieces).decode() == CHINESE * 50_000 + "end\n"
+    assert max(map(len, pieces)) <= 2 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_damaged_packed_log_gives_what_it_holds(tmp_path: Path, packer: str, damage: str) -> None:
+    path = tmp_path / "packed.log"
+    content = b"".join(b"line %d\n" % number for number in range(400_000))
+    packed = PACKERS[packer](content)
+    rest = b"" if damage == "cut" else b"\xa5" * (len(packed) // 3)
+    path.write_bytes(packed[: len(packed) * 2 // 3] + rest)
+    got = bytearray()
+    with pytest.raises(UsageError, match=r"packed\.log: ends early"):
+        deque(map(got.extend, read_file_chunks(str(path))))
+    assert len(got) > CHUNK_BYTES
+    if damage == "cut":
+        assert content.startswith(got)
+
+
+def test_a_bomb_unpacks_in_small_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb") as file:
+        for _ in range(64):
+            file.write(b" " * (1 << 20))
+    tracemalloc.start()
+    try:
+        assert sum(map(len, read_file_chunks(str(path)))) == 64 << 20
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_packed_must_be_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "model.gz"
+    path.write_bytes(gzip.compress(bytes(range(256)) * 20))
+    with pytest.raises(UsageError, match="binary data"):
+        list(read_file_chunks(str(path)))
+
+
+def test_zstandard_is_read_where_python_can_and_sent_through_a_pipe_where_not(tmp_path: Path) -> None:
+    path = tmp_path / "packed.log"
+    path.write_bytes(ZSTD_HELLO)
+    if any(_can_import(name) for name in ("compression.zstd", "zstandard")):
+        assert b"".join(read_file_chunks(str(path))) == b"hello\n" * 100
+        path.write_bytes(ZSTD_HELLO[:-1])
+        with pytest.raises(UsageError, match="ends early"):
+            list(read_file_chunks(str(path)))
+    else:
+        with pytest.raises(UsageError, match="cannot unpack") as refused:
+            list(read_file_chunks(str(path)))
+        assert f"zstdcat {path} | gpuwatch diagnose -" in str(refused.value.hint)
+
+
+def _can_import(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("packer", ["", *PACKERS])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+def test_a_recording_tells_the_same_in_any_wrapping(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str, packer: str
+) -> None:
+    said = RECORDING.read_bytes().decode()
+    path, told = tmp_path / "comfyui.log", []
+    for written in ((CHINESE + said).encode(), PACKERS.get(packer, bytes)((CHINESE + said).encode(encoding))):
+        path.write_bytes(written)
+        assert main(["diagnose", "--json", str(path)]) == 1
+        told.append(json.loads(capsys.readouterr().out))
+        for incident in told[-1]["incidents"]:
+            del incident["id"]
+    assert told[0]["incidents"]
+    assert told[0] == told[1]
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------------
@@ -426,16 +568,17 @@ def test_binary_data_is_refused(tmp_path: Path) -> None:
 def test_packed_data_is_refused_with_the_way_to_read_it(tmp_path: Path) -> None:
     path = tmp_path / "comfyui.log.gz"
     path.write_bytes(gzip.compress(b"one\n"))
-    assert "zcat" in str(refusal(path).hint)
+    with pytest.raises(UsageError, match="is compressed") as refused:
+        follow(path)
+    assert f"gpuwatch diagnose {path}" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
     "begin",
     [
-        "没有 newline yet".encode("utf-16"),
         b"device \0 is a NUL\n",
         b"\0" * 5000 + b"after a hole",
-        b"\xff\xfe\x00 no\x00",
+        b"\xff\x00 no\x00",
         b"",
         b"no line end",
     ],

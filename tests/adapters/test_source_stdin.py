@@ -54,6 +54,18 @@ def test_it_reads_to_the_end_of_the_pipe() -> None:
     assert watched.data(fresh=False) == b""
 
 
+def test_what_powershell_sends_comes_in_utf8() -> None:
+    reader, writer = os.pipe()
+    with Watched(StdinSource(reader)) as watched:
+        said = "\ufeff显存不足\r\nhalf".encode("utf-16-le")
+        os.write(writer, said[:5])
+        watched.until_seen("显".encode())
+        os.write(writer, said[5:] + b"x")
+        os.close(writer)
+        assert str(watched.ended()) == "the pipe ended"
+    assert watched.lives() == ["显存不足\r\nhalf\ufffd".encode()]
+
+
 def test_stopping_closes_the_pipe_so_that_the_producer_ends() -> None:
     with subprocess.Popen(["yes"], stdout=subprocess.PIPE, bufsize=0) as producer:
         assert producer.stdout is not None

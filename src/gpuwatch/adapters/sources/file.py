@@ -1,14 +1,14 @@
 """A log file, followed while its program writes it, rotates it, empties it or replaces it.
 
 It polls: that needs no package and works on network and overlay mounts, where change notices stay silent. It never maps a
-file, because a mapped file that shrinks ends the process. It cuts nothing and decodes nothing: chunks end anywhere.
+file, because a mapped file that shrinks ends the process. It cuts nothing: chunks end anywhere; what is not in UTF-8 is
+turned into it, while the places that are kept stay those of the file.
 A file that was rewritten with the very bytes it had at its begin and at our place looks like one that was left alone.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 import threading
@@ -20,21 +20,27 @@ from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
+from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, Decoder
+from gpuwatch.adapters.sources.opening import (
+    CHUNK_BYTES,
+    opened,
+    read_file_chunks,
+    refuse_binary,
+    refuse_packed,
+    status_of,
+    why,
+)
 from gpuwatch.core.observations import LogChunk, LogRestarted, SourceKind
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.texts import Text, text
 
-CHUNK_BYTES = 256 * 1024
+__all__ = ["CHUNK_BYTES", "FileSource", "read_file_chunks"]
 
 _SHORTEST_PAUSE_SECONDS = 0.002
 _LONGEST_PAUSE_SECONDS = 0.1
 _FINGERPRINT_BYTES = 64
-_LOOKED_AT_BYTES = 4096
-_GZIP_MAGIC = b"\x1f\x8b"
-_NO_LOG_BYTES = tuple(bytes([code]) for code in (*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
-_MOST_STRANGE_RATIO = 0.05
-_FEW_STRANGE_BYTES = 16
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_FULL_BYTES = CHUNK_BYTES // 2 - LOOKED_AT_BYTES
+"""What a whole chunk has at least, decoded: UTF-16 may shrink to half, and the decoder may hold some of it."""
 _REFUSED_SECONDS = 5.0
 _LET_GO_SECONDS = 60.0
 
@@ -67,14 +73,16 @@ class FileSource:
     ) -> FileSource:
         """The source for a path that a person typed; a UsageError where it cannot be followed."""
         place = Path(path)
-        status = _status(place)
+        status = status_of(place)
         if not stat.S_ISREG(status.st_mode):
             raise UsageError(
                 text("{path}: is a pipe or a device, not a file; it cannot be followed.", path=path),
                 text("Read it through a pipe: gpuwatch watch - < {path}", path=path),
             )
-        with _opened(place) as file:
-            _refuse_binary(place, file.read(_LOOKED_AT_BYTES))
+        with opened(place) as file:
+            begin = file.read(LOOKED_AT_BYTES)
+        refuse_packed(place, begin)
+        refuse_binary(place, begin)
         return cls(place, from_start=from_start, show_history=show_history, clock=clock)
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
@@ -90,12 +98,12 @@ class FileSource:
                     break
                 else:
                     pause_seconds = _SHORTEST_PAUSE_SECONDS
-                    if isinstance(observation, LogRestarted) or len(observation.data) >= CHUNK_BYTES:
+                    if isinstance(observation, LogRestarted) or len(observation.data) >= _FULL_BYTES:
                         continue
                 stop.wait(pause_seconds)
         except OSError as error:
             raise GpuwatchError(
-                text("{path}: can no longer be read: {error}", path=str(self._path), error=_why(error))
+                text("{path}: can no longer be read: {error}", path=str(self._path), error=why(error))
             ) from error
         finally:
             observations.close()
@@ -104,31 +112,36 @@ class FileSource:
     def _observations(self) -> Generator[LogChunk | LogRestarted | None, None, None]:
         """What the file says, without end; None where there is nothing new."""
         held = self._open()
+        decoder = Decoder()
         history_end = 0
         quiet_since = time.monotonic()
         try:
             if held is not None and not self._from_start:
                 history_end = held.size()
                 if not self._show_history:
-                    held.go_to(history_end)
+                    decoder = Decoder.midway(held.begin(min(history_end, LOOKED_AT_BYTES)))
+                    held.go_to(history_end - history_end % decoder.unit_bytes)
             while True:
                 if held is not None:
                     data = held.read(history_end)
                     if data is None:
                         held.go_to(0)
                         history_end = 0
-                        yield LogRestarted(self._clock(), self.name)
+                        yield from self._ended(decoder)
+                        decoder = Decoder()
                         continue
                     if data:
                         quiet_since = time.monotonic()
-                        yield self._chunk(data, fresh=held.offset > history_end)
+                        if data := decoder.feed(data):
+                            yield self._chunk(data, fresh=held.offset > history_end)
                         continue
                 if (successor := self._successor(held)) is not None:
                     previous, held = held, successor
                     history_end = 0
                     if previous is not None:
-                        yield from self._last_words(previous)
-                    yield LogRestarted(self._clock(), self.name)
+                        yield from self._last_words(previous, decoder)
+                    yield from self._ended(decoder)
+                    decoder = Decoder()
                     continue
                 if held is not None and time.monotonic() - quiet_since >= self._let_go_seconds and held.deleted():
                     # A deleted log keeps its room on the disk while it is held open.
@@ -142,14 +155,21 @@ class FileSource:
     def _chunk(self, data: bytes, *, fresh: bool) -> LogChunk:
         return LogChunk(self._clock(), self.name, data, self.kind, fresh)
 
-    def _last_words(self, previous: _Held) -> Iterator[LogChunk]:
+    def _last_words(self, previous: _Held, decoder: Decoder) -> Iterator[LogChunk]:
         """What came into the old file between the last read and the look at the path."""
         try:
             end = previous.size()
             while previous.offset < end and (data := previous.read()):
-                yield self._chunk(data, fresh=True)
+                if data := decoder.feed(data):
+                    yield self._chunk(data, fresh=True)
         finally:
             previous.close()
+
+    def _ended(self, decoder: Decoder) -> Iterator[LogChunk | LogRestarted]:
+        """The rest of a log that is over, and that another begins in its place."""
+        if data := decoder.flush():
+            yield self._chunk(data, fresh=True)
+        yield LogRestarted(self._clock(), self.name)
 
     def _successor(self, held: _Held | None) -> _Held | None:
         """The file that took the path's place, once there is something in it: until then the old one may still grow."""
@@ -211,6 +231,9 @@ class _Held:
     def deleted(self) -> bool:
         return os.fstat(self.descriptor).st_nlink == 0
 
+    def begin(self, most_bytes: int) -> bytes:
+        return os.pread(self.descriptor, most_bytes, 0)
+
     def go_to(self, offset: int) -> None:
         """Read on from `offset`, taking what stands before it as read."""
         start = max(0, offset - _FINGERPRINT_BYTES)
@@ -256,72 +279,3 @@ class _Held:
         if data_begins > self.offset:
             self.go_to(data_begins)
             self._only_hole = True
-
-
-def read_file_chunks(path: str) -> Iterator[bytes]:
-    """A whole file, once, in pieces; a pipe is read to its end. A UsageError comes in the place of the first piece."""
-    place = Path(path)
-    _status(place)
-    looked_at = False
-    with _opened(place) as file:
-        try:
-            while data := file.read(CHUNK_BYTES):
-                if not looked_at:
-                    _refuse_binary(place, data[:_LOOKED_AT_BYTES])
-                    looked_at = True
-                yield data
-        except OSError as error:
-            raise UsageError(text("{path}: cannot be read: {error}", path=path, error=_why(error))) from error
-
-
-def _status(path: Path) -> os.stat_result:
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(
-            text("{path}: there is no such file.", path=str(path)),
-            text("Check the path. To follow a log that is yet to be written, create it empty first."),
-        ) from error
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise UsageError(
-            text("{path}: is a folder, not a log file.", path=str(path)),
-            text("Name the log in it; ComfyUI-Manager writes user/comfyui.log."),
-        )
-    return status
-
-
-def _opened(path: Path) -> io.FileIO:
-    try:
-        return path.open("rb", buffering=0)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> UsageError:
-    if isinstance(error, PermissionError):
-        return UsageError(
-            text("{path}: you may not read this file.", path=str(path)),
-            text("Run gpuwatch as a user that may, or give yours the right to read it."),
-        )
-    return UsageError(text("{path}: cannot be read: {error}", path=str(path), error=_why(error)))
-
-
-def _refuse_binary(path: Path, begin: bytes) -> None:
-    if begin.startswith(_GZIP_MAGIC):
-        raise UsageError(
-            text("{path}: is compressed.", path=str(path)),
-            text("Unpack it on the way: zcat {path} | gpuwatch diagnose -", path=str(path)),
-        )
-    written = begin.lstrip(b"\0")  # what a hole leaves at the begin of an emptied log is no sign
-    strange = sum(map(written.count, _NO_LOG_BYTES))
-    if not written.startswith(_UTF16_MARKS) and strange > max(_FEW_STRANGE_BYTES, _MOST_STRANGE_RATIO * len(written)):
-        raise UsageError(
-            text("{path}: does not look like a log: it holds binary data.", path=str(path)),
-            text("Name the text that the program prints: its log file, or its output through a pipe."),
-        )
-
-
-def _why(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,7 +1,8 @@
 """Standard input: a program's output piped into gpuwatch.
 
 The screen needs fd 0 for its keys, so a pipe there is moved aside and the terminal put in its place; that has to happen
-before anything of Textual is imported, which reads keys from fd 0. Nothing is kept: what was read is handed on at once.
+before anything of Textual is imported, which reads keys from fd 0. Nothing is kept: what was read is handed on at once, in
+UTF-8 whatever the program at the other end writes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import datetime
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
+from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.core.observations import LogChunk, SourceKind
 from gpuwatch.texts import Text, text
 
@@ -54,7 +56,11 @@ class StdinSource:
 
 
 def pipe_chunks(descriptor: int, stop: threading.Event) -> Iterator[bytes]:
-    """What comes through a pipe, until it ends or `stop` is set; no bytes at all where it was quiet for a while."""
+    """What comes through a pipe, in UTF-8, until it ends or `stop` is set; no bytes at all where it was quiet for a while."""
+    return decoded(_reads(descriptor, stop))
+
+
+def _reads(descriptor: int, stop: threading.Event) -> Iterator[bytes]:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     while not stop.is_set():
