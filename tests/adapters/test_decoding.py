@@ -142,6 +142,10 @@ def test_what_only_begins_like_another_encoding_is_untouched(begin: bytes) -> No
     assert not begins_as_utf16(begin)
 
 
+def test_only_one_mark_is_taken_off() -> None:
+    assert decode(codecs.BOM_UTF8 + b"\xfe\xff\n", []) == byte_by_byte(codecs.BOM_UTF8 + b"\xfe\xff\n") == b"\xfe\xff\n"
+
+
 def test_a_binary_that_begins_like_utf16_is_given_up() -> None:
     data = b"a\0" + "显".encode("utf-16-le") * LOOKED_AT_BYTES
     assert decode(data, []) == byte_by_byte(data) == data

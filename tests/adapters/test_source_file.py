@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -395,7 +396,11 @@ def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
 # -- other encodings and packed files ----------------------------------------------------------------------------------------
 
 CHINESE = "显存不足，请降低分辨率\n"
-PACKERS = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "xz": partial(lzma.compress, preset=0),
+    "bz2": partial(bz2.compress, compresslevel=1),
+}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "gb18030", "utf-8-sig"])
@@ -454,7 +459,7 @@ def test_a_packed_log_is_read_whatever_its_name(tmp_path: Path, packer: str) -> 
 @pytest.mark.parametrize("packer", PACKERS)
 def test_a_damaged_packed_log_gives_what_it_holds(tmp_path: Path, packer: str, damage: str) -> None:
     path = tmp_path / "packed.log"
-    content = b"".join(b"line %d\n" % number for number in range(400_000))
+    content = b"".join(b"line %d\n" % number for number in range(100_000))
     packed = PACKERS[packer](content)
     rest = b"" if damage == "cut" else b"\xa5" * (len(packed) // 3)
     path.write_bytes(packed[: len(packed) * 2 // 3] + rest)
@@ -507,8 +512,10 @@ def _can_import(name: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("packer", ["", *PACKERS])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+@pytest.mark.parametrize(
+    ("encoding", "packer"),
+    [("utf-16", ""), ("gb18030", ""), ("utf-8", "gz"), ("utf-8", "xz"), ("utf-8", "bz2"), ("gb18030", "gz")],
+)
 def test_a_recording_tells_the_same_in_any_wrapping(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str, packer: str
 ) -> None:

@@ -115,8 +115,7 @@ class Decoder:
         if not encoding:
             self._begun = True
             return self._take(begin[given:], final=final)
-        for mark in _MARKS:
-            begin = begin.removeprefix(mark)
+        begin = begin.removeprefix(next((mark for mark in _MARKS if begin.startswith(mark)), b""))
         if encoding == _UTF8:
             self._settled = True
             return begin
