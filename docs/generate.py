@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import chdir, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from itertools import groupby
@@ -24,12 +24,14 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.rules import LABELS, Rule, RuleFix, RuleSet
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS, Row
 from gpuwatch.pipeline import Pipeline
+from gpuwatch.settings import VARIABLE
 from gpuwatch.texts import LANGUAGES, Language, Text, current, render, use
 
 ROOT = Path(__file__).parents[1]
@@ -76,13 +78,30 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Each page as it should be: its own words, and the blocks anew."""
+    with shipped_rules_only():
+        return {path: with_block(path.read_text("utf-8"), *block) for path, block in blocks().items()}
+
+
+@contextmanager
+def shipped_rules_only() -> Iterator[None]:
+    """Look for a person's own rules where there are none."""
+    before = {name: os.environ.pop(name, None) for name in (VARIABLE, "XDG_CONFIG_HOME")}
+    os.environ["XDG_CONFIG_HOME"] = str(DOCS)
+    try:
+        yield
+    finally:
+        os.environ.pop("XDG_CONFIG_HOME")
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def blocks() -> dict[Path, tuple[str, str]]:
+    """The block of each page: its name and what it holds now."""
     rules = load_rules()
-    blocks = {
+    return {
         DOCS / "rules.md": ("rules", rules_block(rules)),
         DOCS / "metrics.md": ("metrics", metrics_block()),
         **{path: ("diagnosis", diagnosis_block(language)) for language, path in READMES.items()},
     }
-    return {path: with_block(path.read_text("utf-8"), name, block) for path, (name, block) in blocks.items()}
 
 
 def with_block(page: str, name: str, block: str) -> str:
@@ -208,7 +227,8 @@ def screens() -> dict[Path, str]:
     """The screen in each language, after a recorded session that ran out of memory."""
     os.environ["TZ"] = "UTC"
     time.tzset()
-    return {DOCS / "screens" / f"watch-{language}.svg": asyncio.run(screen(language)) for language in LANGUAGES}
+    with shipped_rules_only():
+        return {DOCS / "screens" / f"watch-{language}.svg": asyncio.run(screen(language)) for language in LANGUAGES}
 
 
 async def screen(language: Language) -> str:
@@ -244,7 +264,7 @@ def steadied(svg: str) -> str:
     """
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("font-variant-east-asian: full-width;", "")
     svg = svg.replace("font-family: Fira Code, monospace", f"font-family: {_FONTS}")
-    svg = _WORDS.sub(runs, svg)
+    svg = re.sub(r"\bterminal-\d+", "screen", _WORDS.sub(runs, svg))
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 

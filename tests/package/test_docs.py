@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from gpuwatch.adapters import rulebook
+from gpuwatch.adapters.rulebook import OPTIONAL, REQUIRED
 from gpuwatch.core.rules import ACTIONS
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS
@@ -109,7 +109,7 @@ def test_no_metric_is_told_that_is_not_there() -> None:
 
 def test_every_key_and_action_of_a_rule_is_told() -> None:
     told = set(_INLINE.findall((ROOT / "docs" / "rules.md").read_text("utf-8")))
-    keys = {*rulebook._REQUIRED, *rulebook._OPTIONAL}
+    keys = {*REQUIRED, *OPTIONAL}
     assert keys - told == set()
     assert set(ACTIONS) - told == set()
 
@@ -158,8 +158,10 @@ def test_the_examples_of_the_help_are_taken(verb: ModuleType) -> None:
 
 @pytest.mark.parametrize("page", [*READMES, ROOT / "docs" / "rules.md"], ids=lambda page: page.name)
 def test_the_example_rule_loads_and_passes_its_own_examples(
-    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("GPUWATCH_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (rule,) = blocks(page, "yaml")
     (tmp_path / "mine.yaml").write_text(rule, "utf-8")
     assert cli.main(["rules", "check", str(tmp_path)]) == 0
