@@ -35,8 +35,8 @@ def block(message: str, kind: str = "torch.OutOfMemoryError") -> str:
 class Log:
     """An engine and what it has told so far."""
 
-    def __init__(self, rules: RuleSet = RULES) -> None:
-        self.engine = Engine(rules, WORKLOADS, ready=READY if rules is RULES else None)
+    def __init__(self, rules: RuleSet = RULES, *, looked_at: bool = True) -> None:
+        self.engine = Engine(rules, WORKLOADS, shows_records=looked_at, ready=READY if rules is RULES else None)
         self.incidents: dict[str, Incident] = {}
         self.counted = 0
         self.events: list[Event] = []
@@ -259,14 +259,17 @@ LINES = [
     "Failed to validate prompt for output 3:\n* ImageScale 2:\n",
     "NVRM: Xid (PCI:0000:08:00): 31, pid=1, name=x, Ch 00000023\n",
     "NVRM: Xid (PCI:0000:09:00): 31, pid=1, name=x, Ch 00000023\n",
+    "|  PyTorch CUDA memory summary, device ID 1  |\n|---|\n|  CUDA OOMs: 2  |  cudaMalloc retries: 3  |\n",
+    "\n" * 40,
     "During handling of the above exception, another exception occurred:\n",
 ]
 
 
+@pytest.mark.parametrize("looked_at", [True, False], ids=["every line is read", "what tells nothing is left out"])
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(LINES), max_size=25), st.lists(st.integers(0, 6000), max_size=10))
-def test_cutting_anywhere_gives_the_same_incidents(lines: list[str], places: list[int]) -> None:
-    whole, pieces = Log(), Log()
+def test_cutting_anywhere_gives_the_same_incidents(looked_at: bool, lines: list[str], places: list[int]) -> None:
+    whole, pieces = Log(), Log(looked_at=looked_at)
     data = "".join(lines)
     whole.say(data)
     start = 0

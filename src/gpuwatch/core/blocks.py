@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gpuwatch.core.incidents import Frame
+from gpuwatch.core.matching.literals import required_literals
 
 _LONGEST_TRACEBACK = 400
 _MOST_FRAMES = 64
@@ -46,6 +47,13 @@ _KINDS: tuple[tuple[LineKind, bytes], ...] = (
     (LineKind.STARTED, rb"^Total VRAM \d+ MB, total RAM \d+ MB"),
     (LineKind.STOPPED, rb"^Stopped server"),
 )
+
+
+def marks_of_shape() -> frozenset[bytes]:
+    """Literals, lower case, one of which stands in every record that has a kind of its own."""
+    return frozenset().union(*(required_literals(part) for _, pattern in _KINDS for part in pattern.split(b"|^")))
+
+
 _KIND = re.compile(b"|".join(b"(%s)" % pattern for _, pattern in _KINDS))
 _FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1,9})(?:, in (?P<function>.{1,200}))?')
 _EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")

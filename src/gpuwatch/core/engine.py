@@ -48,6 +48,9 @@ class RecordsRead:
     source: str
     kind: SourceKind
     records: tuple[LogRecord, ...]
+    """To be shown; none from an engine that is told that nobody looks."""
+    lines: int
+    """Lines read: newlines, and the last line where it has none."""
     matched: int
     bar: bytes
     """The open progress bar's last frame."""
@@ -107,6 +110,8 @@ class Engine:
     workloads: Workloads = field(default_factory=Workloads)
     gpu_total_bytes: int | None = None
     """The card's size, where a person told it."""
+    shows_records: bool = True
+    """Whether somebody looks at the log. Where nobody does, what tells nothing is left out unread: the same incidents, faster."""
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
@@ -127,12 +132,10 @@ class Engine:
         events: list[Event]
         if isinstance(observation, LogChunk):
             log = self._log(observation.source, observation.kind)
-            events = self._read(
-                log, log.feed(observation.data, observation.at, fresh=observation.fresh), observation.at
-            )
+            events = self._read_chunk(log, observation)
         elif isinstance(observation, LogRestarted):
             log = self._log(observation.source, "file")
-            events = self._read(log, log.restart(observation.at), observation.at)
+            events = self._finish(log, log.restart(observation.at), observation.at)
         elif isinstance(observation, Tick):
             events = [observation]
             for log in self._logs.values():
@@ -140,7 +143,7 @@ class Engine:
         elif isinstance(observation, SourceDown):
             events = [observation]
             if (ended := self._logs.get(observation.source)) is not None:
-                events = [*self._read(ended, ended.end(observation.at), observation.at), observation]
+                events = [*self._finish(ended, ended.end(observation.at), observation.at), observation]
         elif isinstance(observation, JobEnded):
             events = [observation, *self._join_job(observation)]
         else:
@@ -158,7 +161,7 @@ class Engine:
         """Nothing more will come: every log ends."""
         events: list[Event] = []
         for log in self._logs.values():
-            events.extend(self._read(log, log.end(at), at))
+            events.extend(self._finish(log, log.end(at), at))
         return events
 
     def _log(self, source: str, kind: SourceKind) -> LogReader:
@@ -166,10 +169,21 @@ class Engine:
             self._logs[source] = LogReader(source, kind, self.matcher)
         return self._logs[source]
 
-    def _read(self, log: LogReader, records: list[LogRecord], at: datetime) -> list[Event]:
+    def _read_chunk(self, log: LogReader, chunk: LogChunk) -> list[Event]:
+        if self.shows_records:
+            records = log.feed(chunk.data, chunk.at, fresh=chunk.fresh)
+            return self._read(log, records, chunk.at, chunk.data.count(b"\n"))
+        return self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh))
+
+    def _finish(self, log: LogReader, records: list[LogRecord], at: datetime) -> list[Event]:
+        """The log's last line may have no newline."""
+        return self._read(log, records, at, 1 if records else 0)
+
+    def _read(self, log: LogReader, records: list[LogRecord], at: datetime, lines: int = 0) -> list[Event]:
         events: list[Event] = []
-        if records or log.cutter.bar:
-            events.append(RecordsRead(at, log.source, log.kind, tuple(records), log.matched, log.cutter.bar))
+        if records or lines or log.cutter.bar:
+            shown = tuple(records) if self.shows_records else ()
+            events.append(RecordsRead(at, log.source, log.kind, shown, lines, log.matched, log.cutter.bar))
         log.matched = 0
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():

@@ -8,6 +8,7 @@ same rule, node and words, nothing settling them, are one incident with a count.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
 from gpuwatch.core.gathering import Gathering, agree, decoded, differ
-from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.matching.matcher import Compiled, Matcher
 from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import Cutter, LogRecord
 from gpuwatch.core.rules import Rule
@@ -26,10 +27,12 @@ _BLOCK_GAP_LINES = 50
 _TRACEBACK_NEARNESS_LINES = 12
 """How near a traceback must follow a message that no head line announced, to be that failure's."""
 _HEAD_NEARNESS_LINES = 60
-_TOLD_BEFORE_LINES = 300
+_TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
 _REPORT_HEAD_LINES = 3
 _BACK_RECORDS = 32
+_BACK_BYTES = 16 * 1024
+_NEWLINE = re.compile(b"\n")
 _EXCERPT_LINES = 80
 _MOST_LIVE = 1000
 _REVEAL_AFTER = timedelta(milliseconds=300)
@@ -60,6 +63,10 @@ class LogReader:
     _prompt_failed: bool = False
     _interrupted: bool = False
     _quiet_since: datetime | None = None
+    _before: bytes = b""
+    """The last lines of what was skimmed before, read or left out."""
+    _skimmed: tuple[bytes, int] | None = None
+    """The lines that are skimmed now, and where in them the one that is read begins."""
     _fresh: bool = True
     _epoch: int = 0
 
@@ -69,6 +76,60 @@ class LogReader:
         """Read the next bytes; give the records they completed."""
         self._quiet_since, self._fresh = at, fresh
         return self._read_all(self.cutter.feed(data), at)
+
+    def skim(self, data: bytes, at: datetime, *, fresh: bool) -> int:
+        """Read the next bytes and leave out unread what tells nothing: the same incidents as `feed`, no records to show.
+
+        Gives the number of newlines. A line is left out where no block is open, no rule waits for the end of a condition,
+        and nothing in it can match a rule or shape the log.
+        """
+        self._quiet_since, self._fresh = at, fresh
+        half = self.cutter.take_half() if self.matcher.skips else None
+        end = data.rfind(b"\n") + 1
+        if half is None or not end:
+            self._read_all(self.cutter.feed((half or b"") + data), at)
+            return data.count(b"\n")
+        lines = half + data[:end]
+        candidates = self.matcher.telling_lines(lines)
+        telling = deque(candidates)
+        ends = [found.end() for found in _NEWLINE.finditer(lines)] if telling or self._attends else ()
+        total, place = len(ends) if ends else lines.count(b"\n"), 0
+        while place < total:
+            if not self._attends:
+                while telling and telling[0] < place:
+                    telling.popleft()
+                following = telling.popleft() if telling else total
+                self.cutter.skip(following - place)
+                place = following
+                if place == total:
+                    break
+            start = ends[place - 1] if place else 0
+            self._skimmed = (lines, start)
+            self._read_line(lines[start : ends[place]], candidates.get(place, ()), at)
+            place += 1
+        self._before = (self._before + lines[-_BACK_BYTES:])[-_BACK_BYTES:]
+        self._skimmed = (b"", 0)
+        self._read_all(self.cutter.feed(data[end:]), at)
+        return data.count(b"\n")
+
+    def _earlier(self, count: int) -> list[LogRecord]:
+        """The last records before the one that is read, those that were left out among them."""
+        if not count:
+            return []
+        if self._skimmed is None:
+            return list(self._recent)[-count:]
+        lines, end = self._skimmed
+        before = (self._before + lines[max(end - _BACK_BYTES, 0) : end])[-_BACK_BYTES:]
+        return [record for record in Cutter().feed(before) if record.text][-count:]
+
+    @property
+    def _attends(self) -> bool:
+        """Whether every line counts now: a failure's lines are coming, or a condition's end is awaited."""
+        return self._block is not None or any(
+            gathering.rule.clear_match is not None
+            for gathering in self._live.values()
+            if gathering.state != "recovered"
+        )
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
@@ -95,6 +156,7 @@ class LogReader:
         records = self.end(at)
         self.cutter.restart()
         self._recent.clear()
+        self._before, self._skimmed = b"", None
         self._epoch += 1
         return records
 
@@ -115,6 +177,12 @@ class LogReader:
         self._changed[gathering.id] = gathering
 
     # -- one record ------------------------------------------------------------------------------------------------------
+
+    def _read_line(self, line: bytes, candidates: Sequence[Compiled], at: datetime) -> None:
+        """Read one whole line that only these rules may speak of."""
+        for record in self.cutter.feed(line):
+            matches = self.matcher.matching(candidates, record.text) if candidates else ()
+            self._read(record, matches, at)
 
     def _read_all(self, records: Iterator[LogRecord], at: datetime) -> list[LogRecord]:
         read = list(records)
@@ -270,7 +338,7 @@ class LogReader:
         gathering.block = block
         block.last_line = gathering.last_line = self._line
         self._members.append(gathering)
-        for earlier in list(self._recent)[-rule.back :] if rule.back else ():
+        for earlier in self._earlier(rule.back):
             self._gather(gathering, earlier)
         gathering.lookahead = rule.ahead
         self._gather(gathering, record)
@@ -286,7 +354,7 @@ class LogReader:
                 gathering.state = "recovered"
             elif gathering.state == "recovered":
                 gathering.state = "open"
-            for earlier in list(self._recent)[-rule.back :] if rule.back else ():
+            for earlier in self._earlier(rule.back):
                 self._gather(gathering, earlier)
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)

@@ -108,6 +108,18 @@ class Cutter:
         if self._half:
             yield from self._record(newline=False)
 
+    def take_half(self) -> bytes | None:
+        """Give the half line back, whole, and forget it; None where it was too long to be kept whole."""
+        if self._long:
+            return None
+        half = bytes(self._half)
+        self._half.clear()
+        return half
+
+    def skip(self, lines: int) -> None:
+        """Count lines that are left out unread; only between two lines."""
+        self.line += lines
+
     def restart(self) -> None:
         """Forget everything: the log begins anew."""
         self.line = 1

@@ -135,12 +135,12 @@ class Snapshot:
         status = self.sources.get(event.source) or SourceStatus(event.source, event.kind)
         status = replace(
             status,
-            records=status.records + len(event.records),
+            records=status.records + event.lines,
             bar=event.bar.decode("utf-8", "replace"),
             last_at=event.at,
         )
         totals = dict(self.records_total)
-        for outcome, count in (("matched", event.matched), ("ignored", len(event.records) - event.matched)):
+        for outcome, count in (("matched", event.matched), ("ignored", max(event.lines - event.matched, 0))):
             key: tuple[SourceKind, RecordOutcome] = (status.kind, "matched" if outcome == "matched" else "ignored")
             totals[key] = totals.get(key, 0) + count
         return replace(self, sources={**self.sources, event.source: status}, records_total=totals)

@@ -38,9 +38,9 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
 
 
-def make_engine(arguments: argparse.Namespace) -> Engine:
+def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
     """An engine with the shipped rules, the person's own over them."""
-    return Engine(load_rules(arguments.rules), load_workloads(), arguments.gpu_memory)
+    return Engine(load_rules(arguments.rules), load_workloads(), arguments.gpu_memory, shows_records)
 
 
 def named_sources(

@@ -61,4 +61,9 @@ def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
         if found and len(found) <= _MOST_ALTERNATIVES:
             candidates.append(found)
     end_run()
-    return max(candidates, key=lambda literals: (min(map(len, literals)), -len(literals)), default=frozenset())
+    return max(candidates, key=lambda literals: (min(map(rarity, literals)), -len(literals)), default=frozenset())
+
+
+def rarity(literal: bytes) -> int:
+    """How telling a literal is: its length, runs of space counted once."""
+    return len(b" ".join(literal.split()))

@@ -12,8 +12,10 @@ from typing import Any
 
 import regex
 
+from gpuwatch.core.blocks import marks_of_shape
 from gpuwatch.core.matching.literals import required_literals
 from gpuwatch.core.matching.nominate import Nominator, nominator_of
+from gpuwatch.core.records import clean
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
 PATTERN_TIMEOUT_SECONDS = 0.25
@@ -58,23 +60,42 @@ class Matcher:
                     by_literal.setdefault(literal, []).append(compiled)
             else:
                 always.append(compiled)
+        for literal in marks_of_shape():
+            by_literal.setdefault(literal, [])
         self._by_literal = tuple(tuple(compiled) for compiled in by_literal.values())
         self._always = tuple(always)
         self._nominator = nominator_of(tuple(by_literal))
+
+    @property
+    def skips(self) -> bool:
+        """Whether a line that holds none of the literals can be left out unread."""
+        return not self._always
+
+    def telling_lines(self, lines: bytes) -> dict[int, list[Compiled]]:
+        """The lines, counted from 0, that a rule may speak of or that shape the log, and the rules that may speak of each."""
+        nominated = self._nominator.nominate_lines(clean(lines))
+        return {
+            line: list({c.rule.id: c for literal in literals for c in self._by_literal[literal]}.values())
+            for line, literals in nominated.items()
+        }
+
+    def matching(self, candidates: Iterable[Compiled], text: bytes) -> list[Rule]:
+        """The candidates that match the record, vetoed and overridden ones left out, in the rule set's order."""
+        found = [c.rule for c in candidates if self._decides(c, text)]
+        if len(found) > 1:
+            found = [rule for rule in found if not any(other.beats(rule) for other in found)]
+            found.sort(key=lambda rule: self._order[rule.id])
+        return found
 
     def matches(self, texts: Sequence[bytes]) -> dict[int, list[Rule]]:
         """For each record of a batch that any rule matches: its place, and its rules, vetoed and overridden ones left out."""
         nominated = self._nominator.nominate(texts)
         matched: dict[int, list[Rule]] = {}
-        for place in range(len(texts)) if self._always else sorted(nominated):
+        for place in sorted(nominated) if self.skips else range(len(texts)):
             candidates = {c.rule.id: c for c in self._always}
             for literal in nominated.get(place, ()):
                 candidates.update((c.rule.id, c) for c in self._by_literal[literal])
-            found = [c.rule for c in candidates.values() if self._decides(c, texts[place])]
-            if len(found) > 1:
-                found = sorted(
-                    (r for r in found if not any(o.beats(r) for o in found)), key=lambda rule: self._order[rule.id]
-                )
+            found = self.matching(candidates.values(), texts[place])
             if found:
                 matched[place] = found
         return matched

@@ -20,6 +20,10 @@ class Nominator(Protocol):
         """For each record that holds any: its place in the batch, and the places of the literals it holds."""
         ...
 
+    def nominate_lines(self, lines: bytes) -> dict[int, set[int]]:
+        """For each line that holds any: its number, counted from 0, and the places of the literals it holds."""
+        ...
+
 
 def nominator_of(literals: Sequence[bytes]) -> Nominator:
     """The fastest prefilter that this machine has for these lower-case literals."""
@@ -41,6 +45,10 @@ class OneByOne:
         batch = b"\n".join(texts).lower()
         return placed(texts, _finds(batch, self._literals))
 
+    def nominate_lines(self, lines: bytes) -> dict[int, set[int]]:
+        """See `Nominator`."""
+        return by_line(lines, list(_finds(lines.lower(), self._literals)))
+
 
 class AllAtOnce:
     """Looks for all literals in one pass of hyperscan."""
@@ -59,15 +67,21 @@ class AllAtOnce:
 
     def nominate(self, texts: Sequence[bytes]) -> dict[int, set[int]]:
         """See `Nominator`."""
-        if self._database is None:
-            return {}
+        return placed(texts, self._hits(b"\n".join(texts)))
+
+    def nominate_lines(self, lines: bytes) -> dict[int, set[int]]:
+        """See `Nominator`."""
+        return by_line(lines, self._hits(lines))
+
+    def _hits(self, data: bytes) -> list[tuple[int, int]]:
         hits: list[tuple[int, int]] = []
 
         def found(literal: int, _begin: int, end: int, _flags: int, _context: object) -> None:
             hits.append((end - 1, literal))
 
-        self._database.scan(b"\n".join(texts), match_event_handler=found)
-        return placed(texts, hits)
+        if self._database is not None:
+            self._database.scan(data, match_event_handler=found)
+        return hits
 
 
 def placed(texts: Sequence[bytes], hits: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
@@ -76,6 +90,17 @@ def placed(texts: Sequence[bytes], hits: Iterable[tuple[int, int]]) -> dict[int,
     nominated: dict[int, set[int]] = {}
     for offset, literal in hits:
         nominated.setdefault(bisect_right(starts, offset) - 1, set()).add(literal)
+    return nominated
+
+
+def by_line(lines: bytes, hits: list[tuple[int, int]]) -> dict[int, set[int]]:
+    """Give hits, each an offset and a literal, to the lines they are in, in order."""
+    nominated: dict[int, set[int]] = {}
+    counted = line = 0
+    for offset, literal in sorted(hits):
+        line += lines.count(b"\n", counted, offset)
+        counted = offset
+        nominated.setdefault(line, set()).add(literal)
     return nominated
 
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.rulebook import load_rules, load_workloads
+from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources.file import read_file_chunks
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     worst = 0
     for name in arguments.files:
         found = Found("stdin" if name == "-" else name)
-        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, matcher)
+        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, ready=matcher)
         try:
             for chunk in read_stdin() if name == "-" else read_file_chunks(name):
                 found.size_bytes += len(chunk)
@@ -93,7 +94,7 @@ class Found:
         """Keep what the events tell, in bounded memory."""
         for event in events:
             if isinstance(event, RecordsRead):
-                self.records += len(event.records)
+                self.records += event.lines
             elif isinstance(event, IncidentChanged):
                 incident = event.incident
                 if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=False)
-    engine = make_engine(arguments)
+    engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *machine_sources()])
     host, port = arguments.listen
     exporter = Exporter(lambda: pipeline.snapshot, engine.rules, host, port)

@@ -41,12 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Watch on the screen, or print where there is none."""
-    engine = make_engine(arguments)
     plain = arguments.plain or arguments.json or not has_screen()
     pipe = None if plain or sys.stdin.isatty() else take_terminal()
     if not plain and pipe is None and not sys.stdin.isatty():
         plain = True
     sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=True, pipe=pipe)
+    engine = make_engine(arguments, shows_records=not plain)
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())])
     exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen) if arguments.listen else None
     try:
