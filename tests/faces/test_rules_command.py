@@ -64,9 +64,9 @@ IDS = [
 
 def test_whatever_the_id_the_new_rule_finds_its_own_examples(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    rules = []
+    rules, shipped = [], Matcher(SHIPPED)
     for rule_id in IDS:
-        path.write_text(template_of(rule_id, "node_failed", SHIPPED), "utf-8")
+        path.write_text(template_of(rule_id, "node_failed", shipped), "utf-8")
         (document,) = read_documents(path)
         rules.append(rule_from(document))
     everything = Matcher(SHIPPED.layered(rules))

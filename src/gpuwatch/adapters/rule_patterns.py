@@ -18,7 +18,7 @@ from gpuwatch.texts import Text, text
 LONGEST_CHARACTERS = 4000
 LARGEST_STEPS = 20_000
 """What the compiler makes of the lower bounds of repeats: "(?:ab){1000}" has 2000 steps."""
-_REPEAT = re.compile(r"\{(\d{0,9})(?:,\d*)?\}")
+_REPEAT = re.compile(r"\{(\d*)(?:,\d*)?\}")
 _CALL = re.compile(r"\(\?(?:R|\d+|&\w+|P>\w+)\)")
 _COMPILER_ERRORS = (
     regex.error, Warning, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError, MemoryError,

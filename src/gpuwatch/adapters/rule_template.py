@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.rules import Label, RuleSet
+from gpuwatch.core.rules import Label
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import text
@@ -51,11 +51,11 @@ examples:
 """
 
 
-def template_of(rule_id: str, label: Label, others: RuleSet, folder: Path | None = None) -> str:
+def template_of(rule_id: str, label: Label, others: Matcher, folder: Path | None = None) -> str:
     """The rule file, as it is written into a folder; `others` are the rules that it is laid over."""
     words = rule_id.split("-")
     example = f"MyNode: {' '.join(words)}"
-    told = Matcher(others).matches([example.encode(), f"{example}: tried 1.50 GiB".encode()])
+    told = others.matches([example.encode(), f"{example}: tried 1.50 GiB".encode()])
     beaten = sorted({rule.id for rules in told.values() for rule in rules} - {rule_id})
     overrides = f"overrides: [{', '.join(beaten)}]   # rules that know these words too and give way\n" if beaten else ""
     return _TEMPLATE.format(

@@ -157,7 +157,7 @@ def new(rule_id: str, label: str, out: Path | None) -> int:
         raise UsageError(unknown(label, LABELS), text("`gpuwatch rules list` shows the labels in use."))
     shipped = load_rules()
     if out is None:
-        print(template_of(rule_id, known, shipped), end="")
+        print(template_of(rule_id, known, Matcher(shipped)), end="")
         return 0
     path = out / f"{rule_id}.yaml" if out.is_dir() else out
     if not rule_suffix(path):
@@ -165,7 +165,7 @@ def new(rule_id: str, label: str, out: Path | None) -> int:
             text("{path} would not be read: a rule file ends in .yaml.", path=str(path)),
             text("Name another file with --out."),
         )
-    write_new(path, template_of(rule_id, known, shipped, path.parent))
+    write_new(path, template_of(rule_id, known, Matcher(shipped), path.parent))
     if rule_id in shipped.by_id:
         told = text("{id} takes the place of {where}.", id=rule_id, where=shipped.by_id[rule_id].where)
         print(render(told), file=sys.stderr)
