@@ -28,7 +28,7 @@ from gpuwatch.adapters.located import (
     shown_path,
 )
 from gpuwatch.adapters.rule_patterns import complaint
-from gpuwatch.adapters.workloads import load_workloads as load_workloads  # noqa: PLC0414 - benchmarks/ and docs/ look here
+from gpuwatch.adapters.workloads import load_workloads as load_workloads  # noqa: PLC0414 - benchmarks/ looks here
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import (
@@ -57,7 +57,6 @@ OPTIONAL = (
     "unless", "overrides", "fallback", "same_when", "echo", "recovered", "facts", "back", "ahead", "refine", "clear", "fixes",
     "references",
 )  # fmt: skip
-_REQUIRED, _OPTIONAL = REQUIRED, OPTIONAL  # the names that the test of the pages knows
 ID_PATTERN = "[a-z][a-z0-9]*(-[a-z0-9]+)*"
 FARTHEST_RECORDS = 32
 
