@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -35,6 +36,8 @@ ARGPARSE = (
     "invalid %(type)s value: %(value)r",
     "argument %(argument_name)s: %(message)s",
     "not allowed with argument %s",
+    "ambiguous option: %(option)s could match %(matches)s",
+    "expected at most one argument",
 )
 
 
@@ -93,6 +96,7 @@ def mo_bytes(of: Catalog) -> bytes:
     """The catalogue as the program reads it."""
     out = BytesIO()
     stripped = Catalog(locale="zh_CN", project="gpuwatch", fuzzy=False)
+    stripped.creation_date = datetime(2026, 1, 1, tzinfo=UTC)  # babel writes it into the file: let it be the same
     stripped.mime_headers = [("Content-Type", "text/plain; charset=utf-8")]
     for message in of:
         if message.id and message.string:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpuwatch.adapters.located import Located, Problem, check_keys, raise_problems, read_documents, shown_path
+from gpuwatch.adapters.located import (
+    Located,
+    Problem,
+    bilingual,
+    check_keys,
+    raise_problems,
+    read_documents,
+    shown_path,
+)
 from gpuwatch.core.workload import Band, MemoryCurve, Variant, WorkloadProfile, Workloads
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import text
@@ -40,14 +48,17 @@ def workload_from(document: Located) -> WorkloadProfile:
         "peak_per_px_bytes",
         "workspace_bytes",
     )
-    words = ("id", "title", "size_input", "checkpoint_input", "source")
+    words = ("id", "title", "size_input", "checkpoint_input")
     check_keys(
-        document, entry, required=(*words, *whole, "node_types", "packs", "reserved_ratio", "context_bytes", "variants")
+        document,
+        entry,
+        required=(*words, *whole, "node_types", "packs", "reserved_ratio", "context_bytes", "variants", "source"),
     )
     values: dict[str, Any] = {name: entry[name].string() for name in words}
     values |= {name: entry[name].whole(0, 1 << 40) for name in whole}
     return WorkloadProfile(
         **values,
+        source=bilingual(entry["source"]),
         node_types=strings(entry["node_types"]),
         packs=strings(entry["packs"]),
         reserved_ratio=band(entry["reserved_ratio"], float),

@@ -6,6 +6,7 @@ for it; a size only where the node has that input, with the need that the profil
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,9 +34,9 @@ def plan(wanted: RuleFix, case: Case) -> list[Fix]:
 
 
 def fill(command: str, facts: Mapping[str, Any]) -> str:
-    """A rule's command with its facts in place."""
+    """A rule's command with its facts in place, quoted: they come from a log."""
     for name, value in facts.items():
-        command = command.replace("{" + name + "}", str(value))
+        command = command.replace("{" + name + "}", shlex.quote(str(value)))
     return command
 
 

@@ -12,6 +12,7 @@ from math import isqrt
 from typing import Any, Literal
 
 from gpuwatch.core.diagnosis import Fits
+from gpuwatch.texts import Text
 
 MIB = 1 << 20
 
@@ -80,7 +81,7 @@ class WorkloadProfile:
     context_bytes: Band
     """What the process holds on the card outside PyTorch."""
     variants: Mapping[str, Variant]
-    source: str
+    source: Text
     """Where the numbers come from."""
 
     def variant_of(self, checkpoint: str | None) -> str | None:

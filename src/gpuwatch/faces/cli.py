@@ -10,7 +10,6 @@ import argparse
 import difflib
 import importlib
 import io
-import itertools
 import os
 import pkgutil
 import signal
@@ -22,7 +21,7 @@ from types import ModuleType
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
-from gpuwatch.texts import LANGUAGES, Text, language_of, render, text, translate, use, visible
+from gpuwatch.texts import LANGUAGES, language_of, plain, render, text, translate, use, visible
 from gpuwatch.texts import translate as _
 
 _ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
@@ -40,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 errors="replace"
             )  # a terminal that cannot show a character shows another, and nothing fails
     try:
-        use(language_of(asked_language(arguments)))
+        asked, arguments = without_language(arguments)
+        use(language_of(asked))
         code = dispatch(arguments)
         sys.stdout.flush()
     except GpuwatchError as error:
@@ -118,19 +118,31 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; raising is no return
         raise UsageError(
-            Text("{program}: {message}", {"program": self.prog, "message": message}, zh="{program}：{message}"),
-            Text("`{program} --help` shows the options.", {"program": self.prog}),
+            plain(f"{verb}: {message}" if (verb := self.prog.partition(" ")[2]) else message),
+            text("`{program} --help` shows the options.", program=self.prog),
         )
 
 
-def asked_language(arguments: list[str]) -> str | None:
-    """The value of --lang, looked for before any parser exists because the parser itself speaks a language."""
-    for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+def without_language(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The value of --lang, wherever it stands, and the other arguments.
+
+    It is taken out before any parser exists, because the parsers themselves speak a language.
+    """
+    asked: str | None = None
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return asked, [*rest, word, *words]
         if word == "--lang":
-            return following
-        if word.startswith("--lang="):
-            return word.removeprefix("--lang=")
-    return None
+            asked = next(words, "")
+        elif word.startswith("--lang="):
+            asked = word.removeprefix("--lang=")
+        else:
+            rest.append(word)
+    if asked is not None and asked not in LANGUAGES:
+        raise UsageError(text("--lang takes {known}, not `{asked}`.", known=", ".join(LANGUAGES), asked=asked))
+    return asked, rest
 
 
 def tell(error: GpuwatchError) -> None:

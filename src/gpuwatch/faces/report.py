@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gpuwatch.core.diagnosis import Fix
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
 
 _PAGE_COLUMNS = 100
 COLOURS = {"info": "blue", "warning": "yellow", "error": "red", "critical": "bold red"}
+
+
+_UNSAFE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON that no terminal obeys: what is invisible or turns the direction of writing is escaped."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def incident_json(incident: Incident) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceDown
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.report import console_for, incident_json, print_incident
+from gpuwatch.faces.report import console_for, incident_json, json_line, print_incident
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -111,7 +110,7 @@ class Printer:
 
     def _print(self, incident: Incident) -> None:
         if self._as_json:
-            print(json.dumps({"source": incident.source, **incident_json(incident)}, ensure_ascii=False))
+            print(json_line({"source": incident.source, **incident_json(incident)}))
             return
         if incident.id in self._printed:
             print(f"  ×{incident.count}  {render(incident.title)}")

@@ -12,7 +12,6 @@ Exit codes: 0 nothing above info, 1 a failure was found, 2 an input could not be
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.adapters.sources.file import read_file_chunks
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
@@ -30,7 +30,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
-from gpuwatch.faces.report import console_for, incident_json, print_incident
+from gpuwatch.faces.report import console_for, incident_json, json_line, print_incident
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
@@ -53,17 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
     for name in arguments.files:
         found = Found("stdin" if name == "-" else name)
         engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, ready=matcher)
+        readable = True
         try:
-            for chunk in read_stdin() if name == "-" else read_file_chunks(name):
+            for chunk in decoded(read_stdin()) if name == "-" else read_file_chunks(name):
                 found.size_bytes += len(chunk)
                 found.take(engine.feed(LogChunk(utc_now(), found.source, chunk)))
-            found.take(engine.end(utc_now()))
         except GpuwatchError as error:
             tell(error)
-            worst = 2
+            readable, worst = False, 2
+        found.take(engine.end(utc_now()))
+        if not readable and not found.size_bytes:
             continue
         if arguments.json:
-            print(json.dumps(found.as_json(), ensure_ascii=False), flush=True)
+            print(json_line(found.as_json()), flush=True)
         else:
             show(found, headed=len(arguments.files) > 1)
         if found.failures and worst == 0:

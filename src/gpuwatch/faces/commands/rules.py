@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.rules import LABELS, Rule, RuleSet
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json, add_rules
-from gpuwatch.faces.report import console_for
+from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.wording import SEVERITY_SIGN
 from gpuwatch.settings import own_rules_folder
 from gpuwatch.shipped import shipped_folder
@@ -78,7 +77,7 @@ def list_rules(rules: RuleSet, *, as_json: bool) -> int:
     """A line a rule."""
     if as_json:
         for rule in rules:
-            print(json.dumps(rule_json(rule), ensure_ascii=False))
+            print(json_line(rule_json(rule)))
         return 0
     from rich.table import Table  # noqa: PLC0415 - only where a person reads
 
@@ -126,7 +125,7 @@ def show_rule(rules: RuleSet, rule_id: str, *, as_json: bool) -> int:
         )
         raise UsageError(text("there is no rule {id}.", id=rule_id), hint)
     if as_json:
-        print(json.dumps(rule_json(rule), ensure_ascii=False))
+        print(json_line(rule_json(rule)))
         return 0
     console = console_for(sys.stdout)
     console.print(f"{SEVERITY_SIGN[rule.severity]} {rule.id}  {render(rule.title)}", style="bold")

@@ -14,7 +14,6 @@ an image that cannot be read (the others are done), 4 the run failed.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from gpuwatch.adapters.runner_process import RunnerProcess
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.workload import Need, predict
 from gpuwatch.faces.options import add_json
-from gpuwatch.faces.report import console_for
+from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.texts import Text, current, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -80,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = {name: value for name, value in (child.report or {}).items() if name != "event"}
     report["predicted"] = predicted_json(report)
     if arguments.json:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json_line(report))
     else:
         print_report(report)
     return 2 if report.get("failed") else 0

@@ -85,6 +85,8 @@ def source_items(source: SourceStatus, place: int) -> list[Item]:
     sign: Span = ("   ■ ", "dim") if ended else ("   ✓ ", "good")
     said: Span = (name + (" " + _("ended") if ended else ""), "dim" if ended else "text")
     count = render(text("{count} records", count=f"{source.records:,}"))
+    if source.kind in {"replay", "runner"}:  # they bring logs of other names, which are counted there
+        return [Item(7 + place, (sign, said))]
     return [Item(7 + place, (sign, said)), Item(14 + place, ((" " + count, "dim"),))]
 
 
