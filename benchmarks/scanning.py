@@ -105,13 +105,14 @@ class Tool:
 
 def _engine(path: Path) -> dict[str, Any]:
     from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415 - only the measured child loads the program
-    from gpuwatch.adapters.rulebook import load_rules, load_workloads  # noqa: PLC0415
+    from gpuwatch.adapters.rulebook import load_rules  # noqa: PLC0415
     from gpuwatch.adapters.sources.file import read_file_chunks  # noqa: PLC0415
+    from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
     from gpuwatch.core.engine import Engine, FailureCounted, IncidentChanged  # noqa: PLC0415
     from gpuwatch.core.observations import LogChunk  # noqa: PLC0415
 
     rules = load_rules()
-    engine = Engine(rules, load_workloads())
+    engine = Engine(rules, load_workloads(), shows_records=False)
     incidents: set[str] = set()
     failures = 0
     started = perf_counter()

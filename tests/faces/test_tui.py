@@ -507,7 +507,7 @@ def test_the_feed_keeps_what_the_screen_can_show_and_wakes_it_once() -> None:
     feed = Feed(lambda: woken.append(None))
     records = tuple(Cutter().feed(b"line\n" * 9_000))
     for _ in range(5):
-        feed([RecordsRead(AT, "comfyui.log", "file", records, 0, b"")], Snapshot())
+        feed([RecordsRead(AT, "comfyui.log", "file", records, len(records), 0, b"")], Snapshot())
     assert len(woken) == 1
     news = feed.take()
     assert (news.kept, news.skipped) == (27_000, 18_000)

@@ -47,6 +47,7 @@ def test_the_wheel_carries_rules_demo_texts_and_runner(built: tuple[list[str], l
     assert rules <= set(wheel)
     assert {
         "gpuwatch/py.typed",
+        "gpuwatch/_shipped/rules/schema.json",
         "gpuwatch/demo/portrait.jpg",
         "gpuwatch/demo/oom_large_1280.jsonl",
         "gpuwatch/locale/zh_CN/LC_MESSAGES/gpuwatch.mo",

@@ -52,6 +52,7 @@ def golden_weights() -> ModuleType:
 def golden_state(golden_weights: ModuleType) -> Callable[[str], State]:
     made: dict[str, State] = {}
 
+    @torch.inference_mode(False)  # made inside a test's inference mode they could be loaded by no later test
     def make(variant: str) -> State:
         if variant not in made:
             arrays = golden_weights.make_state_dict(golden_weights.load_layout(variant))

@@ -28,7 +28,6 @@ from gpuwatch.adapters.located import (
     shown_path,
 )
 from gpuwatch.adapters.rule_patterns import complaint
-from gpuwatch.adapters.workloads import load_workloads as load_workloads  # noqa: PLC0414 - benchmarks/ looks here
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import (

@@ -107,7 +107,7 @@ class Found:
                     self.unlisted += event.failures
 
     def as_json(self) -> dict[str, Any]:
-        """One object, as CONTRACTS gives it."""
+        """One object, as `diagnose --json` prints it."""
         value: dict[str, Any] = {
             "source": self.source,
             "bytes": self.size_bytes,

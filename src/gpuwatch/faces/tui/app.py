@@ -13,6 +13,7 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import Input
 
@@ -217,8 +218,8 @@ class WatchApp(App[None]):
 
     # -- where to look ---------------------------------------------------------------------------------------------------
 
-    def _arrange(self) -> None:
-        self.body.place_panes(self.size, calm=not self.snapshot.incidents)
+    def _arrange(self, size: Size | None = None) -> None:
+        self.body.place_panes(size or self.size, calm=not self.snapshot.incidents)
         self._draw_soon()
 
     def _look_at(self, name: str) -> None:
@@ -238,14 +239,19 @@ class WatchApp(App[None]):
         self.body.zoomed = not self.body.zoomed
         self._arrange()
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """A click moves the focus too."""
-        self.body.focus_came(event.widget, calm=not self.snapshot.incidents)
+    def on_descendant_focus(self) -> None:
+        """Show where the keys go now."""
         self.draw()
 
-    def on_resize(self) -> None:
-        """Arrange the panes for the new size."""
-        self.call_next(self._arrange)  # the app's own size is the old one until its other handler ran
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """A click is a look at its pane. The focus alone is none: a pane that has no room any more hands it on by itself."""
+        widget, _region = self.get_widget_at(event.screen_x, event.screen_y)
+        self.body.clicked(widget, calm=not self.snapshot.incidents)
+        self._draw_soon()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Arrange the panes for the new size; the app's own is the old one until its other handler ran."""
+        self._arrange(event.size)
 
     def action_follow(self) -> None:
         """Follow the log's end."""

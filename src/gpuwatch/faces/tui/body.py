@@ -54,11 +54,10 @@ class Body(Container):
             # at once, not after the next refresh: the next key may be here already
             self.screen.set_focus(self.pane(wanted).body, scroll_visible=False)
 
-    def focus_came(self, widget: Widget, *, calm: bool) -> None:
-        """A click may have moved the focus; an event that comes late, after the focus went on, means nothing."""
+    def clicked(self, widget: Widget, *, calm: bool) -> None:
+        """The person looks at the pane that holds the widget."""
         for name in PANES:
-            here = widget is self.pane(name).body and widget is self.screen.focused
-            if here and not (calm and name == "detail"):
+            if self.pane(name) in widget.ancestors_with_self and not (calm and name == "detail"):
                 self.looked_at = name
 
     def neighbour(self, step: int) -> str:
