@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, State
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -18,6 +17,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch_runner.cost import gflop_per_image, tokens_per_image
 from gpuwatch_runner.ddcolor import REWRITES, DDColor
 from gpuwatch_runner.weights import build, layout, random_state
+from tests.runner.conftest import GOLDEN, State
 
 CASES = [
     pytest.param(variant, height, width, id=f"{variant}-{height}x{width}")

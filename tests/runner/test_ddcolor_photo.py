@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import grey_scene
 from PIL import Image, ImageCms, PngImagePlugin
 from torch.nn import functional
 
@@ -17,6 +16,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch_runner.colorize import resize_bilinear
 from gpuwatch_runner.lab import lab_of_rgb, lightness_of_rgb, rgb_of_lab
 from gpuwatch_runner.photo import encode_photo, find_images, output_path, read_photo, write_whole
+from tests.runner.conftest import grey_scene
 
 
 @pytest.mark.parametrize(

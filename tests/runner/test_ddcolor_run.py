@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import State, grey_scene
 from PIL import Image
 
 from gpuwatch.adapters.runner_process import text_of
@@ -26,6 +25,7 @@ from gpuwatch_runner.command import parse
 from gpuwatch_runner.ddcolor import DDColor
 from gpuwatch_runner.lab import lab_of_rgb, lightness_of_rgb
 from gpuwatch_runner.profiling import STAGES
+from tests.runner.conftest import State, grey_scene
 
 Run = Callable[..., tuple[list[dict[str, Any]], int, str]]
 

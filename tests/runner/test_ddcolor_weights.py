@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import State
 from safetensors.torch import save_file
 
 from gpuwatch.errors import UsageError
 from gpuwatch_runner.weights import VARIANT_ENTRY, layout, read_checkpoint
+from tests.runner.conftest import State
 
 
 @pytest.fixture(scope="module")
