@@ -20,13 +20,13 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from watching import Watched
 
 from gpuwatch.adapters.sources import open_source
 from gpuwatch.adapters.sources.file import CHUNK_BYTES, FileSource, read_file_chunks
 from gpuwatch.core.observations import LogChunk, LogRestarted
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces.cli import main
+from tests.adapters.watching import Watched
 
 NOBODY = 65534
 RECORDING = Path(__file__).parents[1] / "data" / "recordings" / "comfyui-0.24.0-oom-stderr.log"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import psutil
-from watching import Watched
 
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.core.observations import HostSample
+from tests.adapters.watching import Watched
 
 
 def test_samples_follow_one_another_and_only_the_first_has_no_processor_use() -> None:

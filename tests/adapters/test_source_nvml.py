@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pynvml
 import pytest
-from watching import Watched
 
 from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown
 from gpuwatch.errors import GpuwatchError
+from tests.adapters.watching import Watched
 
 NOBODYS_PID = 4_190_000
 

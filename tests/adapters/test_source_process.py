@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from watching import DEADLINE_SECONDS, Watched
 
 from gpuwatch.adapters.sources import open_source
 from gpuwatch.adapters.sources.process import ProcessSource
 from gpuwatch.errors import UsageError
+from tests.adapters.watching import DEADLINE_SECONDS, Watched
 
 
 def shell(script: str) -> Watched:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from watching import Watched
 
 from gpuwatch.adapters.recording import write_recording
 from gpuwatch.adapters.sources.replay import ReplaySource
 from gpuwatch.core.observations import LogChunk, Tick
 from gpuwatch.errors import UsageError
+from tests.adapters.watching import Watched
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from watching import Watched
 
 from gpuwatch.adapters.sources import open_source
 from gpuwatch.adapters.sources.stdin import StdinSource
+from tests.adapters.watching import Watched
 
 # Reads one key from fd 0 and one word from the pipe, as the screen and the source do at the same time.
 TAKES_THE_TERMINAL = """
