@@ -55,6 +55,16 @@ def test_a_batch_is_its_images(rewrite: str, network: Callable[..., DDColor]) ->
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("rewrite", REWRITES)
+def test_channels_last_is_the_same_network(rewrite: str, network: Callable[..., DDColor]) -> None:
+    image = torch.rand(1, 3, 64, 32, generator=torch.Generator().manual_seed(4))
+    tiny = network("tiny", rewrite)
+    with torch.inference_mode():
+        plain = tiny(image)
+        last = tiny.to(memory_format=torch.channels_last)(image.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, plain, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("variant", ["tiny", "large"])
 def test_names_and_shapes_are_the_published_ones(variant: Any, golden_weights: ModuleType) -> None:
     published = golden_weights.load_layout(variant)

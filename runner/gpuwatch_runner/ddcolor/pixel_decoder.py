@@ -95,9 +95,10 @@ class Upsample(nn.Module):
         for start in range(0, weight.shape[0], CHUNK_CHANNELS):
             stop = start + CHUNK_CHANNELS
             chunk = functional.conv2d(values, weight[start:stop], bias[start:stop]).relu_()
-            # The shuffle takes channel c * places + p to place p of channel c, so this view groups by c without a copy.
+            # The shuffle takes channel c * places + p to place p of channel c: this groups by c, and copies only where the
+            # memory is channels-last.
             part = torch.bmm(
-                colours[:, :, start // places : stop // places], chunk.view(batch, -1, places * height * width)
+                colours[:, :, start // places : stop // places], chunk.reshape(batch, -1, places * height * width)
             )
             del chunk
             total = part if start == 0 else total.add_(part)
