@@ -38,6 +38,7 @@ from gpuwatch.core.workload import Workloads
 _SAMPLES_KEPT = 240
 _JOB_NEARNESS = timedelta(seconds=60)
 _MOST_WAITING_JOBS = 100
+_MOST_JOINED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class Engine:
         for job in self._jobs:
             if is_of(incident, job):
                 self._jobs.remove(job)
-                self._joined[incident.id] = job
+                self._keep_joined(incident, job)
                 return job
         waiting = self._unjoined.setdefault(incident.source, deque(maxlen=_MOST_WAITING_JOBS))
         for place, earlier in enumerate(waiting):
@@ -243,6 +244,11 @@ class Engine:
             waiting.append(incident)
         return None
 
+    def _keep_joined(self, incident: Incident, job: JobEnded) -> None:
+        self._joined[incident.id] = job
+        if len(self._joined) > _MOST_JOINED:
+            del self._joined[next(iter(self._joined))]
+
     def _join_job(self, job: JobEnded) -> Iterator[IncidentChanged]:
         if job.outcome != "error":
             return
@@ -250,7 +256,7 @@ class Engine:
             for incident in waiting:
                 if is_of(incident, job):
                     waiting.remove(incident)
-                    self._joined[incident.id] = job
+                    self._keep_joined(incident, job)
                     yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job))
                     return
         self._jobs.append(job)
