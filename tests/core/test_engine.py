@@ -335,3 +335,28 @@ def test_a_failure_after_a_failed_recovery_is_a_failure() -> None:
         + DONE
     )
     assert "cuda_oom" in {incident.label for incident in log.incidents.values() if incident.state == "settled"}
+
+
+def test_failures_that_never_end_are_let_go_and_each_is_counted() -> None:
+    log = Log(looked_at=False)
+    log.say("".join(f"CUDA out of memory. Tried to allocate {number}.00 MiB\n" for number in range(1, 2501)))
+    assert len(log.engine._logs["log"]._live) <= 1000
+    log.end()
+    assert (len(log.incidents), log.counted) == (2500, 2500)
+    assert {incident.state for incident in log.incidents.values()} == {"settled"}
+
+
+def test_a_line_that_tells_the_end_clears() -> None:
+    ends = Rule(
+        "ends",
+        "node_failed",
+        Text("t", zh="题"),
+        "error",
+        Text("w", zh="因"),
+        match=(b"thing broke",),
+        clear_match=b"thing mended",
+    )
+    for looked_at in (True, False):
+        log = Log(RuleSet((ends,)), looked_at=looked_at)
+        log.say("thing broke\n" + "filler\n" * 200 + "thing mended\n")
+        assert log.only.state == "cleared"

@@ -54,6 +54,9 @@ class LogReader:
     _block: Block | None = None
     _members: list[Gathering] = field(default_factory=list)
     _live: dict[str, Gathering] = field(default_factory=dict)
+    """Incidents that may still change, oldest first; at most _MOST_LIVE."""
+    _awaited: dict[str, Gathering] = field(default_factory=dict)
+    """Those of them whose end a line will tell."""
     _changed: dict[str, Gathering] = field(default_factory=dict)
     _counted: list[tuple[Gathering, int]] = field(default_factory=list)
     _last: Gathering | None = None
@@ -125,11 +128,7 @@ class LogReader:
     @property
     def _attends(self) -> bool:
         """Whether every line counts now: a failure's lines are coming, or a condition's end is awaited."""
-        return self._block is not None or any(
-            gathering.rule.clear_match is not None
-            for gathering in self._live.values()
-            if gathering.state != "recovered"
-        )
+        return self._block is not None or bool(self._awaited)
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
@@ -204,9 +203,10 @@ class LogReader:
                 self._gather(gathering, record)
         for rule in matches:
             self._place(rule, record, at)
-        for gathering in [g for g in self._live.values() if g.state != "recovered" and g.last_line != self._line]:
-            if self.matcher.clears(gathering.rule.id, record.text):
-                self._clear(gathering)
+        if self._awaited:
+            for gathering in [g for g in self._awaited.values() if g.last_line != self._line]:
+                if self.matcher.clears(gathering.rule.id, record.text):
+                    self._clear(gathering)
         self._recent.append(record)
 
     def _follow(self, record: LogRecord, kind: LineKind) -> None:
@@ -333,8 +333,7 @@ class LogReader:
             gathering.excerpt.append(decoded(record.text))
             if rule.recovered:
                 gathering.state = "recovered"
-            self._live[gathering.id] = gathering
-            self._last = gathering
+            self._keep(gathering)
         gathering.block = block
         block.last_line = gathering.last_line = self._line
         self._members.append(gathering)
@@ -354,6 +353,7 @@ class LogReader:
                 gathering.state = "recovered"
             elif gathering.state == "recovered":
                 gathering.state = "open"
+            self._await(gathering)
             for earlier in self._earlier(rule.back):
                 self._gather(gathering, earlier)
         gathering.last_at = at
@@ -395,8 +395,7 @@ class LogReader:
             gathering.last_at, gathering.fresh, facts=facts, block=block, lookahead=gathering.lookahead,
             excerpt=[decoded(gathering.text), decoded(record.text)],
         )  # fmt: skip
-        self._live[own.id] = own
-        self._last = own
+        self._keep(own)
         self._members[:] = [own if member is gathering else member for member in self._members]
         self.touch(own)
 
@@ -442,7 +441,7 @@ class LogReader:
             if gathering.state == "open":
                 self._settle_one(gathering)
             elif gathering.state == "recovered":
-                del self._live[gathering.id]
+                self._forget(gathering)
                 self.touch(gathering)
         self._last = None
 
@@ -450,9 +449,27 @@ class LogReader:
         gathering.state = "settled"
         self.touch(gathering)
         if gathering.rule.clear_after is None and gathering.rule.clear_match is None:
-            del self._live[gathering.id]
-        elif len(self._live) > _MOST_LIVE:
-            del self._live[next(iter(self._live))]
+            self._forget(gathering)
+
+    def _keep(self, gathering: Gathering) -> None:
+        """Have an incident among those that may change; where they are too many, the oldest is settled and let go."""
+        self._live[gathering.id] = self._last = gathering
+        self._await(gathering)
+        if len(self._live) > _MOST_LIVE:
+            oldest = next(iter(self._live.values()))
+            if oldest.state == "open":
+                self._settle_one(oldest)
+            self._forget(oldest)
+
+    def _await(self, gathering: Gathering) -> None:
+        if gathering.rule.clear_match is not None and gathering.state != "recovered":
+            self._awaited[gathering.id] = gathering
+        else:
+            self._awaited.pop(gathering.id, None)
+
+    def _forget(self, gathering: Gathering) -> None:
+        self._live.pop(gathering.id, None)
+        self._awaited.pop(gathering.id, None)
 
     def _clear_after(self, events: tuple[str, ...]) -> None:
         for gathering in list(self._live.values()):
@@ -461,5 +478,5 @@ class LogReader:
 
     def _clear(self, gathering: Gathering) -> None:
         gathering.state = "cleared"
-        self._live.pop(gathering.id, None)
+        self._forget(gathering)
         self.touch(gathering)
