@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faces.terminal import NEEDS_TMUX, Terminal
-from tests.faces.tui_story import BENIGN, FAILURES, ILLEGAL
+from tests.faces.tui_story import FAILURES
 
 pytestmark = NEEDS_TMUX
 
@@ -55,21 +55,3 @@ def test_hostile_lines_reach_no_real_terminal(terminal: Terminal, log: Path) -> 
     assert "owned" not in terminal.tmux("display-message", "-p", "#{pane_title}").replace(before, "")
     terminal.keys("C-c")
     terminal.until("the screen is gone", absent="Failures")
-
-
-def test_a_small_window_keeps_the_answer_and_grows_again(log: Path) -> None:
-    log.write_bytes(BENIGN)
-    terminal = watch(log, 80, 24, NO_COLOR="1")
-    try:
-        terminal.until("Nothing wrong so far.", "layer 59")
-        terminal.tmux("resize-window", "-x", "20", "-y", "5")
-        terminal.until("Watching", absent="layer 59")
-        with log.open("ab") as more:
-            more.write(b"got prompt\n" + ILLEGAL)
-        terminal.until("✖")
-        terminal.tmux("resize-window", "-x", "120", "-y", "40")
-        terminal.until("The process is poisoned.", "illegal memory access")
-        terminal.keys("q")
-        terminal.until("the screen is gone")
-    finally:
-        terminal.close()
