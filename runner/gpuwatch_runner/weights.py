@@ -22,13 +22,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from gpuwatch.core.checkpoint import VARIANT_ENTRY
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, plain, text
 from gpuwatch_runner.ddcolor import VARIANTS, DDColor, Rewrite, Variant
 
 State = dict[str, Tensor]
 
-VARIANT_ENTRY = "encoder.arch.stages.0.0.norm.weight"
 SUFFIXES = (".pth", ".pt", ".safetensors")
 COLOUR_GAIN = 300.0
 """Random weights give ab well below 1; this brings it to between 10 and 80, colours that can be seen."""

@@ -1,4 +1,4 @@
-"""Where a person keeps what is theirs: the folder of their own rules.
+"""Where a person keeps what is theirs: the folder of their own rules, and the one of downloaded checkpoints.
 
 The place is a pure function of the environment and the home folder, so that it can be tested without either. What is in the
 folder is read elsewhere.
@@ -15,6 +15,8 @@ from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
 VARIABLE = "GPUWATCH_CONFIG_DIR"
+DATA_VARIABLE = "GPUWATCH_DATA_DIR"
+CACHE_VARIABLE = "GPUWATCH_CACHE_DIR"
 
 
 def config_folder(environment: Mapping[str, str], home: Path | None) -> Path | None:
@@ -24,6 +26,28 @@ def config_folder(environment: Mapping[str, str], home: Path | None) -> Path | N
     if (base := environment.get("XDG_CONFIG_HOME")) and Path(base).is_absolute():
         return Path(base) / "gpuwatch"
     return home / ".config" / "gpuwatch" if home is not None else None
+
+
+def data_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
+    """Where large files are kept, whether it is there or not; None where there is no home to keep them in."""
+    environment = os.environ if environment is None else environment
+    if named := environment.get(DATA_VARIABLE):
+        return Path(named)
+    if (base := environment.get("XDG_DATA_HOME")) and Path(base).is_absolute():
+        return Path(base) / "gpuwatch"
+    home = home or home_folder()
+    return home / ".local" / "share" / "gpuwatch" if home is not None else None
+
+
+def cache_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
+    """Where what can be made again is kept, whether it is there or not; None where there is no home to keep it in."""
+    environment = os.environ if environment is None else environment
+    if named := environment.get(CACHE_VARIABLE):
+        return Path(named)
+    if (base := environment.get("XDG_CACHE_HOME")) and Path(base).is_absolute():
+        return Path(base) / "gpuwatch"
+    home = home or home_folder()
+    return home / ".cache" / "gpuwatch" if home is not None else None
 
 
 def own_rules_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
@@ -42,6 +66,12 @@ def own_rules_folder(environment: Mapping[str, str] | None = None, home: Path | 
         )
     rules = folder / "rules"
     return rules if is_folder(rules) else None
+
+
+def own_mutes_file(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
+    """The person's mutes.yaml, whether it is there or not; None where there is no home to keep it in."""
+    folder = config_folder(os.environ if environment is None else environment, home or home_folder())
+    return folder / "mutes.yaml" if folder is not None else None
 
 
 def is_folder(path: Path) -> bool:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gpuwatch.core.checkpoint import VARIANT_ENTRY
 from gpuwatch.errors import UsageError
-from gpuwatch_runner.weights import VARIANT_ENTRY, layout, read_checkpoint
+from gpuwatch_runner.weights import layout, read_checkpoint
 from tests.runner.conftest import State
 
 

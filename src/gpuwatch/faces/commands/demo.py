@@ -15,6 +15,7 @@ import urllib.request
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from gpuwatch.adapters.checkpoints import find_checkpoint
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.replay import ReplaySource
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         out = arguments.out or Path(scratch)
         words = ["ddcolor", str(data / _PHOTO), "--size", str(_SIDE_PX), "--profile", "--out", str(out)]
         if arguments.checkpoint is not None:
-            words += ["--checkpoint", str(arguments.checkpoint)]
+            words += ["--checkpoint", find_checkpoint(str(arguments.checkpoint))]
         plain = arguments.plain or not (has_screen() and sys.stdin.isatty())
         replay = ReplaySource(data / _RECORDING, speed=0 if plain else _SCREEN_SPEED, name="demo")
         engine = Engine(load_rules(), load_workloads())

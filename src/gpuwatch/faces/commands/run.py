@@ -7,7 +7,7 @@ Examples:
   gpuwatch run ddcolor photo.jpg --device cuda:0 --memory-limit 8GiB --json
 
 Without a checkpoint the weights are random: times and memory are true, the colours mean nothing. Published checkpoints:
-https://github.com/piddnad/DDColor#pre-trained-models. Exit codes: 0 done, 2 wrong use or
+`gpuwatch checkpoint get paper_tiny`, then --checkpoint paper_tiny. Exit codes: 0 done, 2 wrong use or
 an image that cannot be read (the others are done), 4 the run failed.
 """
 
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from gpuwatch.adapters.checkpoints import find_checkpoint
 from gpuwatch.adapters.runner_process import RunnerProcess
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.workload import Need, predict
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     workloads = parser.add_subparsers(dest="workload", metavar=_("WORKLOAD"), required=True)
     ddcolor = workloads.add_parser("ddcolor", help=_("colorize photos with DDColor"))
     ddcolor.add_argument("paths", nargs="+", metavar="IMAGE|DIR")
-    ddcolor.add_argument("--checkpoint", metavar="FILE", help=_("published weights: .pth, .pt or .safetensors"))
+    ddcolor.add_argument(
+        "--checkpoint", metavar="FILE|NAME", help=_("published weights: a .pth, .pt or .safetensors file, or a name")
+    )
     ddcolor.add_argument(
         "--variant", choices=("tiny", "large"), help=_("the network (default: what the checkpoint holds, else tiny)")
     )
@@ -64,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the child, show how far it is, print its report."""
+    if arguments.checkpoint is not None:
+        arguments.checkpoint = find_checkpoint(arguments.checkpoint)
     with RunnerProcess(runner_arguments(arguments), narrate, environment=in_language()) as child, progress_bar() as bar:
         task = bar.add_task(_("loading"), total=None) if bar is not None else None
         for event in child:
