@@ -27,12 +27,12 @@ from rich.cells import cell_len
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.rules import LABELS, Rule, RuleFix, RuleSet
+from gpuwatch.core.rules import LABELS, Correlate, Rule, RuleFix, RuleSet
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS, Row
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.settings import VARIABLE
-from gpuwatch.texts import LANGUAGES, Language, Text, current, render, use
+from gpuwatch.texts import LANGUAGES, Language, Text, current, render, show_seconds, use
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -60,6 +60,7 @@ FAMILIES = {
     "host": "The machine: RAM, disk, processes / 机器：内存、磁盘、进程",
     "comfyui": "ComfyUI / ComfyUI",
     "models": "Model files and downloads / 模型文件与下载",
+    "correlations": "Failures that mean something together / 合在一起才有意义的故障",
     "numerics": "Numbers, types and devices / 数值、类型与设备",
 }
 
@@ -126,9 +127,9 @@ def family_of(rule: Rule) -> str:
 
 def overview(rules: RuleSet) -> Iterator[str]:
     """A line a rule."""
-    yield f"## All {len(rules)} rules / 全部 {len(rules)} 条规则\n"
+    yield f"## All {len(rules.every)} rules / 全部 {len(rules.every)} 条规则\n"
     yield "| Rule / 规则 | Severity / 级别 | What it is | 含义 |\n|---|---|---|---|"
-    for rule in rules:
+    for rule in rules.every:
         yield f"| [{rule.id}](#{rule.id}) | {rule.severity} | {cell(said(rule.title, 'en'))} | {cell(said(rule.title, 'zh'))} |"
 
 
@@ -138,13 +139,13 @@ def labels(rules: RuleSet) -> Iterator[str]:
     yield "A closed set: each is also a value of the metrics' `label`. / 封闭集合，也是指标中 `label` 的取值。\n"
     yield "| Label / 标签 | Rules / 规则 |\n|---|---|"
     for label in LABELS:
-        telling = [rule.id for rule in rules if label == rule.label or label in rule.refine.values()]
+        telling = [rule.id for rule in rules.every if label == rule.label or label in rule.refine.values()]
         yield f"| `{label}` | {', '.join(f'[{name}](#{name})' for name in telling) or '–'} |"
 
 
 def details(rules: RuleSet) -> Iterator[str]:
     """Each rule in full, under the heading of its file."""
-    for family, members in groupby(rules, key=family_of):
+    for family, members in groupby(rules.every, key=family_of):
         yield f"\n## {FAMILIES.get(family, family)}\n"
         yield f"[rules/{family}.yaml](../rules/{family}.yaml)"
         for rule in members:
@@ -157,6 +158,8 @@ def detail(rule: Rule) -> Iterator[str]:
     yield f"**{prose(said(rule.title, 'en'))} / {prose(said(rule.title, 'zh'))}** · `{rule.label}` · {rule.severity}\n"
     yield prose(said(rule.why, "en")) + "\n"
     yield prose(said(rule.why, "zh")) + "\n"
+    if rule.correlate is not None:
+        yield f"{together(rule.correlate, 'en')} / {together(rule.correlate, 'zh')}\n"
     for label in rule.refine.values():
         yield f"Where its numbers show fragmentation it is `{label}`. / 数值表明是碎片问题时，标签为 `{label}`。\n"
     if rule.fixes:
@@ -165,6 +168,30 @@ def detail(rule: Rule) -> Iterator[str]:
         yield ""
     if rule.references:
         yield "References / 参考：" + "，".join(f"<{reference}>" for reference in rule.references)
+
+
+def together(wants: Correlate, language: Language) -> str:
+    """Which failures mean something together, in a sentence."""
+    english = language == "en"
+
+    def one_of(names: frozenset[str]) -> str:
+        return (" or " if english else " 或 ").join(f"`{name}`" for name in sorted(names))
+
+    within = show_seconds(wants.within_seconds)
+    if wants.all_of:
+        each = [one_of(names) for names in wants.all_of]
+        told = f"Together within {within}: {'; '.join(each)}" if english else f"{within}内同时出现：{'；'.join(each)}"
+    else:
+        told = (
+            f"{wants.count} of {one_of(wants.any_of)} within {within}"
+            if english
+            else f"{within}内出现 {wants.count} 次 {one_of(wants.any_of)}"
+        )
+    if wants.after:
+        told += f", after {one_of(wants.after)}" if english else f"，且在 {one_of(wants.after)} 之后"
+    if wants.standing:
+        told += ", as long as they are not over" if english else "，且尚未解除"
+    return told + ("." if english else "。")
 
 
 def helps(fix: RuleFix) -> str:

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.rule_watch import Change
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine, Event
 from gpuwatch.core.observations import Observation, SourceDown, SourceUp, Tick
@@ -30,19 +32,35 @@ Listener = Callable[[Sequence[Event], Snapshot], None]
 """Called on the pipeline's thread with what just happened and the snapshot after it; must not block."""
 
 
+class Attendant(Protocol):
+    """Something that tells the engine more than sources do. It runs beside them, and nobody waits for its end."""
+
+    name: str
+
+    def run(self, emit: Callable[[Change], bool], stop: threading.Event) -> None:
+        """Tell, until told to stop."""
+
+
 class Pipeline:
     """Runs sources into an engine and keeps the latest snapshot."""
 
-    def __init__(self, engine: Engine, sources: Iterable[Source], clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sources: Iterable[Source],
+        clock: Callable[[], datetime] = utc_now,
+        attendants: Iterable[Attendant] = (),
+    ) -> None:
         self._engine = engine
         self._sources = tuple(sources)
+        self._attendants = tuple(attendants)
         self._clock = clock
-        self._queue: queue.Queue[Observation] = queue.Queue(_QUEUE_LENGTH)
+        self._queue: queue.Queue[Observation | Change] = queue.Queue(_QUEUE_LENGTH)
         self._stop = threading.Event()
         self._finished = threading.Event()
         self._listeners: list[Listener] = []
         self._threads: list[threading.Thread] = []
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot(mutes=engine.mutes)
         self._error: BaseException | None = None
 
     @property
@@ -66,7 +84,11 @@ class Pipeline:
             for source in self._sources
         ]
         loop = threading.Thread(target=self._run_loop, name="pipeline", daemon=True)
-        for thread in (*self._threads, loop):
+        beside = [
+            threading.Thread(target=each.run, args=(self.emit, self._stop), name=each.name, daemon=True)
+            for each in self._attendants
+        ]
+        for thread in (*self._threads, loop, *beside):
             thread.start()
         self._threads.append(loop)
 
@@ -88,7 +110,7 @@ class Pipeline:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def emit(self, observation: Observation) -> bool:
+    def emit(self, observation: Observation | Change) -> bool:
         """Put an observation into the queue, waiting while it is full; False where the pipeline is stopping."""
         while not self._stop.is_set():
             try:
@@ -139,8 +161,8 @@ class Pipeline:
                 break
         self._publish(self._engine.end(self._clock() + ahead))
 
-    def _take(self) -> list[Observation]:
-        batch: list[Observation] = []
+    def _take(self) -> list[Observation | Change]:
+        batch: list[Observation | Change] = []
         try:
             batch.append(self._queue.get(timeout=_TICK_SECONDS))
             while len(batch) < _BATCH:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from gpuwatch.adapters.located import Problem, read_documents
-from gpuwatch.adapters.rule_schema import EXAMPLE, rule_schema, schema_text
-from gpuwatch.adapters.rulebook import OPTIONAL, REQUIRED, rule_from
+from gpuwatch.adapters.rule_schema import CORRELATION_EXAMPLE, EXAMPLE, rule_schema, schema_text
+from gpuwatch.adapters.rulebook import CORRELATION_REQUIRED, OPTIONAL, REQUIRED, rule_from
 from gpuwatch.shipped import shipped_folder
 
 RULES = shipped_folder("rules")
@@ -45,7 +45,7 @@ def test_the_committed_schema_is_the_one_the_code_makes() -> None:
 
 def test_every_field_is_there_and_described() -> None:
     schema = rule_schema()
-    assert set(schema["properties"]) == {*REQUIRED, *OPTIONAL}
+    assert set(schema["properties"]) == {*REQUIRED, *OPTIONAL, "correlate"}
     assert all(field["description"] for field in schema["properties"].values())
     assert all(inner["additionalProperties"] is False for inner in schemas(schema) if "properties" in inner)
 
@@ -72,9 +72,10 @@ def taken(folder: Path, rule: dict[str, Any]) -> bool:
     return True
 
 
-def test_the_example_is_a_rule(validator: Any, tmp_path: Path) -> None:
-    assert validator.is_valid(EXAMPLE)
-    assert taken(tmp_path, EXAMPLE)
+@pytest.mark.parametrize("example", [EXAMPLE, CORRELATION_EXAMPLE], ids=["match", "correlate"])
+def test_the_example_is_a_rule(validator: Any, tmp_path: Path, example: dict[str, Any]) -> None:
+    assert validator.is_valid(example)
+    assert taken(tmp_path, example)
 
 
 CHANGES: list[tuple[str, Any, bool]] = [
@@ -122,6 +123,56 @@ def test_schema_and_rulebook_agree(validator: Any, tmp_path: Path, field: str, v
 @pytest.mark.parametrize("field", REQUIRED)
 def test_both_want_the_same_fields(validator: Any, tmp_path: Path, field: str) -> None:
     rule = {name: value for name, value in EXAMPLE.items() if name != field}
+    assert not validator.is_valid(rule)
+    assert not taken(tmp_path, rule)
+
+
+ANY = {"any_of": ["cuda_oom"], "within": 60}
+ALL = {"all_of": ["cuda_oom", ["xid", "my-rule"]], "within": "5s"}
+CORRELATION_CHANGES: list[tuple[str, Any, bool]] = [
+    ("correlate", ANY, True),
+    ("correlate", ALL, True),
+    ("correlate", ANY | {"after": "xid", "count": 1, "same": "node", "standing": True}, True),
+    ("correlate", ANY | {"count": 1000}, True),
+    ("correlate", ANY | {"count": 1001}, False),
+    ("correlate", ANY | {"count": 0}, False),
+    ("correlate", ANY | {"within": "10 minutes"}, False),
+    ("correlate", ANY | {"within": 0}, False),
+    ("correlate", ANY | {"within": 90000}, False),
+    ("correlate", ANY | {"same": "gpu"}, False),
+    ("correlate", ANY | {"any_of": []}, False),
+    ("correlate", ANY | ALL, False),
+    ("correlate", ALL | {"count": 2}, False),
+    ("correlate", ALL | {"all_of": ["cuda_oom"]}, False),
+    ("correlate", ALL | {"all_of": ["cuda_oom", []]}, False),
+    ("correlate", ALL | {"all_of": ["cuda_oom"] * 9}, False),
+    ("correlate", {"within": 60}, False),
+    ("correlate", {"any_of": ["cuda_oom"]}, False),
+    ("correlate", {}, False),
+    ("correlate", "cuda_oom", False),
+    ("match", "a pattern", False),
+    ("unless", "a pattern", False),
+    ("clear", {"after": "success"}, False),
+    ("examples", {"match": [{"at": 0, "label": "xid"}], "ignore": []}, True),
+    ("examples", {"match": [], "ignore": []}, False),
+    ("examples", {"match": ["a log"], "ignore": []}, False),
+    ("examples", {"match": [[{"at": 0}]], "ignore": []}, False),
+    ("examples", {"match": [[{"at": 0, "label": "xid", "log": "a"}]], "ignore": []}, False),
+    ("examples", {"match": [[{"at": -1, "log": "a"}]], "ignore": []}, False),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "wanted"), CORRELATION_CHANGES)
+def test_schema_and_rulebook_agree_on_failures_together(
+    validator: Any, tmp_path: Path, field: str, value: Any, wanted: bool
+) -> None:
+    rule = copy.deepcopy(CORRELATION_EXAMPLE) | {field: value}
+    assert (validator.is_valid(rule), taken(tmp_path, rule)) == (wanted, wanted)
+
+
+@pytest.mark.parametrize("field", CORRELATION_REQUIRED)
+def test_both_want_the_same_fields_of_failures_together(validator: Any, tmp_path: Path, field: str) -> None:
+    rule = {name: value for name, value in CORRELATION_EXAMPLE.items() if name != field}
     assert not validator.is_valid(rule)
     assert not taken(tmp_path, rule)
 

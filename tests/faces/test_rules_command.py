@@ -128,7 +128,7 @@ def test_own_rules_are_listed_with_their_place(config: Path, capsys: pytest.Capt
     path = own_rule(config, "my-failure")
     assert cli.main(["rules", "list", "--json"]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (last["id"], last["where"]) == ("my-failure", f"{path}:3")
+    assert (last["id"], last["where"]) == ("my-failure", f"{path}:4")
 
 
 def test_the_list_has_a_column_for_the_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,18 +137,18 @@ def test_the_list_has_a_column_for_the_place(config: Path, capsys: pytest.Captur
     path = own_rule(config, "my-failure")
     assert cli.main(["rules", "list"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert "".join(line[heading.index("where") :].strip() for line in lines) == f"{path}:3"
+    assert "".join(line[heading.index("where") :].strip() for line in lines) == f"{path}:4"
 
 
 def test_check_and_test_know_the_own_folder(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rules", "check"]) == 0
-    assert capsys.readouterr().out == f"{len(SHIPPED)} rules, no mistake.\n"
+    assert capsys.readouterr().out == f"{len(SHIPPED.every)} rules, no mistake.\n"
     path = own_rule(config, "my-failure")
     assert cli.main(["rules", "check"]) == 0
-    assert capsys.readouterr().out == f"{len(SHIPPED) + 1} rules, no mistake.\n"
+    assert capsys.readouterr().out == f"{len(SHIPPED.every) + 1} rules, no mistake.\n"
     path.write_text(path.read_text("utf-8").replace("severity", "severty"), "utf-8")
     assert cli.main(["rules", "check"]) == 2
-    assert f"{path}:6: `severty` is not known; is `severity` meant?" in capsys.readouterr().err
+    assert f"{path}:7: `severty` is not known; is `severity` meant?" in capsys.readouterr().err
     with pytest.raises(UsageError, match="severty"):
         load_rules()
 

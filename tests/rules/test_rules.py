@@ -7,11 +7,13 @@ import json
 import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.core.rehearsal import spoken_of
 from gpuwatch.core.rules import SEVERITIES, Rule
-from tests.rules.corpus import CORPUS, facts_of, incidents_of, judge
+from tests.rules.corpus import CORPUS, facts_of, incidents_of, judge, ready
 
 RULES = load_rules()
 EACH = pytest.mark.parametrize("rule", list(RULES), ids=lambda rule: rule.id)
+EACH_OF_BOTH_KINDS = pytest.mark.parametrize("rule", RULES.every, ids=lambda rule: rule.id)
 
 
 @EACH
@@ -31,10 +33,19 @@ def test_the_rule_leaves_its_counter_examples_alone(rule: Rule) -> None:
         assert rule.id not in {incident.rule.id for incident in incidents_of(log, RULES)}, f"{rule.where}: {log!r}"
 
 
-@EACH
+@pytest.mark.parametrize("rule", RULES.correlations, ids=lambda rule: rule.id)
+def test_the_rule_finds_what_its_examples_mean_together(rule: Rule) -> None:
+    matcher, _workloads = ready(RULES)
+    for steps in rule.matching_sequences:
+        assert rule.id in spoken_of(steps, RULES, matcher), f"{rule.where}: {steps}"
+    for steps in rule.ignored_sequences:
+        assert rule.id not in spoken_of(steps, RULES, matcher), f"{rule.where}: {steps}"
+
+
+@EACH_OF_BOTH_KINDS
 def test_the_rule_has_enough_examples_and_both_languages(rule: Rule) -> None:
-    assert len(rule.matching_examples) >= 3
-    assert len(rule.ignored_examples) >= 3
+    assert len(rule.matching_examples or rule.matching_sequences) >= 3
+    assert len(rule.ignored_examples or rule.ignored_sequences) >= 3
     for words in (rule.title, rule.why, *(fix.title for fix in rule.fixes if fix.title)):
         assert words.zh
         assert words.zh != words.template
@@ -47,7 +58,7 @@ def test_overrides_name_rules_that_exist() -> None:
 
 
 def test_every_failure_is_above_info() -> None:
-    assert all(SEVERITIES.index(rule.severity) > 0 for rule in RULES)
+    assert all(SEVERITIES.index(rule.severity) > 0 for rule in RULES.every)
 
 
 @pytest.mark.skipif(not CORPUS.is_file(), reason="the labelled corpus lives beside the repository and is not here")

@@ -274,11 +274,13 @@ def bilingual(item: Located) -> Text:
 # -- what a person is told -------------------------------------------------------------------------------------------------
 
 
-def raise_problems(problems: Iterable[Problem]) -> None:
+def raise_problems(problems: Iterable[Problem], hint: Text | None = None) -> None:
     """Raise one UsageError that lists the mistakes, where there are any."""
     listed = "\n".join(str(problem.as_text()) for problem in problems)
     if listed:
-        raise UsageError(plain(listed), text("`gpuwatch rules new my-rule` prints a rule that works, to compare with."))
+        raise UsageError(
+            plain(listed), hint or text("`gpuwatch rules new my-rule` prints a rule that works, to compare with.")
+        )
 
 
 def shown_path(path: Path) -> str:

@@ -13,10 +13,22 @@ import sys
 from typing import Any, get_args
 
 from gpuwatch.adapters.rule_patterns import LONGEST_CHARACTERS
-from gpuwatch.adapters.rulebook import FARTHEST_RECORDS, ID_PATTERN, OPTIONAL, REQUIRED
+from gpuwatch.adapters.rulebook import (
+    CORRELATION_OPTIONAL,
+    CORRELATION_REQUIRED,
+    DURATION_PATTERN,
+    FARTHEST_RECORDS,
+    ID_PATTERN,
+    LONGEST_SECONDS,
+    MOST_FAILURES,
+    MOST_TOGETHER,
+    OPTIONAL,
+    REQUIRED,
+    SHORTEST_SECONDS,
+)
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
-from gpuwatch.core.rules import ACTIONS, LABELS, REFINEMENTS, SEVERITIES, ClearAfter
+from gpuwatch.core.rules import ACTIONS, LABELS, REFINEMENTS, SEVERITIES, ClearAfter, Sameness
 from gpuwatch.shipped import shipped_folder
 
 Schema = dict[str, Any]
@@ -54,19 +66,42 @@ EXAMPLE: Schema = {
 }
 """A rule that the rulebook takes; a test holds it to that."""
 
+CORRELATION_EXAMPLE: Schema = {
+    "id": "upscaler-keeps-failing",
+    "label": "repeated_failures",
+    "title": {"en": "The upscaler keeps failing", "zh": "放大节点反复失败"},
+    "severity": "warning",
+    "why": {"en": "It failed {failure_count} times.", "zh": "已失败 {failure_count} 次。"},
+    "correlate": {"any_of": ["upscaler-gave-up"], "count": 3, "within": "10m", "same": "source"},
+    "fixes": ["restart_server"],
+    "examples": {
+        "match": [
+            [{"at": 0, "label": "node_failed"}, {"at": 60, "log": "MyUpscaler: tile 7 stayed black", "source": "a.log"}]
+        ],
+        "ignore": [],
+    },
+}
+"""The same for a rule that correlates."""
+
 
 def rule_schema() -> Schema:
     """The schema of one rule document."""
     fields = rule_fields()
+    pattern_fields = {
+        name for name in (*REQUIRED, *OPTIONAL) if name not in (*CORRELATION_REQUIRED, *CORRELATION_OPTIONAL)
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gpuwatch rule",
         "description": "What one failure looks like in a log, what it is called, which numbers stand in it, what helps.",
         "type": "object",
-        "required": list(REQUIRED),
+        "required": [name for name in REQUIRED if name in CORRELATION_REQUIRED],
         "additionalProperties": False,
-        "properties": {name: fields[name] for name in (*REQUIRED, *OPTIONAL)},
-        "examples": [EXAMPLE],
+        "properties": {name: fields[name] for name in (*REQUIRED, "correlate", *OPTIONAL)},
+        "if": {"required": ["correlate"]},
+        "then": {"properties": {"examples": sequences(), **dict.fromkeys(sorted(pattern_fields), False)}},
+        "else": {"required": ["match"], "properties": {"examples": examples()}},
+        "examples": [EXAMPLE, CORRELATION_EXAMPLE],
     }
 
 
@@ -87,7 +122,8 @@ def rule_fields() -> dict[str, Schema]:
             pattern("Patterns over the bytes of one log record, without its time and level; any of them is enough."),
             least=1,
         ),
-        "examples": examples(),
+        "examples": {"description": "The rule's own tests: `gpuwatch rules test` runs them.", "type": "object"},
+        "correlate": correlate(),
         "unless": one_or_more(pattern("Patterns that veto a match on the same record.")),
         "overrides": one_or_more(string("Ids of rules that give way to this one in the same failure.")),
         "fallback": flag('True for a rule that says only "something failed": it gives way to every other rule.'),
@@ -121,6 +157,73 @@ def rule_fields() -> dict[str, Schema]:
         "fixes": one_or_more(fix()),
         "references": one_or_more(string("Where to read more: an address.")),
     }
+
+
+def correlate() -> Schema:
+    """Which failures mean something together."""
+    name = string("A label or a rule's id.")
+    span = "A time span: seconds, or 30s, 10m, 2h."
+    return {
+        **closed(
+            "Failures of other rules that mean something together. A rule has this or `match`.",
+            {
+                "within": {
+                    "description": span,
+                    "anyOf": [
+                        {"type": "number", "minimum": SHORTEST_SECONDS, "maximum": LONGEST_SECONDS},
+                        {"type": "string", "pattern": f"^{DURATION_PATTERN}$"},
+                    ],
+                },
+                "any_of": one_or_more({**name, "description": "Failures of any of these count."}, least=1),
+                "count": {
+                    "description": "How many of them; 2 where nothing is said, 1 with `after`.",
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MOST_FAILURES,
+                },
+                "after": one_or_more({**name, "description": "Only failures after one of these count."}),
+                "all_of": {
+                    "description": "One failure of each of these; a list in the list means any of its names.",
+                    "type": "array",
+                    "items": one_or_more(name, least=1),
+                    "minItems": 2,
+                    "maxItems": MOST_TOGETHER,
+                },
+                "same": choice("What the failures must have in common.", get_args(Sameness)),
+                "standing": flag("True where a failure that is over no longer counts."),
+            },
+            required=("within",),
+        ),
+        "oneOf": [
+            {"required": ["any_of"]},
+            {"required": ["all_of"], "properties": {"count": False, "after": False}},
+        ],
+    }
+
+
+def sequences() -> Schema:
+    """The own tests of a rule that correlates."""
+    step = {
+        **closed(
+            "A failure: when, where, and the log's line or only its label.",
+            {
+                "at": {"description": "Seconds since the example began.", "type": "number", "minimum": 0},
+                "source": string("The log that tells it."),
+                "log": string("The line."),
+                "label": choice("The failure's label.", LABELS),
+            },
+            required=("at",),
+        ),
+        "oneOf": [{"required": ["log"]}, {"required": ["label"]}],
+    }
+    return closed(
+        "The rule's own tests: failures in the order of time.",
+        {
+            "match": {**one_or_more(one_or_more(step, least=1), least=1), "description": "What the rule must find."},
+            "ignore": {**one_or_more(one_or_more(step, least=1)), "description": "What the rule must leave alone."},
+        },
+        required=("match", "ignore"),
+    )
 
 
 def fix() -> Schema:

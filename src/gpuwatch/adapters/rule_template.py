@@ -18,6 +18,7 @@ from gpuwatch.texts import text
 _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
 # One failure, one document. Write the next one below a line with three hyphens.
+# For several failures that mean something together, `correlate` stands in place of `match`: see docs/rules.md.
 id: {id}
 label: {label}
 title: {{en: "What happened, in a few words", zh: "用几个字说明发生了什么"}}

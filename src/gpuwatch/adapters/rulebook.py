@@ -26,6 +26,7 @@ from gpuwatch.adapters.located import (
     raise_problems,
     read_documents,
     shown_path,
+    unknown,
 )
 from gpuwatch.adapters.rule_patterns import complaint
 from gpuwatch.core.diagnosis import Safety
@@ -37,14 +38,18 @@ from gpuwatch.core.rules import (
     REFINEMENTS,
     SEVERITIES,
     ClearAfter,
+    Correlate,
     Example,
     Label,
     Refinement,
     Rule,
     RuleFix,
     RuleSet,
+    Sameness,
     Severity,
+    Step,
     known_fact_name,
+    rule_set,
 )
 from gpuwatch.errors import UsageError
 from gpuwatch.settings import own_rules_folder
@@ -56,6 +61,13 @@ OPTIONAL = (
     "unless", "overrides", "fallback", "same_when", "echo", "recovered", "facts", "back", "ahead", "refine", "clear", "fixes",
     "references",
 )  # fmt: skip
+CORRELATION_REQUIRED = ("id", "label", "title", "severity", "why", "correlate", "examples")
+CORRELATION_OPTIONAL = ("fixes", "references")
+"""A rule with `correlate` speaks of what other rules found and has no patterns of its own."""
+DURATION_PATTERN = r"\d+(?:\.\d+)?\s*[smh]"
+SHORTEST_SECONDS, LONGEST_SECONDS = 1, 24 * 3600
+MOST_FAILURES = 1000
+MOST_TOGETHER = 8
 ID_PATTERN = "[a-z][a-z0-9]*(-[a-z0-9]+)*"
 FARTHEST_RECORDS = 32
 
@@ -69,6 +81,8 @@ class RuleFolder:
     problems: tuple[Problem, ...]
     overrides: tuple[Located, ...]
     """Each name under an `overrides`, with its place."""
+    correlated: tuple[Located, ...]
+    """Each name under a `correlate`, with its place."""
     ids: frozenset[str]
     """Also of the rules that are not sound."""
 
@@ -78,6 +92,11 @@ class RuleFolder:
         return [
             *self.problems,
             *(item.problem(no_rule(item.value, known)) for item in self.overrides if item.value not in known),
+            *(
+                item.problem(unknown(item.value, (*LABELS, *known)))
+                for item in self.correlated
+                if item.value not in LABELS and item.value not in known
+            ),
         ]
 
 
@@ -89,7 +108,7 @@ def load_rules(folder: Path | None = None) -> RuleSet:
         if layer is not None:
             read = read_rules(layer)
             problems += read.complaints(rules.by_id)
-            rules = rules.layered(read.rules)
+            rules = rules.layered(read.rules.every)
     raise_problems(problems)
     return rules
 
@@ -99,6 +118,7 @@ def read_rules(folder: Path) -> RuleFolder:
     rules: dict[str, Rule] = {}
     problems: list[Problem] = []
     overrides: list[Located] = []
+    correlated: list[Located] = []
     ids: set[str] = set()
     for path in rule_files(folder):
         documents = read_documents(path, shown_path(path))
@@ -116,11 +136,12 @@ def read_rules(folder: Path) -> RuleFolder:
                     raise document.mapping()["id"].problem(taken)
                 rules[rule.id] = rule
                 overrides += items(document.mapping(), "overrides")
+                correlated += names_in(document.mapping().get("correlate"))
             except StopIteration:
                 break
             except Problem as problem:
                 problems.append(problem)
-    return RuleFolder(RuleSet(tuple(rules.values())), tuple(problems), tuple(overrides), frozenset(ids))
+    return RuleFolder(rule_set(rules.values()), tuple(problems), tuple(overrides), tuple(correlated), frozenset(ids))
 
 
 def rule_files(folder: Path) -> list[Path]:
@@ -156,7 +177,9 @@ def no_rule(name: str, known: Iterable[str]) -> Text:
 def rule_from(document: Located) -> Rule:
     """Make a rule of a document. Raises `Problem` at the first mistake."""
     entry = document.mapping()
-    check_keys(document, entry, required=REQUIRED, optional=OPTIONAL)
+    if "correlate" in entry:
+        return correlation_from(document, entry)
+    check_keys(document, entry, required=REQUIRED, optional=(*OPTIONAL, "correlate"))
     facts = tuple(fact_pattern(item) for item in items(entry, "facts"))
     clear_after, clear_match = clear_of(entry.get("clear"))
     matching, ignored = examples_of(entry["examples"])
@@ -185,6 +208,112 @@ def rule_from(document: Located) -> Rule:
         ignored_examples=ignored,
         where=document.where,
     )
+
+
+def correlation_from(document: Located, entry: dict[str, Located]) -> Rule:
+    """Make a rule of a document that speaks of other rules' failures. Raises `Problem` at the first mistake."""
+    if "match" in entry:
+        raise entry["match"].problem(text("a rule has `match` or `correlate`, not both."))
+    check_keys(document, entry, required=CORRELATION_REQUIRED, optional=CORRELATION_OPTIONAL)
+    label = cast(Label, one_of(entry["label"], LABELS))
+    examples = entry["examples"].mapping()
+    check_keys(entry["examples"], examples, required=("match", "ignore"))
+    matching, ignored = (tuple(sequence(item) for item in sequences_in(examples[name])) for name in ("match", "ignore"))
+    if not matching:
+        raise examples["match"].problem(text("a rule needs at least one example that it matches."))
+    return Rule(
+        id=identifier(entry["id"]),
+        label=label,
+        title=bilingual(entry["title"]),
+        severity=cast(Severity, one_of(entry["severity"], SEVERITIES)),
+        why=bilingual(entry["why"]),
+        match=(),
+        fixes=tuple(fix_of(item) for item in items(entry, "fixes")),
+        references=tuple(item.string() for item in items(entry, "references")),
+        correlate=correlate_of(entry["correlate"], label),
+        matching_sequences=matching,
+        ignored_sequences=ignored,
+        where=document.where,
+    )
+
+
+def correlate_of(item: Located, label: Label) -> Correlate:
+    """Which failures mean something together."""
+    entry = item.mapping()
+    check_keys(item, entry, required=("within",), optional=("any_of", "count", "after", "all_of", "same", "standing"))
+    if ("any_of" in entry) == ("all_of" in entry):
+        raise item.problem(text("either `any_of` or `all_of` is wanted here."))
+    if "all_of" in entry:
+        for name in ("count", "after"):
+            if name in entry:
+                raise entry[name].problem(text("`{name}` goes with `any_of`, not with `all_of`.", name=name))
+    after = frozenset(each.string() for each in items(entry, "after"))
+    all_of = tuple(frozenset(name.string() for name in each.items()) for each in items(entry, "all_of"))
+    if "all_of" in entry and not 2 <= len(all_of) <= MOST_TOGETHER:
+        raise entry["all_of"].problem(text("from 2 to {most} are wanted here.", most=MOST_TOGETHER))
+    if not all(all_of) or ("any_of" in entry and not entry["any_of"].items()):
+        raise item.problem(text("a list of labels or rules must not be empty."))
+    for named in names_in(item):
+        if named.value == label:
+            raise named.problem(text("a rule must not wait for its own label."))
+    return Correlate(
+        within_seconds=seconds(entry["within"]),
+        any_of=frozenset(each.string() for each in items(entry, "any_of")),
+        count=entry["count"].whole(1 if after else 2, MOST_FAILURES) if "count" in entry else 1 if after else 2,
+        after=after,
+        all_of=all_of,
+        same=cast(Sameness, one_of(entry["same"], get_args(Sameness))) if "same" in entry else None,
+        standing=flag(entry, "standing"),
+    )
+
+
+def names_in(item: Located | None) -> list[Located]:
+    """Every label and rule that is named under a `correlate`."""
+    entry = item.mapping() if item is not None else {}
+    named = [each for name in ("any_of", "after", "all_of") for each in items(entry, name)]
+    return [inner for each in named for inner in each.items()]
+
+
+def seconds(item: Located) -> float:
+    """A time span: seconds, or "30s", "10m", "2h"."""
+    if isinstance(item.value, str):
+        if not regex.fullmatch(DURATION_PATTERN, item.value):
+            raise item.problem(text("a time span is wanted here, such as 30s, 10m or 2h."))
+        found = float(item.value[:-1]) * {"s": 1, "m": 60, "h": 3600}[item.value[-1]]
+    else:
+        found = item.number()
+    if not SHORTEST_SECONDS <= found <= LONGEST_SECONDS:
+        raise item.problem(text("a time span from 1 s to 24 h is wanted here."))
+    return found
+
+
+def sequences_in(item: Located) -> list[Located]:
+    """The examples of a rule that correlates: lists of steps."""
+    return item.value if isinstance(item.value, list) else [item]
+
+
+def sequence(item: Located) -> tuple[Step, ...]:
+    """One example: failures in the order of time."""
+    steps: list[Step] = []
+    for each in item.items():
+        entry = each.mapping()
+        check_keys(each, entry, required=("at",), optional=("source", "log", "label"))
+        if ("log" in entry) == ("label" in entry):
+            raise each.problem(text("either `log` or `label` is wanted here."))
+        at = entry["at"].number()
+        if not (steps[-1].at_seconds if steps else 0) <= at <= 10 * LONGEST_SECONDS:
+            raise entry["at"].problem(text("the times of an example must not go back."))
+        steps.append(
+            Step(
+                at,
+                entry["source"].string() if "source" in entry else "log",
+                entry["log"].string() if "log" in entry else None,
+                cast(Label, one_of(entry["label"], LABELS)) if "label" in entry else None,
+            )
+        )
+    if not steps:
+        raise item.problem(text("an example needs at least one failure."))
+    return tuple(steps)
 
 
 def identifier(item: Located) -> str:

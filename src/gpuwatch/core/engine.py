@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime, timedelta
 
-from gpuwatch.core.advice import MEMORY_LABELS, diagnose
+from gpuwatch.core.advice import MEMORY_LABELS, diagnose, shortened
 from gpuwatch.core.case import Surroundings
+from gpuwatch.core.correlation import Correlator
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
     GpuSample,
     HostSample,
@@ -32,8 +34,10 @@ from gpuwatch.core.observations import (
     Tick,
 )
 from gpuwatch.core.records import LogRecord
+from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused, handed_over
 from gpuwatch.core.rules import Label, RuleSet, Severity
 from gpuwatch.core.workload import Workloads
+from gpuwatch.texts import plain
 
 _SAMPLES_KEPT = 240
 _JOB_NEARNESS = timedelta(seconds=60)
@@ -75,6 +79,7 @@ class FailureCounted:
     severity: Severity
     failures: int
     fresh: bool
+    muted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,10 @@ Event = (
     | RunEvent
     | SourceUp
     | SourceDown
+    | RulesLoaded
+    | RulesRefused
+    | MutesLoaded
+    | MutesRefused
     | Tick
 )
 """What happened, for whoever keeps a picture: the engine's own findings, and the observations that need no finding."""
@@ -113,9 +122,13 @@ class Engine:
     """The card's size, where a person told it."""
     shows_records: bool = True
     """Whether somebody looks at the log. Where nobody does, what tells nothing is left out unread: the same incidents, faster."""
+    correlates: bool = False
+    """Whether failures are looked at together; only where observations come at the time that they speak of."""
+    mutes: Mutes = field(default_factory=Mutes)
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
+    correlator: Correlator = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
     _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
     _server: ServerSeen | None = None
@@ -127,9 +140,10 @@ class Engine:
 
     def __post_init__(self, ready: Matcher | None) -> None:
         self.matcher = ready or Matcher(self.rules)
+        self.correlator = Correlator(self.rules.correlations)
 
-    def feed(self, observation: Observation) -> list[Event]:
-        """Take one observation; give what follows from it, in order."""
+    def feed(self, observation: Observation | RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> list[Event]:
+        """Take one observation, or new rules; give what follows from it, in order."""
         events: list[Event]
         if isinstance(observation, LogChunk):
             log = self._log(observation.source, observation.kind)
@@ -148,7 +162,11 @@ class Engine:
         elif isinstance(observation, JobEnded):
             events = [observation, *self._join_job(observation)]
         else:
-            if isinstance(observation, GpuSample):
+            if isinstance(observation, RulesLoaded):
+                self._take_rules(observation)
+            elif isinstance(observation, MutesLoaded):
+                self.mutes = observation.mutes
+            elif isinstance(observation, GpuSample):
                 self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
             elif isinstance(observation, ServerSeen):
                 self._server = observation
@@ -156,14 +174,22 @@ class Engine:
         if self.matcher.quarantined != self._told_quarantined:
             self._told_quarantined = frozenset(self.matcher.quarantined)
             events.append(RulesQuarantined(observation.at, self._told_quarantined))
-        return events
+        return self._correlated(events)
 
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""
         events: list[Event] = []
         for log in self._logs.values():
             events.extend(self._finish(log, log.end(at), at))
-        return events
+        return self._correlated(events)
+
+    def _take_rules(self, loaded: RulesLoaded) -> None:
+        """Other rules for what is read from now on; what is open keeps the rule that opened it."""
+        self.matcher = handed_over(loaded.matcher, self.matcher)
+        self.rules = loaded.rules
+        for log in self._logs.values():
+            log.matcher = self.matcher
+        self.correlator.replace_rules(loaded.rules.correlations)
 
     def _log(self, source: str, kind: SourceKind) -> LogReader:
         if source not in self._logs:
@@ -188,9 +214,9 @@ class Engine:
         log.matched = 0
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
-            events.append(
-                FailureCounted(at, gathering.id, gathering.label, gathering.rule.severity, failures, gathering.fresh)
-            )
+            muted = bool(self.mutes.entries) and self.mutes.mute_of(gathering.value(log.source), at) is not None
+            severity = gathering.rule.severity
+            events.append(FailureCounted(at, gathering.id, gathering.label, severity, failures, gathering.fresh, muted))
         return events
 
     def _changes(self, log: LogReader, changed: Iterable[Gathering], at: datetime) -> Iterator[IncidentChanged]:
@@ -200,9 +226,9 @@ class Engine:
             incident = self._with_node_type(incident if job is None else with_job(incident, job))
             if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
                 self._known_total[log.source] = total
-            yield IncidentChanged(at, self._diagnosed(incident, job))
+            yield IncidentChanged(at, self._diagnosed(incident, job, at))
 
-    def _diagnosed(self, incident: Incident, job: JobEnded | None) -> Incident:
+    def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
         around = Surroundings(
             workloads=self.workloads,
             gpu_total_bytes=self.gpu_total_bytes,
@@ -211,7 +237,7 @@ class Engine:
             job=job,
             known_total_bytes=self._known_total.get(incident.source),
         )
-        return replace(incident, diagnosis=diagnose(incident, around))
+        return replace(incident, diagnosis=diagnose(incident, around), mute=self.mutes.mute_of(incident, at))
 
     def _with_node_type(self, incident: Incident) -> Incident:
         """Name the node by its workload, where only the folder that its traceback ran through is known."""
@@ -226,6 +252,37 @@ class Engine:
             return None
         (samples,) = self._samples.values()
         return min(samples, key=lambda sample: abs(sample.at - incident.first_at), default=None)
+
+    # -- failures that mean something together -----------------------------------------------------------------------------
+
+    def _correlated(self, events: list[Event]) -> list[Event]:
+        """The events, and after them what they mean together."""
+        if not self.correlates:
+            return events
+        made: list[Event] = []
+        for event in events:
+            if isinstance(event, IncidentChanged):
+                made += [self._told(ours, event.at) for ours in self.correlator.changed(event.incident)]
+            elif isinstance(event, FailureCounted):
+                for ours, new in self.correlator.counted(event.incident_id, event.at):
+                    changed = self._told(ours, event.at)
+                    made.append(changed)
+                    if new:
+                        muted = changed.incident.muted
+                        made.append(
+                            FailureCounted(event.at, ours.id, ours.label, ours.severity, 1, fresh=True, muted=muted)
+                        )
+            elif isinstance(event, Tick):
+                made += [self._told(ours, event.at) for ours in self.correlator.tick(event.at)]
+        return [*events, *made]
+
+    def _told(self, ours: Incident, at: datetime) -> IncidentChanged:
+        """What failures mean together, explained: it rests on their lines."""
+        incident = self._diagnosed(ours, None, at)
+        if incident.diagnosis is not None:
+            evidence = tuple(plain(shortened(line)) for line in ours.excerpt)
+            incident = replace(incident, diagnosis=replace(incident.diagnosis, evidence=evidence))
+        return IncidentChanged(at, incident)
 
     # -- joining a failure with the job that it ended ----------------------------------------------------------------------
 
@@ -257,7 +314,7 @@ class Engine:
                 if is_of(incident, job):
                     waiting.remove(incident)
                     self._keep_joined(incident, job)
-                    yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job))
+                    yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job, job.at))
                     return
         self._jobs.append(job)
 

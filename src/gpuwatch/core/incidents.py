@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from gpuwatch.core.diagnosis import Diagnosis
+from gpuwatch.core.mutes import Mute
 from gpuwatch.core.rules import Label, Rule, Severity
 from gpuwatch.texts import Text
 
@@ -63,6 +64,10 @@ class Incident:
     fresh: bool = True
     """False for what stood in the log before we came."""
     diagnosis: Diagnosis | None = None
+    members: tuple[str, ...] = ()
+    """Ids of the incidents that it is made of, the first few dozen; none for one that a log's line told."""
+    mute: Mute | None = None
+    """The person's word that this one is not to be spoken of."""
 
     @property
     def severity(self) -> Severity:
@@ -76,5 +81,10 @@ class Incident:
 
     @property
     def active(self) -> bool:
-        """Whether the condition still stands: told, and neither recovered nor cleared."""
+        """Whether the condition still stands: told, and neither recovered nor cleared. A muted one stands too."""
         return self.state in {"open", "settled"}
+
+    @property
+    def muted(self) -> bool:
+        """Whether the person does not want to hear of it."""
+        return self.mute is not None

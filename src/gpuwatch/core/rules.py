@@ -28,6 +28,7 @@ Label = Literal[
     "fp8_unsupported", "model_corrupt", "model_mismatch", "model_missing", "missing_node", "import_failed",
     "download_failed", "disk_full", "filesystem_no_mmap", "port_in_use", "websocket_disconnect", "segfault",
     "worker_dead", "boot_failed", "prompt_rejected", "request_failed", "node_failed", "server_stopped",
+    "poisoned_context", "gpu_fault_confirmed", "repeated_failures", "crash_loop",
 ]  # fmt: skip
 """The failure classes: a closed set, because it is also a metric's label. Extend by adding."""
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -42,6 +43,7 @@ ACTIONS = (
 ClearAfter = Literal["success", "restart"]
 Refinement = Literal["fragmentation"]
 REFINEMENTS: tuple[Refinement, ...] = get_args(Refinement)
+Sameness = Literal["source", "node"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,41 @@ class RuleFix:
     command: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Correlate:
+    """Which failures mean something together. A name is a label or a rule's id.
+
+    Either `all_of`, or `any_of` with a count, `after` one of those that make the others count.
+    """
+
+    within_seconds: float
+    any_of: frozenset[str] = frozenset()
+    count: int = 1
+    after: frozenset[str] = frozenset()
+    """Where it is not empty: only failures that come after one of these count, and that one is not among the count."""
+    all_of: tuple[frozenset[str], ...] = ()
+    """One failure for each of these sets, in any order."""
+    same: Sameness | None = None
+    """What the failures must have in common."""
+    standing: bool = False
+    """True where a failure that has cleared or that the program coped with no longer counts."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every label and rule id that is looked at."""
+        return frozenset().union(self.any_of, self.after, *self.all_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A failure in an example of a rule that correlates: when, where, and the log's line, or only the failure's label."""
+
+    at_seconds: float
+    source: str
+    log: str | None = None
+    label: Label | None = None
+
+
 @dataclass(frozen=True)
 class Rule:
     """One failure family."""
@@ -73,7 +110,8 @@ class Rule:
     severity: Severity
     why: Text
     match: tuple[bytes, ...]
-    """Patterns in the syntax of the `regex` module, over the bytes of one record; any of them is enough."""
+    """Patterns in the syntax of the `regex` module, over the bytes of one record; any of them is enough. None in a rule that
+    correlates."""
     unless: tuple[bytes, ...] = ()
     """Patterns that veto a match on the same record."""
     overrides: tuple[str, ...] = ()
@@ -100,6 +138,10 @@ class Rule:
     references: tuple[str, ...] = ()
     matching_examples: tuple[Example, ...] = ()
     ignored_examples: tuple[str, ...] = ()
+    correlate: Correlate | None = None
+    """Where it is set, the rule speaks of failures that other rules found."""
+    matching_sequences: tuple[tuple[Step, ...], ...] = ()
+    ignored_sequences: tuple[tuple[Step, ...], ...] = ()
     where: str = ""
     """File and line of the rule's first line."""
 
@@ -113,6 +155,9 @@ class RuleSet:
     """Rules in the order they were read. Ids are unique; a later layer's rule takes the place of an earlier one's."""
 
     rules: tuple[Rule, ...]
+    """Those that look at a log's records; these are what iterating gives."""
+    correlations: tuple[Rule, ...] = ()
+    """Those that look at what the others found."""
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules)
@@ -120,17 +165,28 @@ class RuleSet:
     def __len__(self) -> int:
         return len(self.rules)
 
+    @property
+    def every(self) -> tuple[Rule, ...]:
+        """Both kinds."""
+        return (*self.rules, *self.correlations)
+
     @cached_property
     def by_id(self) -> Mapping[str, Rule]:
-        """Rules by id."""
-        return {rule.id: rule for rule in self.rules}
+        """Rules of both kinds by id."""
+        return {rule.id: rule for rule in self.every}
 
     def layered(self, others: Iterable[Rule]) -> RuleSet:
         """These rules with `others` over them: the same id is replaced, a new one is added."""
-        merged = dict(self.by_id)
-        for rule in others:
-            merged[rule.id] = rule
-        return RuleSet(tuple(merged.values()))
+        return rule_set({**self.by_id, **{rule.id: rule for rule in others}}.values())
+
+
+def rule_set(rules: Iterable[Rule]) -> RuleSet:
+    """Rules of both kinds, told apart."""
+    rules = tuple(rules)
+    return RuleSet(
+        tuple(rule for rule in rules if rule.correlate is None),
+        tuple(rule for rule in rules if rule.correlate is not None),
+    )
 
 
 _UNITS = {b"b": 1, b"byte": 1, b"bytes": 1, b"": 1}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, RecordsRead, RulesQuarantined
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
     GpuSample,
     HostSample,
@@ -19,8 +20,10 @@ from gpuwatch.core.observations import (
     SourceDown,
     SourceKind,
     SourceUp,
+    Tick,
 )
-from gpuwatch.core.rules import Label, Severity
+from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
+from gpuwatch.core.rules import Label, RuleSet, Severity
 from gpuwatch.texts import Text
 
 MOST_INCIDENTS = 1000
@@ -59,6 +62,17 @@ class RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """How it went when a person's files were read anew."""
+
+    at: datetime
+    refused: Text | None = None
+    """Why what stands in the files now is not in force; None where it is."""
+    succeeded_at: datetime | None = None
+    """When it went well last; None before it did for the first time since the start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of everything. Mappings are never changed in place."""
 
@@ -77,6 +91,15 @@ class Snapshot:
     jobs: tuple[JobEnded, ...] = ()
     run: RunStatus | None = None
     quarantined: frozenset[str] = frozenset()
+    rules: RuleSet | None = None
+    """The rules in force, where they were read anew since the start."""
+    rules_reload: Reload | None = None
+    """How the rule files were read last; None before they changed."""
+    mutes_reload: Reload | None = None
+    mutes: Mutes = field(default_factory=Mutes)
+    """Those in force."""
+    muted_total: Mapping[Label, int] = field(default_factory=dict)
+    """The failures among `failures_total` that were muted."""
 
     def after(self, event: Event) -> Snapshot:
         """The snapshot once this event has happened."""
@@ -89,8 +112,10 @@ class Snapshot:
         return tuple(reversed(list(self.incidents.values())))
 
     def active(self, label: Label) -> int:
-        """How many incidents of a label stand open or settled and have not cleared."""
-        return sum(incident.active for incident in self.incidents.values() if incident.label == label)
+        """How many incidents of a label stand open or settled and have not cleared; muted ones are left out."""
+        return sum(
+            incident.active and not incident.muted for incident in self.incidents.values() if incident.label == label
+        )
 
     def _step(self, event: Event) -> Snapshot:
         match event:
@@ -122,8 +147,25 @@ class Snapshot:
                 )
             case RulesQuarantined():
                 return replace(self, quarantined=event.rule_ids)
+            case RulesLoaded() | RulesRefused() | MutesLoaded() | MutesRefused():
+                return self._reloaded(event)
+            case Tick() if self.at is not None and self.mutes.ended(self.at, event.at):
+                return self._with_mutes(event.at)
             case _:
                 return self
+
+    def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> Snapshot:
+        """The snapshot after a person's files were read anew, or could not be."""
+        match event:
+            case RulesLoaded():
+                return replace(self, rules=event.rules, rules_reload=Reload(event.at, None, event.at))
+            case RulesRefused():
+                return replace(self, rules_reload=refused(self.rules_reload, event))
+            case MutesLoaded():
+                loaded = replace(self, mutes=event.mutes, mutes_reload=Reload(event.at, None, event.at))
+                return loaded._with_mutes(event.at)
+            case MutesRefused():
+                return replace(self, mutes_reload=refused(self.mutes_reload, event))
 
     def _records_of(self, source: str) -> int:
         return self.sources[source].records if source in self.sources else 0
@@ -145,12 +187,19 @@ class Snapshot:
             totals[key] = totals.get(key, 0) + count
         return replace(self, sources={**self.sources, event.source: status}, records_total=totals)
 
+    def _with_mutes(self, at: datetime) -> Snapshot:
+        """Every incident marked anew."""
+        mutes = self.mutes.marked(self.incidents.values(), at)
+        return replace(self, incidents={id_: replace(known, mute=mutes[id_]) for id_, known in self.incidents.items()})
+
     def _with_failures(self, event: FailureCounted) -> Snapshot:
         if not event.fresh:
             return self
         key = (event.label, event.severity)
+        muted = self.muted_total.get(event.label, 0) + event.failures * event.muted
         return replace(
             self,
+            muted_total={**self.muted_total, event.label: muted} if event.muted else self.muted_total,
             failures_total={**self.failures_total, key: self.failures_total.get(key, 0) + event.failures},
             failure_last_at={**self.failure_last_at, event.label: event.at},
         )
@@ -162,6 +211,11 @@ def bounded(incidents: dict[str, Incident]) -> dict[str, Incident]:
         over = next((id_ for id_, incident in incidents.items() if not incident.active), next(iter(incidents)))
         del incidents[over]
     return incidents
+
+
+def refused(before: Reload | None, event: RulesRefused | MutesRefused) -> Reload:
+    """What is known once a change was refused."""
+    return Reload(event.at, event.reason, before.succeeded_at if before is not None else None)
 
 
 def run_after(run: RunStatus | None, event: Mapping[str, Any]) -> RunStatus:

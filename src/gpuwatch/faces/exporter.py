@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from gpuwatch import __version__
 from gpuwatch.core.observations import GpuSample, SourceKind
 from gpuwatch.core.rules import LABELS, Label, RuleSet, Severity
-from gpuwatch.core.snapshot import RecordOutcome, Snapshot
+from gpuwatch.core.snapshot import RecordOutcome, Reload, Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
@@ -60,7 +60,7 @@ def gpu(read: Callable[[GpuSample], float | None]) -> Callable[[Snapshot, RuleSe
 def severities(rules: RuleSet) -> dict[Label, set[Severity]]:
     """The severities that each label's rules have."""
     known: dict[Label, set[Severity]] = {label: set() for label in LABELS}
-    for rule in rules:
+    for rule in rules.every:
         for label in (rule.label, *rule.refine.values()):
             known[label].add(rule.severity)
     return known
@@ -72,6 +72,21 @@ def failures(snapshot: Snapshot, rules: RuleSet) -> Samples:
         (label, severity): 0 for label, each in severities(rules).items() for severity in each or {"error"}
     }
     return ((key, count) for key, count in {**totals, **snapshot.failures_total}.items())
+
+
+def muted(snapshot: Snapshot, _rules: RuleSet) -> Samples:
+    """Muted failures by label."""
+    return (((label,), snapshot.muted_total.get(label, 0)) for label in LABELS)
+
+
+def reload_success(reload: Reload | None) -> Samples:
+    """1 where the files as they are now are in force."""
+    return [((), float(reload is None or reload.refused is None))]
+
+
+def reload_time(reload: Reload | None) -> Samples:
+    """When the files were last read anew and taken."""
+    return [] if reload is None or reload.succeeded_at is None else [((), reload.succeeded_at.timestamp())]
 
 
 def records(snapshot: Snapshot, _rules: RuleSet) -> Samples:
@@ -141,9 +156,16 @@ METRICS: tuple[Row, ...] = (
     ),
     Row(
         "gpuwatch_incident_active",
-        "Incidents of a label that stand: told, and neither recovered nor cleared.",
+        "Incidents of a label that stand: told, neither recovered nor cleared, and not muted.",
         ("label",),
         lambda s, _r: (((label,), s.active(label)) for label in LABELS),
+    ),
+    Row(
+        "gpuwatch_incidents_muted_total",
+        "Failures among gpuwatch_incidents_total that a person has muted.",
+        ("label",),
+        muted,
+        counter=True,
     ),
     Row(
         "gpuwatch_incident_last_timestamp_seconds",
@@ -157,6 +179,24 @@ METRICS: tuple[Row, ...] = (
         "Rules set aside because their patterns took too long.",
         (),
         lambda s, _r: [((), len(s.quarantined))],
+    ),
+    Row(
+        "gpuwatch_rules_last_reload_success",
+        "1 where the rule files as they are now are in force, 0 where a change was refused and the rules before it stay.",
+        (),
+        lambda s, _r: reload_success(s.rules_reload),
+    ),
+    Row(
+        "gpuwatch_rules_last_reload_success_timestamp_seconds",
+        "When changed rule files were last taken, in seconds since 1970; none before the first change.",
+        (),
+        lambda s, _r: reload_time(s.rules_reload),
+    ),
+    Row(
+        "gpuwatch_mutes_last_reload_success",
+        "1 where the mutes as they are now are in force, 0 where a change was refused and the mutes before it stay.",
+        (),
+        lambda s, _r: reload_success(s.mutes_reload),
     ),
     Row(
         "gpuwatch_collector_success",
@@ -179,7 +219,7 @@ class SnapshotCollector(Collector):
         snapshot = self._snapshot()
         for row in METRICS:
             family = (CounterMetricFamily if row.counter else GaugeMetricFamily)(row.name, row.help, labels=row.labels)
-            for labels, value in row.samples(snapshot, self._rules):
+            for labels, value in row.samples(snapshot, snapshot.rules or self._rules):
                 family.add_metric(labels, value)
             yield family
 

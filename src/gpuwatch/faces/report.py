@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
-from gpuwatch.faces.wording import FITS, SAFETY, SEVERITY_SIGN, STATE
+from gpuwatch.faces.wording import FITS, MUTED, SAFETY, SEVERITY_SIGN, STATE
 from gpuwatch.texts import render, text, visible
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "confidence": diagnosis.confidence if diagnosis else 0.0,
         "evidence": [render(line) for line in diagnosis.evidence] if diagnosis else [],
         "fixes": [fix_json(fix) for fix in diagnosis.fixes] if diagnosis else [],
+        "muted": incident.muted,
+        "members": list(incident.members),
     }
 
 
@@ -74,7 +76,7 @@ def print_incident(console: Console, incident: Incident) -> None:
 
     put(head_line(incident), indent=0)
     diagnosis = incident.diagnosis
-    if diagnosis is None:
+    if diagnosis is None or incident.muted:
         return
     put(render(diagnosis.cause))
     for number, fix in enumerate(diagnosis.fixes, start=1):
@@ -98,6 +100,8 @@ def head_line(incident: Incident) -> Any:
             head.append(f"  {visible(words)}", "cyan")
     place = render(text("line {line}", line=incident.line))
     head.append(f"  {place} · {render(STATE[incident.state])}", "dim")
+    if incident.muted:
+        head.append(f" · {render(MUTED)}", "dim")
     return head
 
 

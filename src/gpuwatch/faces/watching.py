@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from gpuwatch.adapters.mute_file import load_mutes
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
@@ -19,10 +20,11 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceDown
+from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.report import console_for, incident_json, json_line, print_incident
-from gpuwatch.texts import render, text, visible
+from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
+from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
 
@@ -38,8 +40,9 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
-    """An engine with the shipped rules, the person's own over them."""
-    return Engine(load_rules(arguments.rules), load_workloads(), arguments.gpu_memory, shows_records)
+    """An engine with the shipped rules, the person's own over them, and what they muted."""
+    rules, mutes = load_rules(arguments.rules), load_mutes()
+    return Engine(rules, load_workloads(), arguments.gpu_memory, shows_records, correlates=True, mutes=mutes)
 
 
 def named_sources(
@@ -100,10 +103,11 @@ class Printer:
                 elif isinstance(event, SourceDown):
                     print(visible(f"{event.source}: {render(event.reason)}"), file=sys.stderr)
                 elif isinstance(event, RulesQuarantined):
-                    print(
-                        render(text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))),
-                        file=sys.stderr,
-                    )
+                    if event.rule_ids:
+                        told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))
+                        print(render(told), file=sys.stderr)
+                elif isinstance(event, RulesLoaded | RulesRefused | MutesLoaded | MutesRefused):
+                    print(visible(render(reload_words(event))), file=sys.stderr, flush=True)
             sys.stdout.flush()
         except BrokenPipeError:
             self.closed.set()
@@ -112,11 +116,27 @@ class Printer:
         if self._as_json:
             print(json_line({"source": incident.source, **incident_json(incident)}))
             return
-        if incident.id in self._printed:
+        if incident.muted:
+            if incident.id not in self._printed:
+                console_for(sys.stdout).print(head_line(incident), style="dim")
+        elif incident.id in self._printed:
             print(f"  ×{incident.count}  {render(incident.title)}")
         else:
             print_incident(console_for(sys.stdout), incident)
         self._printed[incident.id] = incident.count
+
+
+def reload_words(event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> Text:
+    """What is said when rules or mutes were read anew, or could not be."""
+    match event:
+        case RulesLoaded():
+            return text("Rules read anew: {count} in force.", count=len(event.rules.every))
+        case RulesRefused():
+            return text("The rules stay as they were: {reason}", reason=event.reason)
+        case MutesLoaded():
+            return text("Mutes read anew: {count} in force.", count=len(event.mutes.entries))
+        case MutesRefused():
+            return text("The mutes stay as they were: {reason}", reason=event.reason)
 
 
 def latest_of(events: Sequence[Event], incident_id: str) -> Incident | None:

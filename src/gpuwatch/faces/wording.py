@@ -16,6 +16,7 @@ STATE: Mapping[IncidentState, Text] = {
     "recovered": text("recovered"),
     "cleared": text("cleared"),
 }
+MUTED = text("muted")
 FITS: Mapping[Fits, Text] = {"yes": text("fits"), "no": text("does not fit"), "uncertain": text("may not fit")}
 SAFETY: Mapping[Safety, Text] = {
     "safe": text("safe"),

@@ -6,6 +6,8 @@ Examples:
   gpuwatch diagnose --json *.log | jq .incidents
   ssh box cat comfyui.log | gpuwatch diagnose -
 
+What `gpuwatch rules mutes` lists is shown as muted and is no failure for the exit code.
+
 Exit codes: 0 nothing above info, 1 a failure was found, 2 an input could not be read (the others still are).
 """
 
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.mute_file import load_mutes
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.adapters.sources.file import read_file_chunks
@@ -49,10 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
     matcher, workloads = Matcher(load_rules(arguments.rules)), load_workloads()
+    mutes = load_mutes()
     worst = 0
     for name in arguments.files:
         found = Found("stdin" if name == "-" else name)
-        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, ready=matcher)
+        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, mutes=mutes, ready=matcher)
         readable = True
         try:
             for chunk in decoded(read_stdin()) if name == "-" else read_file_chunks(name):
@@ -90,7 +94,7 @@ class Found:
     unlisted: int = 0
     """Failures of the incidents beyond MOST_LISTED."""
     failures: int = 0
-    """Incidents above info."""
+    """Incidents above info that are not muted."""
 
     def take(self, events: list[Event]) -> None:
         """Keep what the events tell, in bounded memory."""
@@ -102,7 +106,7 @@ class Found:
                 if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:
                     self.incidents[incident.id] = incident
             elif isinstance(event, FailureCounted):
-                self.failures += event.severity != "info"
+                self.failures += event.severity != "info" and not event.muted
                 if event.incident_id not in self.incidents:
                     self.unlisted += event.failures
 
@@ -129,6 +133,9 @@ def show(found: Found, *, headed: bool) -> None:
         console.print()
     if found.unlisted:
         console.print(render(text("{failures} more failures are not listed.", failures=found.unlisted)))
+    muted = sum(incident.muted for incident in found.incidents.values())
+    if muted:
+        console.print(render(text("{count} muted; `gpuwatch rules mutes` lists why.", count=muted)), style="dim")
     if not found.incidents:
         console.print(
             render(

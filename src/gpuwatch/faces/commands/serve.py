@@ -7,7 +7,7 @@ Examples:
   curl http://127.0.0.1:9877/metrics
 
 A file is read from its end on; --from-start counts what is in it already. The metrics are served on loopback unless
---listen says otherwise. Failures are printed as they come.
+--listen says otherwise. Failures are printed as they come. Rules and mutes that change are read anew while it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import sys
 import threading
 
+from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.watching import Printer, add_sources, machine_sources, make_engine, named_sources, stop_on_signals
@@ -45,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=False)
+    files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
-    pipeline = Pipeline(engine, [*sources, *machine_sources()])
+    pipeline = Pipeline(engine, [*sources, *machine_sources()], attendants=[files])
     host, port = arguments.listen
     exporter = Exporter(lambda: pipeline.snapshot, engine.rules, host, port)
     printer = Printer(as_json=arguments.json)

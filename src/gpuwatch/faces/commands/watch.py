@@ -7,7 +7,7 @@ Examples:
   python main.py 2>&1 | gpuwatch --plain           diagnoses as lines, no screen
 
 What is in a file already is shown and diagnosed; only what is new is counted. Without a terminal, diagnoses are printed as
-lines.
+lines. Rules and mutes that change are read anew while it runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 
+from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.exporter import Exporter
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
@@ -46,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not plain and pipe is None and not sys.stdin.isatty():
         plain = True
     sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=True, pipe=pipe)
+    files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=not plain)
-    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())])
+    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
     exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen) if arguments.listen else None
     try:
         if plain:

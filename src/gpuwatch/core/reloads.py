@@ -1,0 +1,82 @@
+"""New rules and mutes while logs are read: what came, or why it did not, and how one set of rules follows another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.mutes import Mutes
+from gpuwatch.core.rules import Rule, RuleSet
+from gpuwatch.texts import Text
+
+_MOST_EARLIER = 3
+"""How many sets of rules before the one in force are kept for the incidents that they opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesLoaded:
+    """The rule files changed and are sound."""
+
+    at: datetime
+    rules: RuleSet
+    matcher: Matcher
+
+
+@dataclass(frozen=True, slots=True)
+class RulesRefused:
+    """The rule files changed and cannot be used; the rules in force stay."""
+
+    at: datetime
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class MutesLoaded:
+    """The file of mutes changed and is sound."""
+
+    at: datetime
+    mutes: Mutes
+
+
+@dataclass(frozen=True, slots=True)
+class MutesRefused:
+    """The file of mutes changed and cannot be used; the mutes in force stay."""
+
+    at: datetime
+    reason: Text
+
+
+class _Succession:
+    """A matcher that also knows the rules before it, for what they opened. New records are matched by the newest alone."""
+
+    def __init__(self, newest: Matcher, earlier: tuple[Matcher, ...]) -> None:
+        self._newest = newest
+        self._earlier = earlier
+
+    @property
+    def matchers(self) -> tuple[Matcher, ...]:
+        """The newest first."""
+        return (self._newest, *self._earlier)
+
+    def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
+        """The facts by the rule as it was when the incident was opened; none where that is long gone."""
+        for matcher in self.matchers:
+            if matcher.rules.by_id.get(rule.id) is rule:
+                return matcher.facts(rule, text)
+        return iter(())
+
+    def clears(self, rule_id: str, text: bytes) -> bool:
+        """Whether the rule says so as it is, or as it was."""
+        return any(matcher.clears(rule_id, text) for matcher in self.matchers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._newest, name)
+
+
+def handed_over(newest: Matcher, before: Matcher) -> Matcher:
+    """The newest rules, with those before them at hand for the incidents that they opened."""
+    known = before.matchers if isinstance(before, _Succession) else (before,)
+    return cast(Matcher, _Succession(newest, known[:_MOST_EARLIER]))
