@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import regex
@@ -13,12 +15,18 @@ from hypothesis import strategies as st
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.matching.literals import required_literals
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.matching.nominate import AllAtOnce, OneByOne
+from gpuwatch.core.matching.nominate import AllAtOnce, Nominator, OneByOne, PieceByPiece, Probe, probe_of
+from gpuwatch.core.matching.superset import superset_of
 from gpuwatch.core.records import Cutter
+from gpuwatch.core.rules import rule_set
 
 RULES = load_rules()
 MATCHER = Matcher(RULES)
 HYPERSCAN = pytest.mark.skipif(importlib.util.find_spec("hyperscan") is None, reason="hyperscan has no wheel here")
+RE2 = pytest.mark.skipif(importlib.util.find_spec("re2") is None, reason="google-re2 is not installed")
+PATTERNS = [pattern for rule in RULES for pattern in rule.match]
+COMPILED = {pattern: regex.compile(pattern) for rule in RULES for pattern in (*rule.match, *rule.unless)}
+PROBES = [probe_of(pattern) for pattern in PATTERNS]
 EXAMPLES = [example.log for rule in RULES for example in rule.matching_examples] + [
     log for rule in RULES for log in rule.ignored_examples
 ]
@@ -30,7 +38,7 @@ def slowly(text: bytes) -> set[str]:
     found = [
         rule
         for rule in RULES
-        if any(regex.search(p, text) for p in rule.match) and not any(regex.search(p, text) for p in rule.unless)
+        if any(COMPILED[p].search(text) for p in rule.match) and not any(COMPILED[p].search(text) for p in rule.unless)
     ]
     return {rule.id for rule in found if not any(other.beats(rule) for other in found)}
 
@@ -38,14 +46,14 @@ def slowly(text: bytes) -> set[str]:
 @pytest.mark.parametrize(
     ("pattern", "literals"),
     [
-        (rb"CUDA out of memory\.", {b"cuda out of memory."}),
+        (rb"CUDA out of memory\.", {b"CUDA out of memory."}),
         (rb"(?:first one|second)", {b"first one", b"second"}),
         (rb"abc?def", {b"def"}),
         (rb"(?:abcd)?efgh", {b"efgh"}),
         (rb"(?:abcd)+", {b"abcd"}),
         (rb"\d+", set()),
         (rb"(?:one|\d)", set()),
-        (rb"(?i)Mixed CASE", {b"mixed case"}),
+        (rb"(?i)Mixed CASE", {b"Mixed CASE"}),
         (rb"(?<=look)behind", {b"behind"}),
         (rb"(?!not this)wanted", {b"wanted"}),
     ],
@@ -66,17 +74,96 @@ def test_the_examples_are_matched_as_the_slow_way_matches_them() -> None:
         assert {rule.id for rule in fast.get(place, ())} == slowly(text), text
 
 
-@HYPERSCAN
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize(
+    ("pattern", "expression"),
+    [
+        (rb"^abc$", rb"\x61\x62\x63"),
+        (rb"(?=x)ab(?<!y)", rb"\x61\x62"),
+        (rb"a?bc*", rb"\x62"),
+        (rb"(?i)ab", rb"(?i:\x61\x62)"),
+        (rb"\d+a", rb"(?:[0-9]){1,1}\x61"),
+        (rb"a.{0,300}b", rb"\x61(?:[^\n]){0,}\x62"),
+        (rb"a?", None),
+        (rb"\p{L}", None),
+        (rb"(?:abc){e<=1}", None),
+        (rb"[[:alpha:]]", None),
+        (rb"(?-i:a)b", None),
+    ],
+)
+def test_the_plainer_pattern_that_matches_wherever_one_does(pattern: bytes, expression: bytes | None) -> None:
+    assert superset_of(pattern) == expression
+
+
+NOMINATORS = {
+    "hyperscan": pytest.param(lambda probes: AllAtOnce(lambda: probes), marks=HYPERSCAN),
+    "re2": pytest.param(PieceByPiece, marks=RE2),
+    "python": OneByOne,
+}
+
+
+@pytest.fixture(scope="module", params=NOMINATORS.values(), ids=NOMINATORS.keys())
+def nominator(request: pytest.FixtureRequest) -> Nominator:
+    made: Nominator = request.param(PROBES)
+    return made
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(RECORDS), st.binary(max_size=60).filter(lambda b: b"\n" not in b)), max_size=12)
 )
-def test_both_prefilters_nominate_the_same(texts: list[bytes]) -> None:
-    literals = sorted({literal for rule in RULES for p in rule.match for literal in required_literals(p)})
-    assert AllAtOnce(literals).nominate(texts) == OneByOne(literals).nominate(texts)
+def test_whatever_matches_is_nominated(nominator: Nominator, texts: list[bytes]) -> None:
+    lines = b"".join(text + b"\n" for text in texts)
+    nominated: dict[int, set[int]] = {}
+    for offset, number in nominator.hits(lines):
+        nominated.setdefault(lines.count(b"\n", 0, offset), set()).add(number)
+    assert not nominator.blind
+    for place, text in enumerate(texts):
+        matched = {number for number, pattern in enumerate(PATTERNS) if COMPILED[pattern].search(text)}
+        assert matched <= nominated.get(place, set()), text
 
 
-def test_without_hyperscan_the_rules_match_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hyperscan", None)
+@HYPERSCAN
+def test_what_hyperscan_refuses_is_looked_for_otherwise_or_tried_everywhere() -> None:
+    probes = [Probe(frozenset(), b"(?:a){0,1}"), Probe(frozenset({b"lit"}), b"(?:a){0,1}"), probe_of(rb"\p{L}+")]
+    made = AllAtOnce(lambda: probes)
+    assert made.blind == {0, 2}
+    assert made.hits(b"a\nLIT\n") == [(4, 1)]
+
+
+@HYPERSCAN
+def test_a_dumped_prefilter_finds_the_same() -> None:
+    lines = b"\n".join(RECORDS)
+    made = AllAtOnce(lambda: PROBES)
+    loaded = AllAtOnce(lambda: pytest.fail("the probes are not needed again"), made.dump())
+    assert loaded.hits(lines) == made.hits(lines)
+
+
+@HYPERSCAN
+def test_a_damaged_dump_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"."):
+        AllAtOnce(list, b"[]\nno database")
+
+
+@HYPERSCAN
+def test_threads_may_look_at_once() -> None:
+    made = AllAtOnce(lambda: PROBES)
+    lines = b"\n".join(RECORDS)
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(map(tuple, threads.map(made.hits, [lines] * 16)))) == 1
+
+
+@pytest.mark.parametrize("missing", [("hyperscan",), ("hyperscan", "re2")])
+def test_without_the_libraries_the_rules_match_the_same(
+    missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     slow = Matcher(RULES)
     assert slow.matches(RECORDS) == MATCHER.matches(RECORDS)
+
+
+def test_a_pattern_that_nothing_stands_for_is_tried_on_every_record() -> None:
+    strange = replace(RULES.by_id["cuda-oom-native"], id="strange", match=(rb"\p{Lu}\p{Ll}",), overrides=())
+    matcher = Matcher(rule_set([strange]))
+    assert not matcher.skips
+    assert [rule.id for rule in matcher.matches([b"aa", b"Ab"])[1]] == ["strange"]

@@ -19,7 +19,7 @@ from gpuwatch.faces.exporter import METRICS
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-VERBS = [module.__name__.rpartition(".")[2] for module in cli.find_verbs()]
+VERBS = cli.verb_names()
 STALE = "run `python docs/generate.py`"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -54,7 +54,7 @@ def commands(script: str) -> Iterator[list[str]]:
 
 def refused(words: list[str]) -> str | None:
     """What the command line says against the words; None where it takes them."""
-    parser = cli.build_parser({module.__name__.rpartition(".")[2]: module for module in cli.find_verbs()})
+    parser = cli.build_parser({name: cli.load_verb(name) for name in VERBS})
     first = next((word for word in words if not word.startswith("-")), None)
     try:
         parser.parse_args(words if first in VERBS else ["watch", *words])
@@ -149,7 +149,7 @@ def test_verbs_in_passing_exist(page: Path) -> None:
     assert told <= set(VERBS)
 
 
-@pytest.mark.parametrize("verb", cli.find_verbs(), ids=VERBS)
+@pytest.mark.parametrize("verb", map(cli.load_verb, VERBS), ids=VERBS)
 def test_the_examples_of_the_help_are_taken(verb: ModuleType) -> None:
     told = list(commands(verb.__doc__ or ""))
     assert told

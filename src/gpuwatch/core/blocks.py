@@ -49,11 +49,28 @@ _KINDS: tuple[tuple[LineKind, bytes], ...] = (
 )
 
 
-def marks_of_shape() -> frozenset[bytes]:
-    """Literals, lower case, one of which stands in every record that has a kind of its own."""
-    return frozenset().union(*(required_literals(part) for _, pattern in _KINDS for part in pattern.split(b"|^")))
+_BEGINNINGS = {LineKind.HEAD, LineKind.TRACEBACK, LineKind.REPORT, LineKind.INTERRUPTED}
 
 
+def marks_of_beginnings() -> frozenset[bytes]:
+    """Literals, one of which stands in every record that may begin a failure or says that one was asked for."""
+    return frozenset().union(
+        *(required_literals(part) for kind, pattern in _KINDS if kind in _BEGINNINGS for part in pattern.split(b"|^"))
+    )
+
+
+RESTART = (b"Total VRAM ", rb"(?:^|[\n\r\]|>:\-0-9A-Za-z] {0,40})Total VRAM [0-9]{1,20} MB, total RAM")
+"""A literal and a pattern over lines with their prefixes, for the record that says that the server began."""
+END_MARKS = re.compile(rb"Prompt executed in |got prompt|Stopped server")
+"""Stands in every record that says that a prompt began or ended, or that the server ended."""
+
+
+_MARKS = (
+    b"!!! Exception", b"Error occurred when executing ", b"Traceback (most", b"the above exception", b"The above exception",
+    b"ComfyUI Error Report", b"Error Details", b"got prompt", b"Prompt executed in ", b"Processing interrupted", b"Total VRAM ",
+    b"Stopped server",
+)  # fmt: skip
+"""One of them stands in every line that has a kind: to look for them in turn is quicker than the pattern."""
 _KIND = re.compile(b"|".join(b"(%s)" % pattern for _, pattern in _KINDS))
 _FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1,9})(?:, in (?P<function>.{1,200}))?')
 _EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")
@@ -64,6 +81,11 @@ _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 
 def kind_of(text: bytes) -> LineKind:
     """What this line is to the shape of the log."""
+    for mark in _MARKS:
+        if mark in text:
+            break
+    else:
+        return LineKind.OTHER
     found = _KIND.search(text)
     return _KINDS[found.lastindex - 1][0] if found and found.lastindex else LineKind.OTHER
 

@@ -200,7 +200,7 @@ class Engine:
         if self.shows_records:
             records = log.feed(chunk.data, chunk.at, fresh=chunk.fresh)
             return self._read(log, records, chunk.at, chunk.data.count(b"\n"))
-        return self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh))
+        return self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh, scan=chunk.scan))
 
     def _finish(self, log: LogReader, records: list[LogRecord], at: datetime) -> list[Event]:
         """The log's last line may have no newline."""

@@ -8,16 +8,16 @@ same rule, node and words, nothing settling them, are one incident with a count.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
+from gpuwatch.core.blocks import END_MARKS, Block, LineKind, Phase, kind_of
 from gpuwatch.core.gathering import Gathering, agree, decoded, differ
-from gpuwatch.core.matching.matcher import Compiled, Matcher
+from gpuwatch.core.matching.matcher import Candidates, Matcher
+from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import Cutter, LogRecord
 from gpuwatch.core.rules import Rule
@@ -32,7 +32,6 @@ _TOLD_BEFORE_LINES = 1000
 _REPORT_HEAD_LINES = 3
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
-_NEWLINE = re.compile(b"\n")
 _EXCERPT_LINES = 80
 _MOST_LIVE = 1000
 _REVEAL_AFTER = timedelta(milliseconds=300)
@@ -54,9 +53,11 @@ class LogReader:
     _block: Block | None = None
     _members: list[Gathering] = field(default_factory=list)
     _live: dict[str, Gathering] = field(default_factory=dict)
-    """Incidents that may still change, oldest first; at most _MOST_LIVE."""
+    """Incidents that more lines or a prompt's end may change, oldest first; at most _MOST_LIVE."""
+    _lasting: dict[str, Gathering] = field(default_factory=dict)
+    """Settled ones that only a restart or a line of their own ends, oldest first; at most _MOST_LIVE."""
     _awaited: dict[str, Gathering] = field(default_factory=dict)
-    """Those of them whose end a line will tell."""
+    """Those of both whose end a line will tell."""
     _changed: dict[str, Gathering] = field(default_factory=dict)
     _counted: list[tuple[Gathering, int]] = field(default_factory=list)
     _last: Gathering | None = None
@@ -80,11 +81,12 @@ class LogReader:
         self._quiet_since, self._fresh = at, fresh
         return self._read_all(self.cutter.feed(data), at)
 
-    def skim(self, data: bytes, at: datetime, *, fresh: bool) -> int:
+    def skim(self, data: bytes, at: datetime, *, fresh: bool, scan: Scan | None = None) -> int:
         """Read the next bytes and leave out unread what tells nothing: the same incidents as `feed`, no records to show.
 
-        Gives the number of newlines. A line is left out where no block is open, no rule waits for the end of a condition,
-        and nothing in it can match a rule or shape the log.
+        Gives the number of newlines. A line is left out where no block is open, nothing in it can match a rule, begin a
+        failure or end a condition, and none is pending that a prompt's end would settle. `scan` is what the matcher
+        found in `data`, where that was asked before; it is of use where `data` are whole lines and follow whole lines.
         """
         self._quiet_since, self._fresh = at, fresh
         half = self.cutter.take_half() if self.matcher.skips else None
@@ -92,28 +94,53 @@ class LogReader:
         if half is None or not end:
             self._read_all(self.cutter.feed((half or b"") + data), at)
             return data.count(b"\n")
-        lines = half + data[:end]
-        candidates = self.matcher.telling_lines(lines)
-        telling = deque(candidates)
-        ends = [found.end() for found in _NEWLINE.finditer(lines)] if telling or self._attends else ()
-        total, place = len(ends) if ends else lines.count(b"\n"), 0
-        while place < total:
-            if not self._attends:
-                while telling and telling[0] < place:
-                    telling.popleft()
-                following = telling.popleft() if telling else total
-                self.cutter.skip(following - place)
-                place = following
-                if place == total:
-                    break
-            start = ends[place - 1] if place else 0
-            self._skimmed = (lines, start)
-            self._read_line(lines[start : ends[place]], candidates.get(place, ()), at)
-            place += 1
-        self._before = (self._before + lines[-_BACK_BYTES:])[-_BACK_BYTES:]
+        if scan is None or half or end < len(data):
+            scan = self.matcher.scan(half + data[:end])
+        self._skim(scan, at)
+        self._before = (self._before + scan.lines[-_BACK_BYTES:])[-_BACK_BYTES:]
         self._skimmed = (b"", 0)
-        self._read_all(self.cutter.feed(data[end:]), at)
-        return data.count(b"\n")
+        if end < len(data):
+            self._read_all(self.cutter.feed(data[end:]), at)
+        return scan.newlines
+
+    def _skim(self, scan: Scan, at: datetime) -> None:
+        lines, hits, size = scan.lines, scan.hits, len(scan.lines)
+        place, hit, left = 0, 0, scan.newlines
+        while place < size:
+            if self._block is None and not (scan.escaped and self._pending):
+                while hit < len(hits) and hits[hit][0] < place:
+                    hit += 1
+                following = self._next_end(lines, place, hits[hit][0] if hit < len(hits) else size)
+                if following >= size:
+                    break
+                begin = lines.rfind(b"\n", place, following) + 1 or place
+                if begin > place:
+                    skipped = lines.count(b"\n", place, begin)
+                    self.cutter.skip(skipped)
+                    left -= skipped
+                place = begin
+            end = lines.find(b"\n", place) + 1
+            first = hit
+            while hit < len(hits) and hits[hit][0] < end:
+                hit += 1
+            self._skimmed = (lines, place)
+            candidates = self.matcher.candidates(hits[first:hit]) if hit > first else {}
+            self._read_line(lines[place:end], candidates, at)
+            left -= 1
+            place = end
+        self.cutter.skip(left)
+
+    @property
+    def _pending(self) -> bool:
+        """Whether an incident or a flag waits for a prompt to begin or end, or for the server to."""
+        return bool(self._live) or self._prompt_failed or self._interrupted
+
+    def _next_end(self, lines: bytes, place: int, before: int) -> int:
+        """Where the next line stands that ends what is pending, if that is before this offset; else the offset."""
+        if self._pending:
+            found = END_MARKS.search(lines, place, before)
+            return found.start() if found else before
+        return before
 
     def _earlier(self, count: int) -> list[LogRecord]:
         """The last records before the one that is read, those that were left out among them."""
@@ -124,11 +151,6 @@ class LogReader:
         lines, end = self._skimmed
         before = (self._before + lines[max(end - _BACK_BYTES, 0) : end])[-_BACK_BYTES:]
         return [record for record in Cutter().feed(before) if record.text][-count:]
-
-    @property
-    def _attends(self) -> bool:
-        """Whether every line counts now: a failure's lines are coming, or a condition's end is awaited."""
-        return self._block is not None or bool(self._awaited)
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
@@ -177,7 +199,7 @@ class LogReader:
 
     # -- one record ------------------------------------------------------------------------------------------------------
 
-    def _read_line(self, line: bytes, candidates: Sequence[Compiled], at: datetime) -> None:
+    def _read_line(self, line: bytes, candidates: Candidates, at: datetime) -> None:
         """Read one whole line that only these rules may speak of."""
         for record in self.cutter.feed(line):
             matches = self.matcher.matching(candidates, record.text) if candidates else ()
@@ -448,8 +470,12 @@ class LogReader:
     def _settle_one(self, gathering: Gathering) -> None:
         gathering.state = "settled"
         self.touch(gathering)
-        if gathering.rule.clear_after is None and gathering.rule.clear_match is None:
-            self._forget(gathering)
+        if gathering.rule.clear_after != "success":
+            self._live.pop(gathering.id, None)
+            if gathering.rule.clear_after == "restart" or gathering.rule.clear_match is not None:
+                self._lasting[gathering.id] = gathering
+                if len(self._lasting) > _MOST_LIVE:
+                    self._forget(next(iter(self._lasting.values())))
 
     def _keep(self, gathering: Gathering) -> None:
         """Have an incident among those that may change; where they are too many, the oldest is settled and let go."""
@@ -459,7 +485,8 @@ class LogReader:
             oldest = next(iter(self._live.values()))
             if oldest.state == "open":
                 self._settle_one(oldest)
-            self._forget(oldest)
+            if oldest.id in self._live:
+                self._forget(oldest)
 
     def _await(self, gathering: Gathering) -> None:
         if gathering.rule.clear_match is not None and gathering.state != "recovered":
@@ -468,11 +495,11 @@ class LogReader:
             self._awaited.pop(gathering.id, None)
 
     def _forget(self, gathering: Gathering) -> None:
-        self._live.pop(gathering.id, None)
-        self._awaited.pop(gathering.id, None)
+        for kept in (self._live, self._lasting, self._awaited):
+            kept.pop(gathering.id, None)
 
     def _clear_after(self, events: tuple[str, ...]) -> None:
-        for gathering in list(self._live.values()):
+        for gathering in [*self._live.values(), *self._lasting.values()]:
             if gathering.rule.clear_after in events and gathering.state == "settled":
                 self._clear(gathering)
 

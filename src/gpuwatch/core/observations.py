@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gpuwatch.core.matching.scan import Scan
 from gpuwatch.texts import Text
 
 SourceKind = Literal["file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay"]
@@ -27,6 +28,8 @@ class LogChunk:
     kind: SourceKind = "file"
     fresh: bool = True
     """False for what was in the file before we came: shown and diagnosed, never counted."""
+    scan: Scan | None = field(default=None, compare=False)
+    """What the matcher found in `data`, where they are whole lines and were looked at ahead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,28 +57,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(arguments: list[str]) -> int:
     """Run the verb that the arguments name; without one, watch."""
-    verbs = {verb.__name__.rpartition(".")[2]: verb for verb in find_verbs()}
+    names = verb_names()
     first = next((word for word in arguments if not word.startswith("-")), None)
-    if first not in verbs and not _TOP_OPTIONS & set(arguments):
+    if first not in names and not _TOP_OPTIONS & set(arguments):
         if first is not None and first.isalpha() and not Path(first).exists():
-            near = difflib.get_close_matches(first, verbs, n=1)
+            near = difflib.get_close_matches(first, names, n=1)
             raise UsageError(
                 text("there is neither a verb nor a file called {word}.", word=first),
                 text("Is `gpuwatch {verb}` meant?", verb=near[0])
                 if near
                 else text("`gpuwatch --help` lists the verbs."),
             )
-        arguments = ["watch", *arguments]
-    parser = build_parser(verbs)
-    parsed = parser.parse_args(arguments)
+        first, arguments = "watch", ["watch", *arguments]
+    # Every verb brings its own modules: only where all are listed are all loaded.
+    verbs = {name: load_verb(name) for name in names if first not in names or name == first}
+    parsed = build_parser(verbs).parse_args(arguments)
     return int(verbs[parsed.verb].run(parsed))
 
 
-def find_verbs() -> list[ModuleType]:
-    """The verbs' modules, those that people meet first in front."""
+def verb_names() -> list[str]:
+    """The verbs, those that people meet first in front."""
     names = [name for _finder, name, _package in pkgutil.iter_modules(commands.__path__)]
-    names.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    return [importlib.import_module(f"{commands.__name__}.{name}") for name in names]
+    return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+
+
+def load_verb(name: str) -> ModuleType:
+    """A verb's module."""
+    return importlib.import_module(f"{commands.__name__}.{name}")
 
 
 def build_parser(verbs: dict[str, ModuleType]) -> argparse.ArgumentParser:

@@ -1,32 +1,34 @@
 """The literals that any match of a pattern must contain, found by walking the pattern's parse tree.
 
 The set is a prefilter: a record with none of the literals cannot match, a record with one may. Only what is surely required
-counts; an empty set means that nothing could be derived and the pattern must always be tried. Letters are folded to ASCII
-lower case, which loses nothing because rules are bytes patterns.
+counts; an empty set means that nothing could be derived and the pattern must always be tried.
 """
 
 from __future__ import annotations
 
 import re
 import re._constants as op
-import re._parser as sre
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from gpuwatch.core.matching.syntax import tree_of
+
 _SHORTEST = 3
 _MOST_ALTERNATIVES = 24
+_TELLING = 9
+_PLAIN_WORDS = re.compile(rb"[A-Za-z_ ]+")
+_FOLDING = re.compile(rb"\(\?[a-zA-Z]*i")
 
 
 def required_literals(pattern: bytes) -> frozenset[bytes]:
-    """Literals, lower case, one of which stands in every match; empty where none can be derived."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # sets that only the `regex` module nests
-            tree = sre.parse(pattern)
-    except (re.error, OverflowError, RecursionError):  # syntax that only the `regex` module knows
-        return frozenset()
-    return best_set(tree)
+    """Literals, one of which stands in every match, letters in either case; empty where none can be derived."""
+    tree = tree_of(pattern)
+    return frozenset() if tree is None else best_set(tree)
+
+
+def folds_case(pattern: bytes) -> bool:
+    """Whether any part of the pattern takes letters in either case. Rules are bytes patterns: ASCII letters only."""
+    return _FOLDING.search(pattern) is not None
 
 
 def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
@@ -36,7 +38,7 @@ def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
 
     def end_run() -> None:
         if len(run) >= _SHORTEST:
-            candidates.append(frozenset({bytes(run).lower()}))
+            candidates.append(frozenset({bytes(run)}))
         run.clear()
 
     for code, argument in tree:
@@ -67,3 +69,8 @@ def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
 def rarity(literal: bytes) -> int:
     """How telling a literal is: its length, runs of space counted once."""
     return len(b" ".join(literal.split()))
+
+
+def is_telling(literal: bytes) -> bool:
+    """Whether a literal is rare enough in a healthy log to stand for its pattern: long, or nearly and no plain words."""
+    return len(literal) >= _TELLING or (len(literal) == _TELLING - 1 and not _PLAIN_WORDS.fullmatch(literal))

@@ -1,37 +1,49 @@
 """Decides which rules match a record.
 
-The literals that rules require are looked for in a whole batch of records first; only where they stand does a rule's pattern
-run, under a time limit. A rule that overruns it is set aside and reported, so that one bad pattern never holds up the log.
+Where a rule may match is found over a whole stretch of log first; only there does its pattern run, under a time limit. A rule
+that overruns it is set aside and reported, so that one bad pattern never holds up the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import regex
 
-from gpuwatch.core.blocks import marks_of_shape
-from gpuwatch.core.matching.literals import required_literals
-from gpuwatch.core.matching.nominate import Nominator, nominator_of
+from gpuwatch.core.blocks import RESTART, marks_of_beginnings
+from gpuwatch.core.matching.nominate import Nominator, Probe, nominator_of, probe_of
+from gpuwatch.core.matching.scan import Hit, Scan
 from gpuwatch.core.records import clean
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
 PATTERN_TIMEOUT_SECONDS = 0.25
 _STRIKES = 3
+_NEWLINE = re.compile(b"\n")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Compiled:
-    """A rule with its patterns compiled."""
+    """A rule whose patterns are compiled when they are first tried: of five hundred, a log meets a few."""
 
     rule: Rule
-    match: tuple[Any, ...]
-    unless: tuple[Any, ...]
-    facts: tuple[Any, ...]
-    clear: Any | None
     strikes: int = 0
+    _made: dict[bytes, Any] = field(default_factory=dict)
+
+    def pattern(self, source: bytes) -> Any:
+        """One of the rule's patterns, ready. Raises `regex.error`, which the rulebook has ruled out before."""
+        made = self._made.get(source)
+        if made is None:
+            made = self._made[source] = regex.compile(source)
+        return made
+
+
+Candidates = Mapping[Compiled, Collection[bytes]]
+"""Rules that may speak of a record, each with those of its patterns that may match."""
 
 
 @dataclass(slots=True)
@@ -39,49 +51,62 @@ class Matcher:
     """A rule set made ready. `quarantined` names the rules that were set aside for taking too long."""
 
     rules: RuleSet
+    dumped: InitVar[bytes | None] = None
+    """What `dump` gave for the same rules before: a quicker start."""
     quarantined: set[str] = field(default_factory=set)
     _order: Mapping[str, int] = field(init=False)
     _compiled: dict[str, Compiled] = field(init=False)
-    _by_literal: tuple[tuple[Compiled, ...], ...] = field(init=False)
-    _always: tuple[Compiled, ...] = field(init=False)
+    _owners: tuple[tuple[Compiled, bytes] | None, ...] = field(init=False)
+    """For each probe the pattern that it stands for; None where its line is to be read whatever the rules say."""
+    _always: dict[Compiled, list[bytes]] = field(init=False)
     _nominator: Nominator = field(init=False)
+    skips: bool = field(init=False)
+    """Whether a line that no probe is found on can be left out unread."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, dumped: bytes | None) -> None:
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
-        by_literal: dict[bytes, list[Compiled]] = {}
-        always: list[Compiled] = []
-        self._compiled = {}
+        self._compiled = {rule.id: Compiled(rule) for rule in self.rules}
+        marks = [Probe(frozenset({mark}), folds=False) for mark in sorted(marks_of_beginnings())]
+        marks.append(Probe(frozenset({RESTART[0]}), RESTART[1], folds=False))
+        owners: list[tuple[Compiled, bytes] | None] = [None] * len(marks)
+        patterns: list[bytes] = []
         for rule in self.rules:
-            compiled = compile_rule(rule)
-            self._compiled[rule.id] = compiled
-            sets = [required_literals(pattern) for pattern in rule.match]
-            if all(sets):
-                for literal in frozenset().union(*sets):
-                    by_literal.setdefault(literal, []).append(compiled)
-            else:
-                always.append(compiled)
-        for literal in marks_of_shape():
-            by_literal.setdefault(literal, [])
-        self._by_literal = tuple(tuple(compiled) for compiled in by_literal.values())
-        self._always = tuple(always)
-        self._nominator = nominator_of(tuple(by_literal))
+            patterns += rule.match
+            owners += [(self._compiled[rule.id], pattern) for pattern in rule.match]
+            if rule.clear_match is not None:
+                patterns.append(rule.clear_match)
+                owners.append(None)
+        self._owners = tuple(owners)
+        self._nominator = nominator_of(lambda: [*marks, *map(probe_of, patterns)], dumped)
+        self.skips = not self._nominator.blind
+        self._always = {}
+        for place in sorted(self._nominator.blind):
+            if (owner := owners[place]) is not None:
+                self._always.setdefault(owner[0], []).append(owner[1])
 
-    @property
-    def skips(self) -> bool:
-        """Whether a line that holds none of the literals can be left out unread."""
-        return not self._always
+    def dump(self) -> bytes | None:
+        """What makes the next `Matcher` of these rules quicker to make, on this machine; None where nothing does."""
+        return self._nominator.dump()
 
-    def telling_lines(self, lines: bytes) -> dict[int, list[Compiled]]:
-        """The lines, counted from 0, that a rule may speak of or that shape the log, and the rules that may speak of each."""
-        nominated = self._nominator.nominate_lines(clean(lines))
-        return {
-            line: list({c.rule.id: c for literal in literals for c in self._by_literal[literal]}.values())
-            for line, literals in nominated.items()
-        }
+    def scan(self, lines: bytes, count_newlines: Callable[[bytes], int] | None = None) -> Scan:
+        """Find in whole lines where a rule may match, a failure begins, or a condition may be over. Thread-safe."""
+        newlines = lines.count(b"\n") if count_newlines is None else count_newlines(lines)
+        if b"\x1b" not in lines:
+            return Scan(lines, newlines, self._nominator.hits(lines), escaped=False)
+        cleaned = clean(lines)
+        return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True)
 
-    def matching(self, candidates: Iterable[Compiled], text: bytes) -> list[Rule]:
+    def candidates(self, hits: Iterable[Hit]) -> dict[Compiled, set[bytes]]:
+        """The rules that these hits nominate."""
+        candidates: dict[Compiled, set[bytes]] = {}
+        for _, number in hits:
+            if (owner := self._owners[number]) is not None:
+                candidates.setdefault(owner[0], set()).add(owner[1])
+        return candidates
+
+    def matching(self, candidates: Candidates, text: bytes) -> list[Rule]:
         """The candidates that match the record, vetoed and overridden ones left out, in the rule set's order."""
-        found = [c.rule for c in candidates if self._decides(c, text)]
+        found = [compiled.rule for compiled, patterns in candidates.items() if self._decides(compiled, patterns, text)]
         if len(found) > 1:
             found = [rule for rule in found if not any(other.beats(rule) for other in found)]
             found.sort(key=lambda rule: self._order[rule.id])
@@ -89,13 +114,16 @@ class Matcher:
 
     def matches(self, texts: Sequence[bytes]) -> dict[int, list[Rule]]:
         """For each record of a batch that any rule matches: its place, and its rules, vetoed and overridden ones left out."""
-        nominated = self._nominator.nominate(texts)
+        starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
+        nominated: dict[int, list[Hit]] = {}
+        for hit in self._nominator.hits(b"\n".join(texts)):
+            nominated.setdefault(bisect_right(starts, hit[0]) - 1, []).append(hit)
         matched: dict[int, list[Rule]] = {}
-        for place in sorted(nominated) if self.skips else range(len(texts)):
-            candidates = {c.rule.id: c for c in self._always}
-            for literal in nominated.get(place, ()):
-                candidates.update((c.rule.id, c) for c in self._by_literal[literal])
-            found = self.matching(candidates.values(), texts[place])
+        for place in sorted(nominated) if not self._always else range(len(texts)):
+            candidates = self.candidates(nominated.get(place, ()))
+            for compiled, patterns in self._always.items():
+                candidates.setdefault(compiled, set()).update(patterns)
+            found = self.matching(candidates, texts[place])
             if found:
                 matched[place] = found
         return matched
@@ -103,7 +131,7 @@ class Matcher:
     def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
         """The facts that the rule's patterns find in one record; a name may come more than once."""
         compiled = self._compiled[rule.id]
-        for pattern in compiled.facts:
+        for pattern in rule.facts:
             for found in self._finditer(compiled, pattern, text):
                 for name, raw in found.groupdict().items():
                     value = None if raw is None else convert_fact(name, raw)
@@ -113,38 +141,36 @@ class Matcher:
     def clears(self, rule_id: str, text: bytes) -> bool:
         """Whether the record says that what this rule found is over."""
         compiled = self._compiled.get(rule_id)
-        return compiled is not None and compiled.clear is not None and self._search(compiled, compiled.clear, text)
+        clear = None if compiled is None else compiled.rule.clear_match
+        return compiled is not None and clear is not None and self._search(compiled, clear, text)
 
-    def _decides(self, compiled: Compiled, text: bytes) -> bool:
-        return any(self._search(compiled, pattern, text) for pattern in compiled.match) and not any(
-            self._search(compiled, pattern, text) for pattern in compiled.unless
+    def _decides(self, compiled: Compiled, patterns: Iterable[bytes], text: bytes) -> bool:
+        return any(self._search(compiled, pattern, text) for pattern in patterns) and not any(
+            self._search(compiled, pattern, text) for pattern in compiled.rule.unless
         )
 
-    def _search(self, compiled: Compiled, pattern: Any, text: bytes) -> bool:
+    def _search(self, compiled: Compiled, pattern: bytes, text: bytes) -> bool:
         return next(self._finditer(compiled, pattern, text), None) is not None
 
-    def _finditer(self, compiled: Compiled, pattern: Any, text: bytes) -> Iterator[Any]:
+    def _finditer(self, compiled: Compiled, pattern: bytes, text: bytes) -> Iterator[Any]:
         if compiled.rule.id in self.quarantined:
             return
         try:
-            yield from pattern.finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
+            yield from compiled.pattern(pattern).finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
         except TimeoutError:
             compiled.strikes += 1
             if compiled.strikes >= _STRIKES:
                 self.quarantined.add(compiled.rule.id)
 
 
-def compile_rule(rule: Rule) -> Compiled:
-    """Compile a rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
-    return Compiled(
-        rule,
-        match=compile_all(rule.match),
-        unless=compile_all(rule.unless),
-        facts=compile_all(rule.facts),
-        clear=regex.compile(rule.clear_match) if rule.clear_match else None,
-    )
-
-
-def compile_all(patterns: Iterable[bytes]) -> tuple[Any, ...]:
-    """Compile bytes patterns with the `regex` module."""
-    return tuple(regex.compile(pattern) for pattern in patterns)
+def _moved(hits: Sequence[Hit], cleaned: bytes, lines: bytes) -> list[Hit]:
+    """Hits in lines without escape sequences -> the begins of the same lines as they were printed."""
+    if not hits:
+        return []
+    begins = [0, *(found.end() for found in _NEWLINE.finditer(lines))]
+    moved, counted, line = [], 0, 0
+    for offset, number in hits:
+        line += cleaned.count(b"\n", counted, offset)
+        counted = offset
+        moved.append((begins[line], number))
+    return moved

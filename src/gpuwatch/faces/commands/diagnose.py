@@ -22,13 +22,13 @@ from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.mute_file import load_mutes
-from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.adapters.scanning import scanned
 from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.adapters.sources.file import read_file_chunks
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
@@ -47,11 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_gpu_memory(parser)
     add_rules(parser)
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help=_("threads that scan ahead; 0 for none (default: one a core, at most 4)")
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
-    matcher, workloads = Matcher(load_rules(arguments.rules)), load_workloads()
+    matcher, workloads = load_matcher(arguments.rules), load_workloads()
     mutes = load_mutes()
     worst = 0
     for name in arguments.files:
@@ -59,9 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, mutes=mutes, ready=matcher)
         readable = True
         try:
-            for chunk in decoded(read_stdin()) if name == "-" else read_file_chunks(name):
-                found.size_bytes += len(chunk)
-                found.take(engine.feed(LogChunk(utc_now(), found.source, chunk)))
+            chunks = decoded(read_stdin()) if name == "-" else read_file_chunks(name)
+            for data, scan in scanned(chunks, matcher, arguments.threads):
+                found.size_bytes += len(data)
+                found.take(engine.feed(LogChunk(utc_now(), found.source, data, scan=scan)))
         except GpuwatchError as error:
             tell(error)
             readable, worst = False, 2

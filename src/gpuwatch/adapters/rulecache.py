@@ -1,0 +1,168 @@
+"""The rules made ready, kept on disk: reading and compiling a hundred rules takes a second, and a log should not wait for it.
+
+What is kept is found by a hash of everything that it depends on: the rule files, this program's own code, the libraries, the
+processor. It lies in a folder that only its user can write to, since what is read back is trusted as compiled Python is; where
+that cannot be had, or anything about it is odd, the rules are made anew and nothing is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import regex
+
+import gpuwatch
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.rules import RuleSet
+from gpuwatch.settings import cache_folder, own_rules_folder
+from gpuwatch.shipped import shipped_folder
+
+_MOST_KEPT = 8
+_LARGEST_BYTES = 64 << 20
+_DIGEST_BYTES = 32
+_VALUES = {
+    ("gpuwatch.core.rules", None),
+    ("gpuwatch.texts", "Text"),
+    ("gpuwatch.adapters.rulecache", "read_only"),
+    ("builtins", "frozenset"),
+}
+
+
+def load_matcher(folder: Path | None = None) -> Matcher:
+    """The rules in force, as `load_rules` gives them, made ready to match. Raises UsageError that names every mistake."""
+    place = _place(folder)
+    if place is not None and (kept := _read(place)) is not None:
+        return kept
+    from gpuwatch.adapters.rulebook import load_rules  # noqa: PLC0415 - it brings YAML, which the cache saves
+
+    rules = load_rules(folder)
+    matcher = Matcher(rules)
+    if place is not None:
+        _write(place, rules, matcher.dump())
+    return matcher
+
+
+def _place(folder: Path | None) -> Path | None:
+    """The file for these very rules on this very machine; None where nothing can be kept."""
+    kept = cache_folder()
+    if kept is None:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        for part in _parts(folder):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+    except OSError:
+        return None
+    return kept / f"{digest.hexdigest()}.rules"
+
+
+def _parts(folder: Path | None) -> Iterator[bytes]:
+    """Everything that the rules made ready depend on."""
+    yield f"{gpuwatch.__version__} {sys.version} {regex.__version__} {_library()} {Path.cwd()}".encode()
+    yield _processor()
+    code = Path(gpuwatch.__file__).parent
+    for path in sorted([*code.glob("core/**/*.py"), *code.glob("adapters/*.py")]):
+        status = path.stat()
+        yield f"{path} {status.st_size} {status.st_mtime_ns}".encode()
+    for layer in (shipped_folder("rules"), own_rules_folder(), folder):
+        if layer is not None:
+            for path in sorted(layer.iterdir()):
+                if path.suffix in (".yaml", ".yml"):
+                    yield os.fsencode(path)
+                    yield path.read_bytes()
+        yield b""
+
+
+@lru_cache(maxsize=1)
+def _library() -> str:
+    """The library that looks for all patterns at once, and its version."""
+    try:
+        import hyperscan  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return "none"
+    return str(vars(hyperscan).get("__version__"))
+
+
+def _processor() -> bytes:
+    """What tells this processor's abilities from another's, as far as the system says."""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open("rb") as file:
+        lines = file.read(8192).split(b"\n")
+        return b"\n".join(line for line in lines if line.startswith((b"flags", b"Features", b"model name")))[:8192]
+    return os.uname().machine.encode() if hasattr(os, "uname") else sys.platform.encode()
+
+
+def _is_private(status: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):
+        return True  # on Windows the folder inherits its user's rights alone
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read(place: Path) -> Matcher | None:
+    try:
+        with place.open("rb") as file:
+            if not _is_private(os.fstat(file.fileno())) or not _is_private(place.parent.stat()):
+                return None
+            kept = file.read(_LARGEST_BYTES + 1)
+        digest, body = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
+        if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
+            return None
+        rules, dumped = _Reader(io.BytesIO(body)).load()
+        return Matcher(rules, dumped)
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, ImportError):
+        return None
+
+
+def _write(place: Path, rules: RuleSet, dumped: bytes | None) -> None:
+    written = io.BytesIO()
+    _Writer(written, protocol=5).dump((rules, dumped))
+    body = written.getvalue()
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(place.parent.stat()):
+            return
+        descriptor, name = tempfile.mkstemp(prefix=".", dir=place.parent)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open already
+                file.write(hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body)
+            Path(name).replace(place)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        for old in sorted(place.parent.glob("*.rules"), key=lambda path: path.stat().st_mtime)[:-_MOST_KEPT]:
+            old.unlink(missing_ok=True)
+
+
+class _Writer(pickle.Pickler):
+    """Writes rules, read-only mappings among them."""
+
+    def reducer_override(self, value: object) -> Any:
+        """How a mapping that cannot be changed is written."""
+        return (read_only, (dict(value),)) if isinstance(value, MappingProxyType) else NotImplemented
+
+
+def read_only(values: dict[str, Any]) -> MappingProxyType[str, Any]:
+    """A mapping that cannot be changed."""
+    return MappingProxyType(values)
+
+
+class _Reader(pickle.Unpickler):
+    """Reads back rules and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A class of the rules' own; anything else is refused."""
+        if (module, name) in _VALUES or (module, None) in _VALUES:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")

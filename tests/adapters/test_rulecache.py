@@ -1,0 +1,145 @@
+"""The cache never gives anything but what the files say."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+
+from gpuwatch.adapters import rulebook, rulecache
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.errors import UsageError
+
+LINE = b"MyNode: the flux capacitor ran dry"
+RULE = """
+id: {id}
+label: node_failed
+title: {{en: The capacitor ran dry, zh: 电容耗尽}}
+severity: error
+why: {{en: It was not filled., zh: 没有充电。}}
+match: 'the flux capacitor ran dry'
+examples:
+  match: ['MyNode: the flux capacitor ran dry']
+  ignore: ['all is well', 'the flux capacitor is full', 'ran dry']
+"""
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "one.yaml").write_text(RULE.format(id="shipped-rule"))
+    for module in (rulebook, rulecache):
+        monkeypatch.setattr(module, "shipped_folder", lambda _name: shipped)
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GPUWATCH_CACHE_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """Each time that the rule files were read."""
+    seen: list[Path | None] = []
+
+    def read(folder: Path | None = None) -> object:
+        seen.append(folder)
+        return load_rules(folder)
+
+    monkeypatch.setattr(rulebook, "load_rules", read)
+    return seen
+
+
+def test_the_second_time_nothing_is_read_and_the_same_is_found(reads: list[Path | None]) -> None:
+    first, second = load_matcher(), load_matcher()
+    assert len(reads) == 1
+    assert list(first.rules) == list(second.rules)
+    assert second.matches([LINE]) == first.matches([LINE])
+    assert second.matches([LINE])
+
+
+def test_only_its_user_can_read_or_write_it(kept: Path) -> None:
+    load_matcher()
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o777 for path in kept.iterdir()] == [0o600]
+
+
+def test_a_changed_rule_is_read_anew(tmp_path: Path, reads: list[Path | None]) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    rule = mine / "own.yaml"
+    rule.write_text(RULE.format(id="own"))
+    first = load_matcher(mine)
+    rule.write_text(rule.read_text().replace("severity: error", "severity: warning"))
+    second = load_matcher(mine)
+    assert len(reads) == 2
+    assert (first.rules.by_id["own"].severity, second.rules.by_id["own"].severity) == ("error", "warning")
+
+
+def test_a_broken_rule_is_told_of_although_the_others_are_kept(tmp_path: Path) -> None:
+    load_matcher()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "own.yaml").write_text("id: [")
+    with pytest.raises(UsageError):
+        load_matcher(mine)
+
+
+def damage_bytes(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch gpuwatch-was-here",)
+
+
+def make_hostile(path: Path) -> None:
+    body = pickle.dumps((Hostile(), None))
+    path.write_bytes(blake2b(body, digest_size=32).digest() + body)
+
+
+def open_to_others(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+
+@pytest.mark.parametrize("spoil", [damage_bytes, cut, empty, make_hostile, open_to_others])
+def test_what_is_odd_is_not_trusted(
+    spoil: object, kept: Path, reads: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    load_matcher()
+    spoil(next(kept.iterdir()))  # type: ignore[operator]  # parametrized
+    again = load_matcher()
+    assert len(reads) == 2
+    assert again.matches([LINE])
+    assert not (tmp_path / "gpuwatch-was-here").exists()
+
+
+def test_without_a_place_to_keep_it_the_rules_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GPUWATCH_CACHE_DIR", str(tmp_path / "file" / "below"))
+    assert load_matcher().matches([LINE])
+
+
+def test_few_are_kept(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rulecache, "_MOST_KEPT", 2)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("one", "two", "three"):
+        (mine / "own.yaml").write_text(RULE.format(id=name))
+        load_matcher(mine)
+    assert len(list(kept.iterdir())) == 2
