@@ -142,7 +142,7 @@ STORAGES = {
 }  # fmt: skip
 
 
-def read_pickle(stream: io.BufferedIOBase | io.BytesIO) -> Pickle:
+def read_pickle(stream: io.BytesIO) -> Pickle:
     """Follow one pickle from where the stream stands to its STOP; what was read until then where it is damaged.
 
     The stream ought to be bounded by the caller: a length in the pickle is taken at its word, up to the stream's end.
@@ -157,7 +157,7 @@ def read_pickle(stream: io.BufferedIOBase | io.BytesIO) -> Pickle:
     return machine.result
 
 
-def _run(machine: _Machine, stream: io.BufferedIOBase | io.BytesIO) -> None:
+def _run(machine: _Machine, stream: io.BytesIO) -> None:
     for count, (operation, argument, _place) in enumerate(pickletools.genops(stream)):
         if count >= MOST_OPERATIONS:
             raise PickleDamagedError("more operations than any checkpoint has")
