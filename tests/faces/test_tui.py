@@ -356,7 +356,7 @@ def test_when_nothing_is_wrong_it_says_what_is_watched() -> None:
         await until(pilot, lambda: "reading comfyui.log" in screen(app), "the hint")
         assert "Nothing wrong so far." in screen(app)
         assert "no NVIDIA driver" in app.health.shown
-        await pilot.press("e", "c", "n", "1", "m")
+        await pilot.press("e", "c", "n", "1", "p")
         await until(pilot, lambda: "The NVIDIA driver is not loaded." in screen(app), "why there is no GPU")
 
     play(watch(log(b"got prompt\n"), NoDriver("nvml", "nvml"), host()), scene, (80, 24))
@@ -413,7 +413,7 @@ def test_any_size_will_do(size: tuple[int, int]) -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await until(pilot, lambda: len(app.snapshot.incidents) == 2, "two failures")
         await pilot.resize_terminal(*size)
-        await pilot.press("tab", "tab", "e", "z", "m", "z", "slash", "escape", "question_mark", "escape")
+        await pilot.press("tab", "tab", "e", "z", "p", "z", "slash", "escape", "question_mark", "escape")
         await pilot.resize_terminal(120, 40)
         await until(pilot, lambda: "strayed" in screen(app), "all of it again")
 

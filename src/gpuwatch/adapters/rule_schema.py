@@ -101,6 +101,7 @@ def rule_schema() -> Schema:
         "if": {"required": ["correlate"]},
         "then": {"properties": {"examples": sequences(), **dict.fromkeys(sorted(pattern_fields), False)}},
         "else": {"required": ["match"], "properties": {"examples": examples()}},
+        "$defs": {"step": step()},
         "examples": [EXAMPLE, CORRELATION_EXAMPLE],
     }
 
@@ -201,9 +202,9 @@ def correlate() -> Schema:
     }
 
 
-def sequences() -> Schema:
-    """The own tests of a rule that correlates."""
-    step = {
+def step() -> Schema:
+    """One failure of an example."""
+    return {
         **closed(
             "A failure: when, where, and the log's line or only its label.",
             {
@@ -216,11 +217,17 @@ def sequences() -> Schema:
         ),
         "oneOf": [{"required": ["log"]}, {"required": ["label"]}],
     }
+
+
+def sequences() -> Schema:
+    """The own tests of a rule that correlates."""
+    told = {"description": "Failures in the order of time.", "$ref": "#/$defs/step"}
+    several = one_or_more(one_or_more(told, least=1))
     return closed(
         "The rule's own tests: failures in the order of time.",
         {
-            "match": {**one_or_more(one_or_more(step, least=1), least=1), "description": "What the rule must find."},
-            "ignore": {**one_or_more(one_or_more(step, least=1)), "description": "What the rule must leave alone."},
+            "match": {**one_or_more(one_or_more(told, least=1), least=1), "description": "What the rule must find."},
+            "ignore": {**several, "description": "What the rule must leave alone."},
         },
         required=("match", "ignore"),
     )

@@ -112,7 +112,7 @@ class Mutes:
 def line_pattern(line: str) -> str:
     """A pattern for lines like this one: the same words, other numbers."""
     begin = line[:_LONGEST_LIKE]
-    pieces = regex.split(r"(0x[0-9a-fA-F]+|\d+(?:\.\d+)?)", begin)
+    pieces = regex.split(r"(0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)", begin)
     made = "".join(
         regex.escape(piece, special_only=True) if place % 2 == 0 else _like(piece) for place, piece in enumerate(pieces)
     )
@@ -120,4 +120,4 @@ def line_pattern(line: str) -> str:
 
 
 def _like(number: str) -> str:
-    return "0x[0-9a-fA-F]+" if number.startswith("0x") else r"\d+(?:\.\d+)?"
+    return "0x[0-9a-fA-F]+" if number.startswith("0x") else r"[0-9]+(?:\.[0-9]+)?"

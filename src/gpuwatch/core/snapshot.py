@@ -147,15 +147,11 @@ class Snapshot:
                 )
             case RulesQuarantined():
                 return replace(self, quarantined=event.rule_ids)
-            case RulesLoaded() | RulesRefused() | MutesLoaded() | MutesRefused():
+            case RulesLoaded() | RulesRefused() | MutesLoaded() | MutesRefused() | Tick():
                 return self._reloaded(event)
-            case Tick() if self.at is not None and self.mutes.ended(self.at, event.at):
-                return self._with_mutes(event.at)
-            case _:
-                return self
 
-    def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> Snapshot:
-        """The snapshot after a person's files were read anew, or could not be."""
+    def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:
+        """The snapshot after a person's files were read anew, or could not be, or a mute's time has passed."""
         match event:
             case RulesLoaded():
                 return replace(self, rules=event.rules, rules_reload=Reload(event.at, None, event.at))
@@ -166,6 +162,9 @@ class Snapshot:
                 return loaded._with_mutes(event.at)
             case MutesRefused():
                 return replace(self, mutes_reload=refused(self.mutes_reload, event))
+            case Tick():
+                over = self.at is not None and self.mutes.ended(self.at, event.at)
+                return self._with_mutes(event.at) if over else self
 
     def _records_of(self, source: str) -> int:
         return self.sources[source].records if source in self.sources else 0

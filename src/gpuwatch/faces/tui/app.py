@@ -17,7 +17,12 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import Input
 
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.mute_file import add_mute, remove_mute
+from gpuwatch.core.mutes import Mute
+from gpuwatch.core.reloads import MutesLoaded
+from gpuwatch.core.snapshot import Reload, Snapshot
+from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.tui.body import Body
 from gpuwatch.faces.tui.choice import Choice
 from gpuwatch.faces.tui.detail import fix_of
@@ -26,6 +31,7 @@ from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.logview import LogView
+from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.paint import row, wrapped
 from gpuwatch.faces.tui.pane import OneLine, Rows, Sized
 from gpuwatch.faces.tui.themes import DARK, PALETTES
@@ -72,6 +78,7 @@ class WatchApp(App[None]):
         self.health = HealthBar(id="health")
         self.notice_line = OneLine(id="notice")
         self.body = Body()
+        self.mute_bar = MuteBar(id="mute")
         self.keys = KeyBar(id="keys")
         self.animation_level = "none"
 
@@ -80,6 +87,7 @@ class WatchApp(App[None]):
         yield self.health
         yield self.notice_line
         yield self.body
+        yield self.mute_bar
         yield self.keys
 
     def on_mount(self) -> None:
@@ -112,11 +120,27 @@ class WatchApp(App[None]):
     def _take(self) -> None:
         self._painted_at = time.monotonic()
         news = self._feed.take()
+        self._tell_reload(self.snapshot, news.snapshot)
         self.snapshot = news.snapshot
         self.body.log_pane.take(news)
         if news.incidents:
             self._arrange()
         self.draw()
+
+    def _tell_reload(self, before: Snapshot, now: Snapshot) -> None:
+        """Say that rules were read anew; what could not be read stays on the screen until it is mended."""
+        if now.rules_reload == before.rules_reload and now.mutes_reload == before.mutes_reload:
+            return
+        if (
+            now.rules_reload not in (None, before.rules_reload)
+            and now.rules is not before.rules
+            and now.rules is not None
+        ):
+            self.notify(render(text("Rules read anew: {count} in force.", count=len(now.rules.every))), timeout=4)
+        trouble = reload_trouble(now.rules_reload, now.mutes_reload)
+        if trouble is not None or reload_trouble(before.rules_reload, before.mutes_reload) is not None:
+            self._notice = trouble
+            self.notice_line.display = trouble is not None
 
     def draw(self) -> None:
         """Bring everything up to date; each part redraws only what changed."""
@@ -127,7 +151,8 @@ class WatchApp(App[None]):
         if self._notice is not None:
             words = wrapped(said(self._notice), max(self.size.width - 4, 8))[0]
             self.notice_line.show(row((" ▲ ", "warning"), (words, "text"), back="quiet"))
-        self.body.draw(self.snapshot, self.choice.incident(self.snapshot), self.choice.fix)
+        self.mute_bar.draw()
+        self.body.draw(self.snapshot, self.choice)
 
     @on(Sized)
     def _draw_soon(self) -> None:
@@ -144,6 +169,7 @@ class WatchApp(App[None]):
     @on(IncidentRows.Moved)
     def _moved(self, event: IncidentRows.Moved) -> None:
         self.choice.move(self.snapshot, event.steps)
+        self.mute_bar.offer(None)
         self.draw()
 
     @on(IncidentRows.Entered)
@@ -158,6 +184,7 @@ class WatchApp(App[None]):
             self.action_fix(fix)
         elif event.key in self.snapshot.incidents:
             self.choice.take(self.snapshot, event.key)
+            self.mute_bar.offer(None)
             self.draw()
 
     @on(LogView.FollowChanged)
@@ -184,6 +211,7 @@ class WatchApp(App[None]):
         if target is None:
             self.notify(_("No failure seen."), timeout=2)
             return
+        self.mute_bar.offer(None)
         self.draw()
         self._show_in_log(target.id)
 
@@ -195,11 +223,48 @@ class WatchApp(App[None]):
         self.body.log_pane.view.show_entry(place)
 
     def action_fix(self, number: int) -> None:
-        """Choose a fix."""
-        if number < len(self.choice.fixes(self.snapshot)):
+        """Choose a fix, or what to mute while that is asked."""
+        if self.mute_bar.display:
+            self._choose_mute(number)
+        elif number < len(self.choice.fixes(self.snapshot)):
             self.choice.fix = number
             self.draw()
             self.body.detail.show_fix(number)
+
+    def action_mute(self) -> None:
+        """Ask what to mute of the chosen failure; again: ask no more."""
+        incident = None if self.mute_bar.display else self.choice.incident(self.snapshot)
+        if incident is None and not self.mute_bar.display:
+            self.notify(_("No failure seen."), timeout=2)
+        self.mute_bar.offer(incident)
+
+    def action_show_muted(self) -> None:
+        """List muted failures too, or no longer."""
+        self.choice.shows_muted = not self.choice.shows_muted
+        self.draw()
+
+    def _choose_mute(self, number: int) -> None:
+        offered = self.mute_bar.incident
+        choices = self.mute_bar.choices()
+        if offered is None or number >= len(choices):
+            return
+        self.mute_bar.offer(None)
+        self.run_worker(self._write_mute(choices[number], muted=offered.muted), exit_on_error=False)
+
+    async def _write_mute(self, mute: Mute, *, muted: bool) -> None:
+        """Write or take out an entry, and have it in force at once."""
+        try:
+            mutes = await asyncio.to_thread(remove_mute if muted else add_mute, mute)
+        except GpuwatchError as error:
+            self.notify(said(error.message), severity="error", timeout=8)
+            return
+        await asyncio.to_thread(self.pipeline.emit, MutesLoaded(utc_now(), mutes))
+        told = (
+            text("{subject} is muted no more.", subject=mute.subject)
+            if muted
+            else text("{subject} is muted; M lists what is.", subject=mute.subject)
+        )
+        self.notify(said(told), timeout=4)
 
     def action_copy(self) -> None:
         """Copy the chosen fix's command."""
@@ -267,8 +332,10 @@ class WatchApp(App[None]):
         self.body.log_pane.step_found(forward=forward)
 
     def action_dismiss(self) -> None:
-        """End the zoom, the search or the notice, one at a time."""
-        if self.body.zoomed:
+        """End the choice, the zoom, the search or the notice, one at a time."""
+        if self.mute_bar.display:
+            self.mute_bar.offer(None)
+        elif self.body.zoomed:
             self.action_zoom()
         elif self.body.log_pane.searching:
             self.body.log_pane.end_search()
@@ -294,3 +361,12 @@ class WatchApp(App[None]):
         for widget in self.screen.walk_children():
             widget.refresh()
         self.notify(self.theme.removeprefix("gpuwatch-"), timeout=1.5)
+
+
+def reload_trouble(rules: Reload | None, mutes: Reload | None) -> Text | None:
+    """What stands in the person's files and is not in force; None where all is."""
+    if rules is not None and rules.refused is not None:
+        return text("The rules stay as they were: {reason}", reason=rules.refused)
+    if mutes is not None and mutes.refused is not None:
+        return text("The mutes stay as they were: {reason}", reason=mutes.refused)
+    return None

@@ -7,8 +7,8 @@ from textual.containers import Container
 from textual.geometry import Size
 from textual.widget import Widget
 
-from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.choice import Choice
 from gpuwatch.faces.tui.detail import Detail
 from gpuwatch.faces.tui.incidents import IncidentList
 from gpuwatch.faces.tui.layout import PANES, arrange
@@ -64,12 +64,13 @@ class Body(Container):
         """The next or previous pane."""
         return PANES[(PANES.index(self.looked_at) + step) % len(PANES)]
 
-    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int) -> None:
+    def draw(self, snapshot: Snapshot, choice: Choice) -> None:
         """Bring every pane in view up to date; each redraws only what changed."""
+        incident = choice.incident(snapshot)
         if self.incidents.display:
-            self.incidents.draw(snapshot, incident.id if incident else None)
+            self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None)
         if self.detail.display:
-            self.detail.draw(snapshot, incident, chosen_fix)
+            self.detail.draw(snapshot, incident, choice.fix)
         if self.machine.display:
             self.machine.draw(snapshot)
         if self.log_pane.display:

@@ -10,8 +10,8 @@ from gpuwatch.core.snapshot import Snapshot
 
 
 def newest_that_matters(snapshot: Snapshot) -> Incident | None:
-    """The newest that is a failure and not over; where there is none, the newest."""
-    listed = snapshot.newest_incidents
+    """The newest that is a failure and not over; where there is none, the newest. Never one that is muted."""
+    listed = [one for one in snapshot.newest_incidents if not one.muted]
     grave = (one for one in listed if one.active and one.severity in {"error", "critical"})
     return next(grave, listed[0] if listed else None)
 
@@ -23,15 +23,22 @@ class Choice:
     chosen: str | None = None
     """An incident's id; None: the one that matters most."""
     fix: int = 0
+    shows_muted: bool = False
     _explained: str | None = None
 
     def incident(self, snapshot: Snapshot) -> Incident | None:
         """The incident to explain. Another one than before begins at its first fix."""
         chosen = snapshot.incidents.get(self.chosen) if self.chosen is not None else None
+        if chosen is not None and chosen.muted and not self.shows_muted:
+            chosen = None
         incident = chosen or newest_that_matters(snapshot)
         if incident is not None and incident.id != self._explained:
             self._explained, self.fix = incident.id, 0
         return incident
+
+    def listed(self, snapshot: Snapshot) -> tuple[Incident, ...]:
+        """The incidents in the list, the newest first."""
+        return tuple(one for one in snapshot.newest_incidents if self.shows_muted or not one.muted)
 
     def take(self, snapshot: Snapshot, incident_id: str) -> None:
         """The person chose this one."""
@@ -40,13 +47,13 @@ class Choice:
 
     def move(self, snapshot: Snapshot, steps: int) -> None:
         """The person goes so many down the list; its ends hold."""
-        listed = snapshot.newest_incidents
+        listed = self.listed(snapshot)
         if (here := self._place(listed, snapshot)) is not None:
             self.take(snapshot, listed[min(max(here + steps, 0), len(listed) - 1)].id)
 
     def step(self, snapshot: Snapshot, step: int, *, from_end: bool) -> Incident | None:
         """The next or previous in time, round the end. `from_end`: the log stands at its end, after the newest."""
-        in_time = tuple(reversed(snapshot.newest_incidents))
+        in_time = tuple(reversed(self.listed(snapshot)))
         here = self._place(in_time, snapshot)
         if here is None:
             return None
@@ -63,5 +70,5 @@ class Choice:
     def _place(self, incidents: tuple[Incident, ...], snapshot: Snapshot) -> int | None:
         incident = self.incident(snapshot)
         if incident is None:
-            return None
+            return 0 if incidents else None
         return next(place for place, one in enumerate(incidents) if one.id == incident.id)

@@ -135,6 +135,9 @@ def title_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
         place[-1] += " – " + clock(incident.last_at, snapshot.at)
     if not incident.fresh:
         place.append(_("from before gpuwatch was started"))
+    if incident.mute is not None:
+        why = [said(incident.mute.subject), visible(incident.mute.note or ""), visible(incident.mute.where)]
+        place.append(render(text("muted: {why}", why=", ".join(part for part in why if part))))
     return [row(*spread(title, state, width)), *paragraph(" · ".join(place), width, "dim", 3)]
 
 

@@ -60,17 +60,23 @@ class IncidentList(Pane):
         self.rows = IncidentRows()
         super().__init__(self.rows, id=id)
 
-    def draw(self, snapshot: Snapshot, chosen: str | None) -> None:
-        """Draw the list."""
-        incidents = snapshot.newest_incidents
+    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None) -> None:
+        """Draw the list, and how many there are beside those that are listed."""
         before = self.rows.rows
-        self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, focused=self.focused))
+        every = snapshot.incidents.values()
+        muted = sum(incident.muted for incident in every)
+        if muted and not incidents:
+            self.rows.show([row(("  · ", "dim"), (_("Only muted failures; M lists them."), "dim"))])
+        else:
+            self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, focused=self.focused))
         if chosen is not None and self.rows.rows is not before:
             self.rows.keep_in_view(chosen)
-        active = sum(incident.active for incident in incidents)
+        active = sum(incident.active and not incident.muted for incident in every)
         note: tuple[Span, ...] = ()
-        if incidents:
-            known = render(text("{active} active, {count} in all", active=active, count=len(incidents)))
+        if every:
+            known = render(text("{active} active, {count} in all", active=active, count=len(every)))
+            if muted:
+                known += render(text(", {count} muted", count=muted))
             note = ((known, "warning" if active else "dim"),)
         self.heading.write(_("Failures"), note, focused=self.focused)
 
@@ -86,13 +92,14 @@ def incident_rows(
         here = incident.id == chosen
         back: Back = ("selected" if focused else "quiet") if here else ""
         sign, tone = SEVERITY_SIGN[incident.severity]
+        loud = incident.active and not incident.muted
         title: list[Span] = [
             ("▌" if here else " ", "accent"),
-            (sign + " ", tone if incident.active else "dim"),
-            (said(incident.title), "dim" if not incident.active else "strong" if here else "text"),
+            (sign + " ", tone if loud else "dim"),
+            (said(incident.title), "dim" if not loud else "strong" if here else "text"),
         ]
         if incident.count > 1:
-            title.append((f"  ×{incident.count}", "warning" if incident.active else "dim"))
+            title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
         state: Span = (state_of(incident), state_tone(incident))
         when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
         node: Span = (node_of(incident), "dim")

@@ -87,12 +87,14 @@ def state_of(incident: Incident) -> str:
     told = render(words.STATE[incident.state])
     if incident.fix_outcome is not None:
         told += ", " + render(OUTCOME[incident.fix_outcome])
+    if incident.muted:
+        told += ", " + render(words.MUTED)
     return told
 
 
 def state_tone(incident: Incident) -> Tone:
     """An incident that is over is good news and quiet."""
-    return "dim" if not incident.active else "strong" if incident.state == "open" else "text"
+    return "dim" if not incident.active or incident.muted else "strong" if incident.state == "open" else "text"
 
 
 def clock(at: datetime, now: datetime | None) -> str:
