@@ -38,6 +38,8 @@ class Tally:
     seconds: float = 0.0
     """Wall time of those."""
     traces: list[str] = field(default_factory=list)
+    profiling: dict[str, Any] | None = None
+    """What profiling cost."""
 
 
 class Run:
@@ -115,6 +117,7 @@ class Run:
             gflop_per_image=round(gflop_per_image(variant, job.size_px, job.rewrite), 3),
             tokens_per_image=tokens_per_image(job.size_px, job.size_px),
             trace_files=self.tally.traces,
+            profiling=self.tally.profiling,
             predicted=None,
         )
         return UsageError.exit_code if self.tally.failed else 0
@@ -189,11 +192,12 @@ class Run:
         return out
 
     def _profile(self, colorizer: Colorizer, path: Path) -> None:
-        from gpuwatch_runner.profiling import write_trace  # noqa: PLC0415 - off means not even imported
+        from gpuwatch_runner.profiling import profile_photo  # noqa: PLC0415 - off means not even imported
 
         started = perf_counter()
-        trace = write_trace(colorizer, path, self.job.trace_folder)
-        self.tally.traces.append(str(trace))
+        profiled = profile_photo(colorizer, path, self.job.trace_folder)
+        self.tally.traces += profiled.files
+        self.tally.profiling = profiled.as_json()
         self._stage("profile", perf_counter() - started)
 
     def _count(self, started: float, images: int) -> float:

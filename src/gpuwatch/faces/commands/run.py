@@ -221,8 +221,30 @@ def report_lines(report: Mapping[str, Any]) -> list[Text]:
         lines.append(
             text("The weights are random: times and memory are true, the colours mean nothing without --checkpoint.")
         )
-    lines += [
-        text("Trace: {file} (open it at https://ui.perfetto.dev)", file=file)
-        for file in report.get("trace_files") or ()
-    ]
+    lines += profiling_lines(report)
+    return lines
+
+
+def profiling_lines(report: Mapping[str, Any]) -> list[Text]:
+    """What profiling cost, what it made, and what reads it."""
+    lines: list[Text] = []
+    if profiling := report.get("profiling"):
+        lines.append(
+            text(
+                "A profiled pass took {profiled_seconds}, one without {plain_seconds} ({overhead}; {passes} of each).",
+                profiled_seconds=profiling.get("profiled_seconds"),
+                plain_seconds=profiling.get("plain_seconds"),
+                overhead=f"{100 * float(profiling.get('overhead_ratio') or 0):+.0f} %",
+                passes=profiling.get("passes"),
+            )
+        )
+    for file in report.get("trace_files") or ():
+        if str(file).endswith(".pickle"):
+            lines.append(text("Memory snapshot: {file} (read it with gpuwatch trace memory)", file=file))
+        else:
+            lines.append(
+                text(
+                    "Trace: {file} (read it with gpuwatch trace summary, open it at https://ui.perfetto.dev)", file=file
+                )
+            )
     return lines
