@@ -26,7 +26,8 @@ LIBRARIES = ("torch", "numpy", "PIL", "safetensors")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and give the exit code: 0, 2 or 4 as for gpuwatch, 130 and 143 if stopped, 141 if nobody listens."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     use(language_of(None))
     channel = take_stdout()
     try:
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(job: Job, channel: Channel) -> int:
     _require_libraries()
+    # Waiting in a spin, torch's threads would take the cores from those that decode and encode: a pass took up to fifty
+    # times as long. OpenMP reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if job.profile:
         # The profiler's own notes on stderr; torch reads these once, when it is imported.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -94,7 +98,12 @@ def _explained(error: Exception, job: Job) -> JobError:
     return JobError(text("The run failed: {reason}", reason=plain(reason)))
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Stop at the first signal; one that follows finds the run putting its things away, and does not stop that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(TERMINATED)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from gpuwatch_runner.sizes import parse_bytes, require_size
 
 Dtype = Literal["fp32", "amp16", "fp16", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("fp32", "amp16", "fp16", "bf16")
+MOST_WORKERS = 64
 DEFAULT_TRACE_FOLDER = Path("gpuwatch-traces")
 
 
@@ -39,6 +41,17 @@ class Job:
     trace_folder: Path
     out: Path | None
     """None: colours are computed and measured, and not written."""
+    force: bool = False
+    """Do again what the manifest says is done."""
+    degrade: bool = False
+    """Step down where memory runs out, instead of ending."""
+    workers: int = 0
+    """Threads that decode and encode beside the network, each way; 0: one thing at a time."""
+    compare_fp32: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+    tf32: bool | None = None
+    """None: torch's own choice."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +79,20 @@ def parse(arguments: Sequence[str]) -> Job:
     ddcolor.add_argument("--profile", action="store_true", help="write a trace that Perfetto opens")
     ddcolor.add_argument("--trace-dir", type=Path)
     ddcolor.add_argument("--out", type=Path, help="where the colorized photos go; without it nothing is written")
+    ddcolor.add_argument("--force", action="store_true", help="do again what the manifest in --out says is done")
+    ddcolor.add_argument(
+        "--degrade", action="store_true", help="step rewrite, batch, then size down where memory runs out"
+    )
+    ddcolor.add_argument(
+        "--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads each way; 0 for none"
+    )
+    ddcolor.add_argument("--compare-fp32", action="store_true", help="report how far the colours are from fp32's")
+    ddcolor.add_argument("--channels-last", action="store_true")
+    ddcolor.add_argument("--compile", action="store_true", help="run through torch.compile")
+    ddcolor.add_argument("--tf32", choices=("on", "off"), help="TF32 on CUDA (default: torch's choice)")
     given = parser.parse_args(arguments)
+    if not 0 <= given.workers <= MOST_WORKERS:
+        raise UsageError(text("--workers takes 0 to {most}, not {count}", most=MOST_WORKERS, count=given.workers))
     for name in ("batch", "repeat"):
         if getattr(given, name) < 1:
             raise UsageError(text("--{name} takes 1 or more, not {count}", name=name, count=getattr(given, name)))
@@ -84,4 +110,11 @@ def parse(arguments: Sequence[str]) -> Job:
         profile=given.profile,
         trace_folder=given.trace_dir or (given.out / "traces" if given.out else DEFAULT_TRACE_FOLDER),
         out=given.out,
+        force=given.force,
+        degrade=given.degrade,
+        workers=given.workers,
+        compare_fp32=given.compare_fp32,
+        channels_last=given.channels_last,
+        compiled=given.compile,
+        tf32=None if given.tf32 is None else given.tf32 == "on",
     )

@@ -57,6 +57,12 @@ def limit_memory(device: torch.device, limit_bytes: int) -> Text:
     )
 
 
+def choose_tf32(*, on: bool) -> None:
+    """Let float32 convolutions and matrix products on CUDA use 19-bit TF32, or not; torch's own choice is the first alone."""
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on
+
+
 class MemoryWatch:
     """Measures what a job takes of its device. Make it before anything is put there: it counts from then."""
 
@@ -65,10 +71,16 @@ class MemoryWatch:
         # By UUID, of every device: which of them torch means is only known once CUDA is up, and that takes memory.
         self._before_bytes = _used_by_uuid() if device.type == "cuda" else {}
         self._peak_bytes = 0
+        self._reserved_bytes = -1
 
     def look(self) -> None:
         """Take a sample. torch's allocator keeps what it has had, so one after a pass sees that pass's peak."""
-        if self._before_bytes:
+        if not self._before_bytes:
+            return
+        reserved_bytes = torch.cuda.memory_reserved(self._device)
+        if reserved_bytes > self._reserved_bytes:
+            # Asking the driver takes milliseconds, and what it says rises when the allocator's own count does.
+            self._reserved_bytes = reserved_bytes
             uuid = f"GPU-{torch.cuda.get_device_properties(self._device).uuid}"
             used_bytes = _used_by_uuid().get(uuid, 0)
             self._peak_bytes = max(self._peak_bytes, used_bytes - self._before_bytes.get(uuid, used_bytes))

@@ -23,7 +23,8 @@ class Channel:
 
     def say(self, event: str, **fields: Any) -> None:
         """Write one event. A field may be a Text, and becomes `{"template", "values"}`."""
-        line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False, default=_as_json)
+        # In ASCII: a path's name need not be UTF-8, and such a line would be no JSON.
+        line = json.dumps({"event": event, **fields}, allow_nan=False, default=_as_json)
         self._stream.write(line + "\n")
         self._stream.flush()
 

@@ -7,6 +7,8 @@ its gamma curve in a table; here it is computed, and differs in the fourth decim
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,13 +39,15 @@ def srgb_of_linear(linear: Floats) -> Floats:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
-_LINEAR_OF_BYTE = linear_of_srgb(np.arange(256).astype(np.float32) / np.float32(255))
-
-
-def lightness_of_rgb(rgb: NDArray[np.uint8] | Floats) -> Floats:
-    """L of (..., 3) sRGB, either bytes or floats in 0..1: (...), in 0..100."""
-    linear = _LINEAR_OF_BYTE[rgb] if rgb.dtype == np.uint8 else linear_of_srgb(rgb.astype(np.float32, copy=False))
-    return _lightness(linear @ _XYZ_OF_RGB[1])
+def lightness_of_rgb(rgb: NDArray[np.uint8] | NDArray[np.uint16] | Floats) -> Floats:
+    """L of (..., 3) sRGB, in bytes, in 16 bits, or floats in 0..1: (...), in 0..100."""
+    if rgb.dtype not in (np.uint8, np.uint16):
+        return _lightness(_luminance(linear_of_srgb(rgb.astype(np.float32, copy=False))))
+    levels = 256 if rgb.dtype == np.uint8 else 65536
+    if rgb.strides[-1] == 0:
+        # One channel seen three times: its lightness is looked up.
+        return _lightness_of_grey(levels)[rgb[..., 0]]
+    return _lightness(_luminance(_linear_of_levels(levels)[rgb]))
 
 
 def lab_of_rgb(rgb: Floats) -> Floats:
@@ -56,12 +60,41 @@ def lab_of_rgb(rgb: Floats) -> Floats:
 def rgb_of_lab(lab: Floats) -> Floats:
     """Lab (..., 3) to sRGB (..., 3), clipped to 0..1 where the colour is outside of sRGB."""
     lightness, a, b = np.moveaxis(lab.astype(np.float32, copy=False), -1, 0)
+    return rgb_of_planes(lightness, a, b)
+
+
+def rgb_of_planes(lightness: Floats, a: Floats, b: Floats) -> Floats:
+    """The planes of Lab, each of the same shape, to sRGB (..., 3) as `rgb_of_lab` does.
+
+    Every pixel by itself and by the same steps, so that an image cut into bands comes to the same bits.
+    """
     dark = lightness <= _L_SLOPE * _BREAK
     y = np.where(dark, lightness / _L_SLOPE, ((lightness + 16) / 116) ** 3)
     bent_y = np.where(dark, _SLOPE * y + _OFFSET, (lightness + 16) / 116)
     x = _unbend(bent_y + a / 500) * _WHITE[0]
     z = _unbend(bent_y - b / 200) * _WHITE[2]
-    return srgb_of_linear((np.stack([x, y, z], axis=-1) @ _RGB_OF_XYZ.T).astype(np.float32))
+    rgb = np.empty((*lightness.shape, 3), np.float32)
+    for channel, (of_x, of_y, of_z) in enumerate(_RGB_OF_XYZ):
+        # A matrix product would round differently at the edges of its blocks.
+        rgb[..., channel] = srgb_of_linear(x * of_x + y * of_y + z * of_z)
+    return rgb
+
+
+def _luminance(linear: Floats) -> Floats:
+    red, green, blue = _XYZ_OF_RGB[1]
+    mixed: Floats = linear[..., 0] * red + linear[..., 1] * green + linear[..., 2] * blue
+    return mixed
+
+
+@cache
+def _linear_of_levels(levels: int) -> Floats:
+    return linear_of_srgb(np.arange(levels, dtype=np.float32) / np.float32(levels - 1))
+
+
+@cache
+def _lightness_of_grey(levels: int) -> Floats:
+    linear = _linear_of_levels(levels)
+    return _lightness(_luminance(np.stack([linear] * 3, axis=-1)))
 
 
 def _lightness(y: Floats) -> Floats:
@@ -72,5 +105,5 @@ def _bend(ratio: Floats) -> Floats:
     return np.where(ratio > _BREAK, np.cbrt(ratio), _SLOPE * ratio + _OFFSET).astype(np.float32)
 
 
-def _unbend(bent: Floats) -> Floats:
+def _unbend(bent: NDArray[np.floating]) -> Floats:
     return np.where(bent <= _F_BREAK, (bent - _OFFSET) / _SLOPE, bent**3).astype(np.float32)

@@ -4,6 +4,7 @@ one is answered before the seconds that importing torch takes.
 
 from __future__ import annotations
 
+import math
 import re
 
 from gpuwatch.errors import UsageError
@@ -11,6 +12,9 @@ from gpuwatch.texts import text
 
 STRIDE_PX = 32
 """DDColor's encoder halves the size five times, so heights and widths are multiples of this."""
+
+INDEX_LIMIT = 2**31
+_LAST_CHANNELS = 256
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[KMGT]?)(?P<binary>i?)(?P<unit>B?)", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -37,6 +41,26 @@ def require_size(size_px: int) -> int:
             below_px=below_px,
             above_px=below_px + STRIDE_PX,
         )
+    )
+
+
+def require_indexable(size_px: int, batch: int, rewrite: str) -> None:
+    """UsageError where CUDA's padding would meet a tensor of more elements than 32 bits count, whatever the memory.
+
+    `last_shuf` pads 256 channels at full size; `fold` pads two.
+    """
+    if rewrite == "fold" or batch * _LAST_CHANNELS * size_px**2 < INDEX_LIMIT:
+        return
+    largest_px = math.isqrt((INDEX_LIMIT - 1) // (_LAST_CHANNELS * batch)) // STRIDE_PX * STRIDE_PX
+    raise UsageError(
+        text(
+            "DDColor cannot run at {size_px}, batch {batch}, on CUDA with rewrite {rewrite}: 32-bit indexing ends at {largest_px}",
+            size_px=size_px,
+            batch=batch,
+            rewrite=rewrite,
+            largest_px=largest_px,
+        ),
+        text("Use --rewrite fold, or a smaller --size or --batch"),
     )
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 from torch.nn import functional
 
 from gpuwatch.errors import UsageError
-from gpuwatch_runner.colorize import resize_bilinear
+from gpuwatch_runner.colorize import Colorizer, Prepared, grey_of, resize_bilinear
+from gpuwatch_runner.ddcolor import DDColor
+from gpuwatch_runner.deep import DeepPng
 from gpuwatch_runner.lab import lab_of_rgb, lightness_of_rgb, rgb_of_lab
-from gpuwatch_runner.photo import encode_photo, find_images, output_path, read_photo, write_whole
+from gpuwatch_runner.photo import Photo, encode_photo, read_photo, write_whole
 from tests.runner.conftest import grey_scene
+
+Words = np.ndarray[Any, np.dtype[np.uint16]]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,7 @@ def test_every_mode_becomes_the_same_upright_colours(mode: str, tmp_path: Path) 
     image.save(path)
     photo = read_photo(path)
     assert photo.rgb.shape == (24, 40, 3)
-    values = photo.rgb.astype(np.float32) * (1 if photo.rgb.dtype == np.uint8 else 255)
+    values = photo.rgb.astype(np.float32) / (1 if photo.rgb.dtype == np.uint8 else 257)
     if mode != "1":
         assert np.abs(values - scene[:, :, None]).max() <= (12 if mode == "PA" else 1)
     assert photo.output_format == "PNG"
@@ -89,8 +100,8 @@ def test_sixteen_bits_of_grey_are_not_clipped_or_rounded(tmp_path: Path) -> None
     ramp = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     photo = read_photo(tmp_path / "deep.png")
-    assert photo.rgb.dtype == np.float32
-    assert len(np.unique(photo.rgb)) == 64 * 64
+    assert photo.rgb.dtype == np.uint16
+    assert np.array_equal(photo.rgb[..., 0], ramp)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -189,24 +200,6 @@ def test_broken_metadata_does_not_lose_the_photo(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "photo.png").exif is None
 
 
-def test_directories_are_searched_in_order_and_outputs_passed_over(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt", "a-colorized.png", ".hidden.png"):
-        (tmp_path / name).touch()
-    (tmp_path / "nothing").mkdir()
-    found, failed = find_images([tmp_path, tmp_path / "a.png", tmp_path / "nothing", tmp_path / "gone.jpg"])
-    assert found == [tmp_path / "a.png", tmp_path / "b.JPG"]
-    assert [str(error) for _, error in failed] == [
-        f"{tmp_path / 'nothing'} has no images",
-        f"{tmp_path / 'gone.jpg'} does not exist",
-    ]
-
-
-def test_outputs_do_not_replace_one_another(tmp_path: Path) -> None:
-    taken: set[Path] = set()
-    names = [output_path(tmp_path, Path(source), "PNG", taken).name for source in ("x/a.png", "y/a.webp", "a.gif")]
-    assert names == ["a-colorized.png", "a-colorized-2.png", "a-colorized-3.png"]
-
-
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     write_whole(path, b"old")
@@ -216,3 +209,158 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["photo.png"]  # noqa: PTH208 - hidden files count
+
+
+def deep_noise(channels: int) -> Words:
+    return np.random.default_rng(3).integers(0, 65536, (19, 13, channels), np.uint16)
+
+
+def png_of(pixels: Words) -> bytes:
+    """A 16-bit PNG whose rows use the filters None, Sub and Up in turn; two channels are grey and alpha."""
+    height, width, channels = pixels.shape
+    raw = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
+    rows = []
+    for y, row in enumerate(raw):
+        left = np.concatenate([np.zeros(2 * channels, np.uint8), row[: -2 * channels]])
+        rows.append(bytes([y % 3]) + (row - (0, left, raw[y - 1])[y % 3]).astype(np.uint8).tobytes())
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(rows)))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def tiff_of(pixels: Words, order: str, compression: int) -> bytes:
+    """A 16-bit TIFF of one strip: `order` is II or MM, `compression` 1 (none) or 8 (Deflate)."""
+    height, width, channels = pixels.shape
+    end = "<" if order == "II" else ">"
+    strip = pixels.astype(f"{end}u2").tobytes()
+    strip = zlib.compress(strip) if compression == 8 else strip
+    tags = [(256, 4, width), (257, 4, height), (258, 3, None), (259, 3, compression), (262, 3, 2), (273, 4, None),
+            (277, 3, channels), (278, 4, height), (279, 4, len(strip))]  # fmt: skip
+    tags += [(338, 3, 2)] if channels == 4 else []
+    depths_at = 8 + 2 + 12 * len(tags) + 4
+    directory = struct.pack(f"{end}2sHIH", order.encode(), 42, 8, len(tags))
+    for tag, kind, value in tags:
+        if tag == 258:
+            directory += struct.pack(f"{end}HHII", tag, kind, channels, depths_at)
+        else:
+            number = depths_at + 2 * channels if value is None else value
+            directory += struct.pack(f"{end}HHI", tag, kind, 1) + struct.pack(
+                f"{end}I" if kind == 4 else f"{end}Hxx", number
+            )
+    return directory + bytes(4) + struct.pack(f"{end}{channels}H", *[16] * channels) + strip
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("form", ["PNG", "II-1", "MM-1", "II-8", "MM-8"])
+def test_sixteen_bits_of_colour_are_read_whole(form: str, channels: int, tmp_path: Path) -> None:
+    if form != "PNG" and channels == 2:
+        pytest.skip("grey with alpha is PNG's")
+    pixels = deep_noise(channels)
+    order, _, compression = form.partition("-")
+    path = tmp_path / "photo"
+    path.write_bytes(png_of(pixels) if form == "PNG" else tiff_of(pixels, order, int(compression)))
+    photo = read_photo(path)
+    assert np.array_equal(photo.rgb, pixels[..., :3] if channels > 2 else np.repeat(pixels[..., :1], 3, axis=2))
+    assert (photo.alpha is None) == (channels == 3)
+    assert photo.alpha is None or np.array_equal(photo.alpha, pixels[..., -1])
+
+    (tmp_path / "again.png").write_bytes(encode_photo(photo.rgb, photo))
+    again = read_photo(tmp_path / "again.png")
+    assert again.rgb.dtype == np.uint16
+    assert np.array_equal(again.rgb, photo.rgb)
+    assert photo.alpha is None or np.array_equal(again.alpha, photo.alpha)
+
+
+def test_metadata_stays_with_sixteen_bits_and_the_photo_stands_upright(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = Image.Exif()
+    tags[0x0112], tags[0x010F] = 6, "A camera"
+    png = DeepPng(13, 19, 3, exif=tags.tobytes(), icc_profile=profile)
+    png.add(deep_noise(3))
+    (tmp_path / "photo.png").write_bytes(png.encoded())
+    photo = read_photo(tmp_path / "photo.png")
+    assert np.array_equal(photo.rgb, np.rot90(deep_noise(3), -1))
+    out = Image.open(io.BytesIO(encode_photo(photo.rgb, photo)))
+    assert out.info["icc_profile"] == profile
+    assert out.getexif()[0x010F] == "A camera"
+    assert out.getexif().get(0x0112, 1) == 1
+
+
+def test_sixteen_bits_of_lightness_come_out_again(tmp_path: Path, colorizer: Colorizer) -> None:
+    ramp = np.arange(256 * 256, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    prepared = colorizer.prepare(tmp_path / "deep.png")
+    (tmp_path / "out.png").write_bytes(colorizer.finish(prepared, np.zeros((2, 32, 32), np.float32)))
+    out = read_photo(tmp_path / "out.png").rgb.astype(int)
+    assert np.abs(out - ramp[..., None]).max() <= 2  # the matrices of Lab have six digits
+    assert len(np.unique(out[..., 1])) > 65_000
+
+
+@pytest.fixture(scope="module")
+def colorizer(network: Callable[..., DDColor]) -> Colorizer:
+    return Colorizer(network("tiny", "fold"), torch.device("cpu"), size_px=32, dtype="fp32")
+
+
+@hypothesis.settings(
+    deadline=None, max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(
+    band_pixels=st.integers(1, 4000), deep=st.booleans(), grey=st.booleans(),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_bands_change_no_bit(  # noqa: PLR0917 - hypothesis names them
+    colorizer: Colorizer, band_pixels: int, deep: bool, grey: bool, size: tuple[int, int], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    kind: Any = np.uint16 if deep else np.uint8
+    rgb = random.integers(0, np.iinfo(kind).max + 1, (*size, 1 if grey else 3), kind)
+    rgb = np.broadcast_to(rgb, (*size, 3))
+    prepared = Prepared(Photo(rgb, None, "PNG", None, None), grey_of(rgb, 32))
+    ab = random.normal(0, 40, (2, 32, 32)).astype(np.float32)
+    whole, banded = (
+        np.asarray(Image.open(io.BytesIO(colorizer.finish(prepared, ab, band_pixels=pixels))))
+        for pixels in (1 << 30, band_pixels)
+    )
+    assert np.array_equal(whole, banded)
+    assert np.array_equal(
+        resize_bilinear(rgb, 40, 17, band_pixels=1 << 30), resize_bilinear(rgb, 40, 17, band_pixels=band_pixels)
+    )
+
+
+def test_the_way_back_is_the_bilinear_of_half_pixel_centres(colorizer: Colorizer) -> None:
+    rgb = np.random.default_rng(4).integers(0, 256, (70, 45, 3), np.uint8)
+    ab = np.random.default_rng(5).normal(0, 20, (2, 32, 32)).astype(np.float32)
+    photo = Photo(rgb, None, "PNG", None, None)
+    found = np.asarray(Image.open(io.BytesIO(colorizer.finish(Prepared(photo, grey_of(rgb, 32)), ab))))
+    full = functional.interpolate(torch.from_numpy(ab)[None], (70, 45), mode="bilinear")[0].permute(1, 2, 0).numpy()
+    lab = np.concatenate([lightness_of_rgb(rgb)[..., None], full], axis=2)
+    expected = np.rint(rgb_of_lab(lab) * 255)
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 1e-3
+
+
+def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10, 100, 200)]
+    frames[0].save(tmp_path / "photo.gif", save_all=True, append_images=frames[1:])
+    photo = read_photo(tmp_path / "photo.gif")
+    assert photo.frames == 3
+    assert np.abs(photo.rgb.astype(int) - 10).max() <= 2
+
+
+def test_files_that_are_no_photos_or_need_a_codec(tmp_path: Path) -> None:
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    without = importlib.util.find_spec("pillow_heif") is None
+    words = (
+        "is a HEIC photo, and the codec for it is not installed: pip install pillow-heif"
+        if without
+        else "cannot be read"
+    )
+    with pytest.raises(UsageError, match=words):
+        read_photo(tmp_path / "phone.heic")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UsageError, match="is not a file"):
+        read_photo(tmp_path / "pipe.jpg")

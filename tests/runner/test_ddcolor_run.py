@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,7 +32,8 @@ Run = Callable[..., tuple[list[dict[str, Any]], int, str]]
 REPORT_KEYS = {
     "images", "failed", "device", "variant", "size", "dtype", "rewrite", "batch", "load_seconds", "first_seconds",
     "warm_seconds", "images_per_second", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes",
-    "host_rss_bytes", "gflop_per_image", "tokens_per_image", "weights", "trace_files", "predicted",
+    "host_rss_bytes", "gflop_per_image", "tokens_per_image", "weights", "trace_files", "predicted", "skipped", "redone",
+    "degraded", "manifest", "options", "against_fp32", "profiling",
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_a_run_from_photos_to_report_with_bad_images_among_them(run: Run, photos
     assert "the weights are random" in narration
 
     assert events[0] == {
-        "event": "started", "images": 4, "device": "cpu", "variant": "tiny", "size": 64, "dtype": "fp32",
+        "event": "started", "images": 4, "skipped": 0, "device": "cpu", "variant": "tiny", "size": 64, "dtype": "fp32",
         "rewrite": "none", "batch": 2, "weights": "random",
     }  # fmt: skip
     stages = [event for event in events if event["event"] == "stage"]
@@ -66,7 +67,7 @@ def test_a_run_from_photos_to_report_with_bad_images_among_them(run: Run, photos
     images = [event for event in events if event["event"] == "image"]
     assert [(Path(event["path"]).name, event["done"], event["images"]) for event in images] == [
         ("first.jpg", 2, 4),
-        ("second.png", 4, 4),
+        ("second.png", 3, 4),
     ]
     for event, size, kind in zip(images, ((90, 60), (50, 80)), ("JPEG", "PNG"), strict=True):
         with Image.open(event["out"]) as image:
@@ -91,11 +92,16 @@ def test_a_run_from_photos_to_report_with_bad_images_among_them(run: Run, photos
 
     (trace,) = map(Path, report["trace_files"])
     assert trace.parent == out / "traces"
-    assert trace.name.endswith(".pt.trace.json")
+    assert trace.name.endswith(".pt.trace.json.gz")
     assert trace.stat().st_size < 20 * 2**20
-    names = {event.get("name") for event in json.loads(trace.read_text())["traceEvents"]}
+    names = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
     assert set(STAGES) <= names
-    assert sorted(os.listdir(out)) == ["first-colorized.jpg", "second-colorized.png", "traces"]  # noqa: PTH208 - hidden ones count
+    assert sorted(path.name for path in out.iterdir()) == [
+        "first-colorized.jpg",
+        "gpuwatch-manifest.jsonl",
+        "second-colorized.png",
+        "traces",
+    ]
 
 
 def test_a_checkpoint_is_used_and_nothing_is_written_without_out(
@@ -208,7 +214,7 @@ def test_a_stopped_run_keeps_what_is_finished(number: signal.Signals, code: int,
         narration = child.stderr.read()
     assert child.returncode == code
     assert "Traceback" not in narration
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert len(list((tmp_path / "out").glob("*-colorized.*"))) == 2
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(photos: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
-from gpuwatch_runner.ddcolor.colour_decoder import QUERIES, ColourDecoder
+from gpuwatch_runner.ddcolor.colour_decoder import QUERIES, ColourDecoder, CrossAttention, SelfAttention
 from gpuwatch_runner.ddcolor.encoder import Encoder
 from gpuwatch_runner.ddcolor.pixel_decoder import SpectralConv2d, UnetBlock, Upsample
 from gpuwatch_runner.sizes import require_size
@@ -65,7 +65,7 @@ class DDColor(nn.Module):
         super().__init__()
         depths, channels = VARIANTS[variant]
         self.variant = variant
-        self.rewrite = rewrite
+        self.rewrite: Rewrite = rewrite
         self.encoder = Encoder(depths, channels)
         self.decoder = Decoder(channels, rewrite)
         refine = SpectralConv2d(QUERIES + 3, 2, bias=True)
@@ -75,6 +75,15 @@ class DDColor(nn.Module):
         self.mark: Callable[[str], AbstractContextManager[Any]] = lambda _stage: _NOTHING
         """Opened around each stage by its name; a profiler puts `record_function` here, otherwise it does nothing."""
         self.eval()
+
+    def turn_to(self, rewrite: Rewrite) -> None:
+        """Run by another rewrite from the next pass on; the weights stay as they are."""
+        self.rewrite = rewrite
+        for module in self.modules():
+            if isinstance(module, Upsample):
+                module.release = rewrite != "none"
+            elif isinstance(module, SelfAttention | CrossAttention):
+                module.keep_weights = rewrite != "fold"
 
     def forward(self, image: Tensor) -> Tensor:
         """Grey RGB (B, 3, H, W) in 0..1 to ab (B, 2, H, W) in CIE Lab units; H and W are multiples of 32.
