@@ -14,6 +14,7 @@ from gpuwatch.core.incidents import Frame
 from gpuwatch.core.matching.literals import required_literals
 
 _LONGEST_TRACEBACK = 400
+_QUIET_AFTER_LINES = 8
 _MOST_FRAMES = 64
 
 
@@ -117,6 +118,10 @@ class Block:
 
     def __post_init__(self) -> None:
         self.last_line = self.first_line
+
+    def is_quiet(self, line: int) -> bool:
+        """Whether so many lines told nothing of this failure that only a rule or a mark can bring it back."""
+        return self.phase is not Phase.TRACEBACK and line - self.last_line > _QUIET_AFTER_LINES
 
     @property
     def pack(self) -> str | None:

@@ -33,6 +33,8 @@ _REPORT_HEAD_LINES = 3
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
 _EXCERPT_LINES = 80
+_UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
+"""What a line is that neither begins nor ends a block."""
 _MOST_LIVE = 1000
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
@@ -107,7 +109,7 @@ class LogReader:
         lines, hits, size = scan.lines, scan.hits, len(scan.lines)
         place, hit, left = 0, 0, scan.newlines
         while place < size:
-            if self._block is None and not (scan.escaped and self._pending):
+            if self._is_quiet and not (scan.escaped and self._pending):
                 while hit < len(hits) and hits[hit][0] < place:
                     hit += 1
                 following = self._next_end(lines, place, hits[hit][0] if hit < len(hits) else size)
@@ -131,9 +133,16 @@ class LogReader:
         self.cutter.skip(left)
 
     @property
+    def _is_quiet(self) -> bool:
+        """Whether the next line tells something only if a rule or a mark nominates it."""
+        if self._block is None:
+            return True
+        return self._block.is_quiet(self.cutter.line) and not any(member.lookahead for member in self._members)
+
+    @property
     def _pending(self) -> bool:
-        """Whether an incident or a flag waits for a prompt to begin or end, or for the server to."""
-        return bool(self._live) or self._prompt_failed or self._interrupted
+        """Whether a failure, an incident or a flag waits for a prompt to begin or end, or for the server to."""
+        return self._block is not None or bool(self._live) or self._prompt_failed or self._interrupted
 
     def _next_end(self, lines: bytes, place: int, before: int) -> int:
         """Where the next line stands that ends what is pending, if that is before this offset; else the offset."""
@@ -217,7 +226,7 @@ class LogReader:
         if not record.text:
             return
         kind = kind_of(record.text)
-        self._follow(record, kind)
+        self._follow(record, kind, told=bool(matches))
         self.matched += bool(matches)
         for gathering in self._members:
             if gathering.lookahead and not matches:
@@ -231,8 +240,22 @@ class LogReader:
                     self._clear(gathering)
         self._recent.append(record)
 
-    def _follow(self, record: LogRecord, kind: LineKind) -> None:
-        """Let the record begin, continue or end a block."""
+    def _follow(self, record: LogRecord, kind: LineKind, *, told: bool) -> None:
+        """Let the record begin, continue or end a block. `told`: a rule speaks of it."""
+        if self._block is not None and self._line - self._block.last_line > _BLOCK_GAP_LINES:
+            self._close_block()
+        if kind is not LineKind.OTHER:
+            self._take_shape(kind)
+        if self._block is None:
+            return
+        if told or kind not in _UNSHAPED or not self._block.is_quiet(self._line):
+            self._block.read(record.text, kind, self._line)
+            for gathering in self._members:
+                if len(gathering.excerpt) < _EXCERPT_LINES:
+                    gathering.excerpt.append(decoded(record.text))
+
+    def _take_shape(self, kind: LineKind) -> None:
+        """What a line that has a meaning of its own does to the block that is open."""
         block = self._block
         if kind is LineKind.PROMPT:
             self._prompt_line = self._line
@@ -261,13 +284,6 @@ class LogReader:
             if block is None or not block.begins_traceback(self._line, nearness):
                 self._close_block()
                 self._block = Block(self._line)
-        elif block and self._line - block.last_line > _BLOCK_GAP_LINES:
-            self._close_block()
-        if self._block is not None:
-            self._block.read(record.text, kind, self._line)
-            for gathering in self._members:
-                if len(gathering.excerpt) < _EXCERPT_LINES:
-                    gathering.excerpt.append(decoded(record.text))
 
     def _place(self, rule: Rule, record: LogRecord, at: datetime) -> None:
         """Give a match to the failure it belongs to, or open a new one."""

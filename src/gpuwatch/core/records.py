@@ -27,6 +27,11 @@ _BAR = re.compile(
     rb"^[^|]{0,160}?(?<!\d)\d{1,3}%\|[^|]{0,400}\|\s*[\d.,?]+\s?[kKMGTi]*B?\s*/\s*[\d.,?]+\s?[kKMGTi]*B?\s*"
     rb"\[[^\[\]]{0,120}\]?(?:, [^\x1b]{0,40}?(?=\x1b|$))?"
 )
+_BARS = re.compile(
+    rb"(?:(?P<frame>[^|%\[\r\n\x1b]{0,160}?(?<!\d)\d{1,3}%\|[^|\r\n\x1b]{0,400}\|\s?[\d.,]+[kKMGTi]*B?/[\d.,]+[kKMGTi]*B? "
+    rb"\[[^\[\]\r\n\x1b]{0,120}\])\r(?=[^\n]))+"
+)
+"""Frames of a bar as tqdm draws them, each wiped by the next: what most of a log is, passed over in one go."""
 _LEVELS: dict[bytes, Level] = {
     b"D": "debug",
     b"T": "debug",
@@ -94,6 +99,10 @@ class Cutter:
             data = b"\r" + data
             del self._half[-1:]
         while (end := _LINE_END.search(data, start)) is not None:
+            if end[0] == b"\r" and not self._half and (frames := _BARS.match(data, start)) is not None:
+                self.bar = frames["frame"]
+                start = frames.end()
+                continue
             if end[0] == b"\r" and end.end() == len(data):
                 break
             self._keep(data[start : end.start()])
