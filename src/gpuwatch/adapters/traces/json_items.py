@@ -26,6 +26,7 @@ _WORD_CHARACTERS = 16
 """Longer than what is one thing: a word, a number's sign, an escape."""
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(strict=False).scan_once  # type: ignore[attr-defined] # not in typeshed
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
 _BETWEEN = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*")
 
 
@@ -96,6 +97,7 @@ def _elements(window: _Window, key: str, outer: int, depth: int) -> Iterator[Ite
         return
     try:
         while True:
+            window.objects(values)
             if depth < _DEEPEST_OPENED and window.sign() == "[":
                 yield from _elements(window, key, inner, depth + 1)
                 inner += 1
@@ -106,7 +108,7 @@ def _elements(window: _Window, key: str, outer: int, depth: int) -> Iterator[Ite
             if len(values) >= _BATCH:
                 yield Items(key, outer, values)
                 values = []
-    except (_IncompleteError, UsageError):
+    except (_IncompleteError, UsageError, RecursionError):
         yield Items(key, outer, values)
         raise
     if values:
@@ -186,6 +188,23 @@ class _Window:
                 continue
             self.at = end
             return value
+
+    def objects(self, values: list[Any]) -> None:
+        """Take as many objects as stand whole in the window, each with the comma after it, up to a batch: the usual case, fast."""
+        text, at = self.text, self.at
+        for _ in range(_BATCH - len(values)):
+            if not text.startswith("{", at):
+                break
+            try:
+                value, end = _scan(text, at)
+            except (StopIteration, ValueError):
+                break  # cut off or wrong: `value` tells which
+            found = _COMMA(text, end)
+            if found is None or found.end() == len(text):
+                break
+            values.append(value)
+            at = found.end()
+        self.at = at
 
     def _wrong(self, error: Exception) -> bool:
         """Whether more text cannot mend it: it is wrong well before the end of what is there."""
