@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from gpuwatch.adapters.mute_file import load_mutes
-from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.adapters.sources.nvml import NvmlSource
@@ -41,8 +41,10 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
     """An engine with the shipped rules, the person's own over them, and what they muted."""
-    rules, mutes = load_rules(arguments.rules), load_mutes()
-    return Engine(rules, load_workloads(), arguments.gpu_memory, shows_records, correlates=True, mutes=mutes)
+    matcher, mutes = load_matcher(arguments.rules), load_mutes()
+    return Engine(
+        matcher.rules, load_workloads(), arguments.gpu_memory, shows_records, correlates=True, mutes=mutes, ready=matcher
+    )
 
 
 def named_sources(
