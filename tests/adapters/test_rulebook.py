@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuwatch.adapters.located import Problem, read_documents
-from gpuwatch.adapters.rule_patterns import LARGEST_STEPS, complaint
+from gpuwatch.adapters.located import Located, Problem, read_documents
+from gpuwatch.adapters.rule_patterns import LARGEST_STEPS, complaint, slowness
 from gpuwatch.adapters.rulebook import RuleFolder, read_rules
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
@@ -194,6 +195,86 @@ def test_a_folder_that_is_a_file_or_gone(tmp_path: Path) -> None:
         assert caught.value.hint is not None
 
 
+def test_files_that_vanish_after_they_were_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").write_text(GOOD.replace("my-failure", f"my-{name}"), "utf-8")
+
+    def gone(path: Path, shown: str) -> Iterator[Located]:
+        (tmp_path / "b.yaml").unlink(missing_ok=True)
+        return read_documents(path, shown)
+
+    monkeypatch.setattr("gpuwatch.adapters.rulebook.read_documents", gone)
+    read = read_rules(tmp_path)
+    assert list(read.rules.by_id) == ["my-a", "my-c"]
+    (problem,) = read.problems
+    assert "b.yaml: cannot be read: No such file or directory." in str(problem.as_text())
+
+
+def test_a_folder_with_too_many_files(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / f"{number}.yaml").touch()
+    with pytest.raises(UsageError, match="more than 1000 rule files"):
+        read_rules(tmp_path)
+
+
+# -- failures together -----------------------------------------------------------------------------------------------------
+
+TOGETHER = """\
+id: my-loop
+label: crash_loop
+title: {en: Mine, zh: 我的}
+severity: error
+why: {en: Because., zh: 因为。}
+correlate:
+  any_of: [segfault, my-failure]
+  within: 10m
+examples:
+  match:
+    - - {at: 0, label: segfault}
+      - {at: 1, log: my very own failure}
+  ignore: []
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        ("my-failure]", "my-failures]", "b.yaml:7: `my-failures` is not known; is `my-failure` meant?"),
+        ("my-failure]", "crash_loop]", "b.yaml:7: a rule must not wait for its own label."),
+        ("my-failure]", "7]", "b.yaml:7: a string is wanted here, not a number; put it in quotes."),
+        ("[segfault, my-failure]", "[]", "b.yaml:7: a list of labels or rules must not be empty."),
+        ("any_of", "anyof", "b.yaml:7: `anyof` is not known; is `any_of` meant?"),
+        ("  any_of: [segfault, my-failure]\n", "", "b.yaml:7: either `any_of` or `all_of` is wanted here."),
+        ("within: 10m", "within: soon", "b.yaml:8: a time span is wanted here, such as 30s, 10m or 2h."),
+        ("within: 10m", "within: 25h", "b.yaml:8: a time span from 1 s to 24 h is wanted here."),
+        ("within: 10m", "within: .nan", "b.yaml:8: a time span from 1 s to 24 h is wanted here."),
+        ("within: 10m", "within: 10m\n  count: 1", "b.yaml:9: a whole number from 2 to 1000 is wanted here."),
+        ("  within: 10m\n", "", "b.yaml:7: `within` is missing."),
+        ("any_of: [segfault, my-failure]", "all_of: [segfault, my-failure]\n  after: xid",
+         "b.yaml:8: `after` goes with `any_of`, not with `all_of`."),
+        ("any_of: [segfault, my-failure]", "all_of: [segfault]", "b.yaml:7: from 2 to 8 are wanted here."),
+        ("correlate:", "match: x\ncorrelate:", "b.yaml:6: a rule has `match` or `correlate`, not both."),
+        ("correlate:", "echo: true\ncorrelate:", "b.yaml:6: `echo` is not known; use one of "),
+        ("at: 1,", "at: -1,", "b.yaml:12: the times of an example must not go back."),
+        ("at: 1,", "at: .inf,", "b.yaml:12: the times of an example must not go back."),
+        ("at: 1,", "", "b.yaml:12: `at` is missing."),
+        ("log: my", "log: x, label: xid, source: my", "b.yaml:12: either `log` or `label` is wanted here."),
+        ("label: segfault}", "label: segfalt}", "b.yaml:11: `segfalt` is not known; is `segfault` meant?"),
+        ("  ignore: []\n", "  ignore: [[]]\n", "b.yaml:13: an example needs at least one failure."),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_failures_together_is_told_with_its_place(
+    tmp_path: Path, before: str, after: str, wanted: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD, "utf-8")
+    (tmp_path / "b.yaml").write_text(TOGETHER, "utf-8")
+    assert told(tmp_path) == []
+    assert TOGETHER.count(before) == 1
+    (tmp_path / "b.yaml").write_text(TOGETHER.replace(before, after), "utf-8")
+    (line,) = told(tmp_path)
+    assert line.startswith(wanted)
+
+
 # -- patterns --------------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +295,41 @@ def test_a_harmless_pattern_is_taken(pattern: str) -> None:
 )  # fmt: skip
 def test_a_harmful_pattern_is_refused(pattern: str) -> None:
     assert complaint(pattern) is not None
+
+
+@pytest.mark.parametrize("match", ["x|", ".", r"\S", r"(?s)(?=.)", r"\W|\w", ".{1,3}", "[^x]"])
+def test_what_matches_whatever_there_is_is_refused(tmp_path: Path, match: str) -> None:
+    (line,) = changed(tmp_path, "'my very own failure'\nfacts", f"'{match}'\nfacts")
+    assert line.startswith("mine.yaml:7: the pattern matches ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sample"),
+    [
+        (rb"(?:a|a)+b", b"b"),
+        (rb"(?:\w+)+$x", b"x "),
+        (rb"(?:[\d.]+\s*)+;", b"; 1.5"),
+        (rb"(?:0+)+=", b"= 1"),
+    ],
+)
+def test_a_catastrophe_is_told_before_it_happens(pattern: bytes, sample: bytes) -> None:
+    assert slowness(pattern, [sample]) is not None
+
+
+def test_no_shipped_pattern_is_a_catastrophe_on_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.adapters.rule_patterns.PATTERN_TIMEOUT_SECONDS", 5.0)  # the machine may be busy
+    assert read_rules(shipped_folder("rules")).slow() == []
+
+
+def test_a_slow_pattern_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        GOOD.replace("tried (", "(?:a|a)+b (").replace("{after: success}", "{match: '(?:0|0)+1'}")
+    )
+    lines = [str(problem.as_text()).replace(f"{tmp_path}/", "") for problem in read_rules(tmp_path).slow()]
+    assert [line.partition(": the pattern takes longer than 250 ms on a line of ")[0] for line in lines] == [
+        "mine.yaml:9",
+        "mine.yaml:11",
+    ]
 
 
 @settings(max_examples=200, deadline=None)

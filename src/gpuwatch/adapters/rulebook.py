@@ -28,7 +28,7 @@ from gpuwatch.adapters.located import (
     shown_path,
     unknown,
 )
-from gpuwatch.adapters.rule_patterns import complaint
+from gpuwatch.adapters.rule_patterns import complaint, matches_anything, slowness
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import (
@@ -70,6 +70,8 @@ MOST_FAILURES = 1000
 MOST_TOGETHER = 8
 ID_PATTERN = "[a-z][a-z0-9]*(-[a-z0-9]+)*"
 FARTHEST_RECORDS = 32
+_MOST_FILES = 1000
+_MOST_SAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class RuleFolder:
     """Each name under an `overrides`, with its place."""
     correlated: tuple[Located, ...]
     """Each name under a `correlate`, with its place."""
+    patterns: tuple[tuple[Located, Rule], ...]
+    """Each pattern of a sound rule, with its place."""
     ids: frozenset[str]
     """Also of the rules that are not sound."""
 
@@ -98,6 +102,15 @@ class RuleFolder:
                 if item.value not in LABELS and item.value not in known
             ),
         ]
+
+    def slow(self) -> list[Problem]:
+        """Every pattern that is too slow on long lines; to look takes seconds."""
+        found = []
+        for item, rule in self.patterns:
+            samples = [example.log.encode() for example in rule.matching_examples[:_MOST_SAMPLES]]
+            if wrong := slowness(item.string().encode(), samples):
+                found.append(item.problem(wrong))
+        return found
 
 
 def load_rules(folder: Path | None = None) -> RuleSet:
@@ -119,6 +132,7 @@ def read_rules(folder: Path) -> RuleFolder:
     problems: list[Problem] = []
     overrides: list[Located] = []
     correlated: list[Located] = []
+    patterns: list[tuple[Located, Rule]] = []
     ids: set[str] = set()
     for path in rule_files(folder):
         documents = read_documents(path, shown_path(path))
@@ -137,11 +151,19 @@ def read_rules(folder: Path) -> RuleFolder:
                 rules[rule.id] = rule
                 overrides += items(document.mapping(), "overrides")
                 correlated += names_in(document.mapping().get("correlate"))
+                patterns += [(item, rule) for item in patterns_in(document.mapping())]
             except StopIteration:
                 break
             except Problem as problem:
                 problems.append(problem)
-    return RuleFolder(rule_set(rules.values()), tuple(problems), tuple(overrides), tuple(correlated), frozenset(ids))
+    return RuleFolder(
+        rule_set(rules.values()),
+        tuple(problems),
+        tuple(overrides),
+        tuple(correlated),
+        tuple(patterns),
+        frozenset(ids),
+    )
 
 
 def rule_files(folder: Path) -> list[Path]:
@@ -158,7 +180,13 @@ def rule_files(folder: Path) -> list[Path]:
             text("{folder} cannot be read: {reason}.", folder=str(folder), reason=error.strerror or str(error)),
             text("Name a folder with *.yaml files."),
         ) from error
-    return [path for path in paths if rule_suffix(path)]
+    found = [path for path in paths if rule_suffix(path)]
+    if len(found) > _MOST_FILES:
+        raise UsageError(
+            text("{folder}: there are more than {most} rule files.", folder=str(folder), most=_MOST_FILES),
+            text("Put several rules into a file, with --- between them."),
+        )
+    return found
 
 
 def rule_suffix(path: Path) -> bool:
@@ -331,9 +359,18 @@ def id_complaint(value: str) -> Text | None:
     return text("an id is lower-case words joined by hyphens, not `{value}`.", value=value)
 
 
+def patterns_in(entry: dict[str, Located]) -> list[Located]:
+    """Every pattern of a rule."""
+    found = [item for name in ("match", "unless", "facts") for item in items(entry, name)]
+    return found + (items(entry["clear"].mapping(), "match") if "clear" in entry else [])
+
+
 def patterns(item: Located) -> tuple[bytes, ...]:
-    """At least one pattern."""
+    """At least one pattern, none of which matches whatever there is."""
     found = tuple(pattern(each) for each in item.items())
+    for each in item.items():
+        if matches_anything(each.string()):
+            raise each.problem(text("the pattern matches almost any line; write words that tell the failure."))
     if not found:
         raise item.problem(text("at least one pattern is wanted here."))
     return found

@@ -253,7 +253,7 @@ def check(folder: Path | None) -> int:
     read = [(layer, read_rules(layer)) for layer in layers if layer is not None]
     asked = read if folder is None else read[-1:]
     known = {rule_id for _layer, rules in read for rule_id in rules.ids}
-    raise_problems([problem for _layer, rules in asked for problem in rules.complaints(known)])
+    raise_problems([problem for _layer, rules in asked for problem in (*rules.complaints(known), *rules.slow())])
     print(render(text("{count} rules, no mistake.", count=sum(len(rules.rules.every) for _layer, rules in asked))))
     return 0
 
