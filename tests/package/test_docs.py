@@ -149,7 +149,7 @@ def test_verbs_in_passing_exist(page: Path) -> None:
     assert told <= set(VERBS)
 
 
-@pytest.mark.parametrize("verb", map(cli.load_verb, VERBS), ids=VERBS)
+@pytest.mark.parametrize("verb", list(map(cli.load_verb, VERBS)), ids=VERBS)
 def test_the_examples_of_the_help_are_taken(verb: ModuleType) -> None:
     told = list(commands(verb.__doc__ or ""))
     assert told

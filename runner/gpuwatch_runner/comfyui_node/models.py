@@ -49,7 +49,7 @@ class Held:
         else:
             mm.free_memory(self.weights_bytes + need_bytes, self.device)
         # With --novram ComfyUI leaves the weights of other networks than its own where they are.
-        stray = any(parameter.device != self.device for parameter in self.network.parameters())
+        stray = any(_elsewhere(parameter.device, self.device) for parameter in self.network.parameters())
         if stray:
             self.network.to(self.device)
         try:
@@ -108,6 +108,11 @@ def _patcher(network: DDColor, device: torch.device, offload: torch.device, size
         return _call(make, network, load_device=device, offload_device=offload, size=size_bytes)
     except (ImportError, AttributeError, TypeError):
         return None
+
+
+def _elsewhere(there: torch.device, wanted: torch.device) -> bool:
+    """Whether it is another device; "mps" and "mps:0" are one."""
+    return there.type != wanted.type or (wanted.index or 0) != (there.index or 0)
 
 
 def _call(function: Any, *arguments: Any, **options: Any) -> Any:

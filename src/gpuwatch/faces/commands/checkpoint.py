@@ -133,7 +133,10 @@ def get(arguments: argparse.Namespace) -> int:
         return 0
     say(
         text(
-            "{path}: DDColor {variant}, {size_bytes}.", path=path, variant=wanted.variant, size_bytes=fetched.size_bytes
+            "{path} is DDColor's {variant} network, {size_bytes}.",
+            path=path,
+            variant=wanted.variant,
+            size_bytes=fetched.size_bytes,
         )
     )
     say(plain(f"SHA-256 {fetched.sha256}"))
@@ -238,7 +241,7 @@ def inspection_lines(found: Inspection) -> list[Text]:
     lines.append(
         text("{size_bytes}, exactly {count} bytes.", size_bytes=found.size_bytes, count=count)
         if found.size_bytes > 1 << 10
-        else text("{size_bytes}.", size_bytes=found.size_bytes)
+        else text("Its size is {size_bytes}.", size_bytes=found.size_bytes)
     )
     lines.append(plain(f"SHA-256 {found.sha256}"))
     return lines
