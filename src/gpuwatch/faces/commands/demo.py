@@ -16,7 +16,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from gpuwatch.adapters.checkpoints import find_checkpoint
-from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.replay import ReplaySource
 from gpuwatch.adapters.sources.runner import RunnerSource
@@ -58,12 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Play the session and run the network, on the screen or in print."""
     with tempfile.TemporaryDirectory(prefix="gpuwatch-demo-") as scratch, as_file(files("gpuwatch.demo")) as data:
         out = arguments.out or Path(scratch)
-        words = ["ddcolor", str(data / _PHOTO), "--size", str(_SIDE_PX), "--profile", "--out", str(out)]
+        words = ["ddcolor", str(data / _PHOTO), "--size", str(_SIDE_PX), "--profile", "--force", "--out", str(out)]
         if arguments.checkpoint is not None:
             words += ["--checkpoint", find_checkpoint(str(arguments.checkpoint))]
         plain = arguments.plain or not (has_screen() and sys.stdin.isatty())
         replay = ReplaySource(data / _RECORDING, speed=0 if plain else _SCREEN_SPEED, name="demo")
-        engine = Engine(load_rules(), load_workloads())
+        matcher = load_matcher()
+        engine = Engine(matcher.rules, load_workloads(), ready=matcher)
         sources: list[Source] = [replay, RunnerSource(words)]
         pipeline = Pipeline(engine, sources if plain else [*sources, *machine_sources()])
         exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen)

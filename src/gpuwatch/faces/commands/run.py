@@ -2,13 +2,16 @@
 
 Examples:
   gpuwatch run ddcolor photo.jpg --out coloured --checkpoint ddcolor_paper_tiny.pth
-  gpuwatch run ddcolor scans/ --out coloured --size 768 --rewrite fold
+  gpuwatch run ddcolor scans/ --out coloured --size 768 --rewrite fold --degrade
   gpuwatch run ddcolor photo.jpg --profile --trace-dir traces     a trace for https://ui.perfetto.dev
   gpuwatch run ddcolor photo.jpg --device cuda:0 --memory-limit 8GiB --json
 
+A folder is searched to the bottom, and --out gets the same tree. The manifest in --out says what is done: the same command
+goes on after any end, and does again what has changed. --degrade steps rewrite, batch, then size down where memory runs out.
+
 Without a checkpoint the weights are random: times and memory are true, the colours mean nothing. Published checkpoints:
 `gpuwatch checkpoint get paper_tiny`, then --checkpoint paper_tiny. Exit codes: 0 done, 2 wrong use or
-an image that cannot be read (the others are done), 4 the run failed.
+an image that cannot be read (the others are done), 4 the run failed, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -62,6 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     ddcolor.add_argument("--trace-dir", metavar="DIR", help=_("where traces go"))
     ddcolor.add_argument("--out", metavar="DIR", help=_("where the colorized photos go; without it nothing is written"))
+    ddcolor.add_argument("--force", action="store_true", help=_("do again what the manifest in --out says is done"))
+    ddcolor.add_argument(
+        "--degrade",
+        action="store_true",
+        help=_("where memory runs out, go on with a rewrite, smaller batches, then smaller sizes"),
+    )
+    ddcolor.add_argument("--workers", metavar="N", help=_("threads that decode, and as many that encode; 0 for none"))
+    ddcolor.add_argument("--compare-fp32", action="store_true", help=_("report how far the colours are from fp32's"))
+    ddcolor.add_argument("--channels-last", action="store_true", help=_("lay the network's memory out channels last"))
+    ddcolor.add_argument("--compile", action="store_true", help=_("run the network through torch.compile"))
+    ddcolor.add_argument("--tf32", choices=("on", "off"), help=_("TF32 on CUDA (default: as PyTorch has it)"))
     add_json(ddcolor)
 
 
@@ -72,14 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
     with RunnerProcess(runner_arguments(arguments), narrate, environment=in_language()) as child, progress_bar() as bar:
         task = bar.add_task(_("loading"), total=None) if bar is not None else None
         for event in child:
-            if bar is not None and task is not None and event["event"] in {"started", "image", "stage"}:
+            if bar is not None and task is not None and event["event"] in {"started", "image", "failed", "stage"}:
                 bar.update(
                     task,
                     total=event.get("images") or bar.tasks[0].total,
                     completed=event.get("done") or bar.tasks[0].completed,
                     description=str(event.get("stage") or _("colorizing")),
                 )
-            elif event["event"] == "failed":
+            if event["event"] == "failed":
                 narrate(render(message_of(event)))
     report = {name: value for name, value in (child.report or {}).items() if name != "event"}
     report["predicted"] = predicted_json(report)
@@ -105,11 +119,14 @@ def runner_arguments(arguments: argparse.Namespace) -> list[str]:
         "memory_limit",
         "trace_dir",
         "out",
+        "workers",
+        "tf32",
     ):
         value = getattr(arguments, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", value]
-    return [*words, "--profile"] if arguments.profile else words
+    switches = ("profile", "force", "degrade", "compare_fp32", "channels_last", "compile")
+    return [*words, *(f"--{name.replace('_', '-')}" for name in switches if getattr(arguments, name))]
 
 
 def in_language() -> dict[str, str]:
@@ -133,21 +150,39 @@ def progress_bar() -> Progress | nullcontext[None]:
     if not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console  # noqa: PLC0415 - only on a terminal
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text as Words  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Words:
+            speed = task.speed or 0.0
+            return Words(render(text("{rate} photos/s", rate=f"{speed:.3g}")) if speed else "")
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60)
 
 
 def predicted_need(report: Mapping[str, Any]) -> Need | None:
-    """What was predicted for such a run; None where no closed form is known for it."""
-    profile = load_workloads().find("DDColor_Colorize", None)
-    known = profile is not None and report.get("rewrite") == "none" and report.get("batch") == 1
-    if profile is None or not known or report.get("size", 0) < profile.smallest_traced_px:
+    """What was predicted for such a run; None where no trace of it is shipped."""
+    profile = load_workloads().named("ddcolor")
+    size, batch = report.get("size"), report.get("batch")
+    if profile is None or not isinstance(size, int) or not isinstance(batch, int) or size < 1 or batch < 1:
         return None
-    variant = profile.variants.get(str(report.get("variant")))
-    dtype = str(report.get("dtype"))
-    return predict(profile, variant.name, int(report["size"]), dtype) if variant and dtype in variant.curves else None
+    words = {name: str(report.get(name)) for name in ("variant", "dtype", "rewrite")}
+    try:
+        return predict(profile, words["variant"], size, words["dtype"], rewrite=words["rewrite"], batch=batch)
+    except KeyError:
+        return None
 
 
 def predicted_json(report: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -181,6 +216,11 @@ def report_lines(report: Mapping[str, Any]) -> list[Text]:
             **{name: report.get(name) for name in ("variant", "dtype", "rewrite", "size", "device", "images")},
             failures=len(report.get("failed") or ()),
         ),
+    ]
+    lines += batch_lines(report)
+    if not report.get("images"):
+        return lines
+    lines += [
         text(
             "Loading took {load_seconds}, the first pass {first_seconds}, a warm one {p50_seconds} (p95 {p95_seconds}).",
             load_seconds=report.get("load_seconds"),
@@ -248,3 +288,38 @@ def profiling_lines(report: Mapping[str, Any]) -> list[Text]:
                 )
             )
     return lines
+
+
+def batch_lines(report: Mapping[str, Any]) -> list[Text]:
+    """What was skipped, what was done smaller than asked, where it is written, and how far it is from fp32."""
+    lines: list[Text] = []
+    if report.get("skipped"):
+        lines.append(text("{count} were done before and are skipped.", count=report["skipped"]))
+    degraded = report.get("degraded") or ()
+    if degraded:
+        smallest = min(int(each.get("size") or 0) for each in degraded)
+        lines.append(
+            text(
+                "Memory ran out: {count} were done with less than was asked for, down to {size_px}; the manifest says which.",
+                count=len(degraded),
+                size_px=smallest,
+            )
+        )
+    if report.get("manifest") and report.get("images_per_second"):
+        rate = f"{float(report['images_per_second']):.3g}"
+        lines.append(text("{rate} photos/s; manifest: {file}", rate=rate, file=report["manifest"]))
+    compared = report.get("against_fp32")
+    if compared:
+        lines.append(
+            text(
+                "Against fp32, over {count} photos: ab differs by {mean_ab} on average, {largest_ab} at most.",
+                count=compared.get("images"),
+                **{name: shown(compared.get(name)) for name in ("mean_ab", "largest_ab")},
+            )
+        )
+    return lines
+
+
+def shown(number: float | None) -> str:
+    """A measured number in three digits."""
+    return "?" if number is None else f"{number:.3g}"
