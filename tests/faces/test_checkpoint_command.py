@@ -16,6 +16,7 @@ from gpuwatch.adapters.checkpoints import address_of, find_checkpoint, published
 from gpuwatch.core.checkpoint import PUBLISHED
 from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
+from gpuwatch.settings import data_folder
 from tests.adapters.checkpoint_samples import Payload, state_of
 from tests.adapters.fileserver import Files, serving
 
@@ -197,3 +198,11 @@ def test_a_name_full_of_signs_obeys_no_terminal(tmp_path: Path, capsys: pytest.C
 
 def test_published_names() -> None:
     assert list(PUBLISHED) == ["paper_tiny", "modelscope", "artistic", "paper"]
+
+
+def test_where_large_files_are_kept(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert data_folder({}, home) == home / ".local" / "share" / "gpuwatch"
+    assert data_folder({"XDG_DATA_HOME": "/data"}, home) == Path("/data/gpuwatch")
+    assert data_folder({"XDG_DATA_HOME": "not/absolute"}, home) == home / ".local" / "share" / "gpuwatch"
+    assert data_folder({"GPUWATCH_DATA_DIR": "here", "XDG_DATA_HOME": "/data"}, home) == Path("here")
