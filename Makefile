@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check bench gpu texts format clean
+.PHONY: install run test check bench gpu traces texts format clean
 
 install: $(STAMP)
 
@@ -33,6 +33,10 @@ bench: $(STAMP)
 
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu
+
+# What the networks do to memory, for predict and fit: needs torch, no GPU; some minutes.
+traces: $(STAMP)
+	$(BIN)/python -m gpuwatch_runner.tracing
 
 # The catalogues: strings out of the code, Chinese into the .po, .po into .mo.
 texts: $(STAMP)

@@ -9,9 +9,11 @@ from gpuwatch.core.diagnosis import Diagnosis, Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.planners import FOREIGN_BYTES, plan
 from gpuwatch.core.workload import JobShape, Need
-from gpuwatch.texts import Text, text
+from gpuwatch.texts import Text, plain, text
 
 _LONGEST_QUOTE = 200
+MOST_JOBS = 4
+"""Beyond so many jobs that agree with a message, they tell nothing."""
 MEMORY_LABELS = frozenset({"cuda_oom", "cuda_oom_fragmentation", "hip_oom", "xpu_oom"})
 
 
@@ -118,15 +120,7 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
                 context_bytes=balance.context_bytes,
             )
         )
-    if case.shape and case.shape.known_from == "numbers" and case.shape.side_px:
-        lines.append(
-            text(
-                "{tried_bytes} is what the network asks for at its peak when {input} is {size}.",
-                tried_bytes=balance.tried_bytes,
-                input=case.shape.profile.size_input,
-                size=case.shape.side_px,
-            )
-        )
+    lines += where_of(case)
     if case.around.job is not None and incident.node.inputs:
         shown = ", ".join(f"{name}={value}" for name, value in list(incident.node.inputs.items())[:6])
         lines.append(text("The failed node's inputs: {inputs}.", inputs=shown))
@@ -143,6 +137,28 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
     if case.need is not None and case.shape is not None:
         lines.append(text("Predicted need: {source}.", source=case.shape.profile.source))
     return tuple(lines)
+
+
+def where_of(case: Case) -> list[Text]:
+    """What the message's numbers say of the job: where in the network it died, or which jobs they agree with."""
+    shape, died = case.shape, case.died or next(iter(case.answer.candidates), None)
+    if shape is None or died is None:
+        return []
+    values = {"tried_bytes": case.balance.tried_bytes, "input": shape.profile.size_input, "size": died.job.side_px}
+    if shape.side_px is not None:
+        return [
+            text("{tried_bytes} is what {step} asks for when {input} is {size}.", step=plain(died.step), **values),
+        ]
+    jobs = list(dict.fromkeys((c.job.variant, c.job.side_px) for c in case.answer.candidates))
+    if len(jobs) > MOST_JOBS:
+        return []
+    return [
+        text(
+            "{tried_bytes} agrees with several jobs: {jobs}.",
+            tried_bytes=case.balance.tried_bytes,
+            jobs=plain(", ".join(f"{variant} {side}" for variant, side in jobs)),
+        )
+    ]
 
 
 def shortened(words: str) -> str:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gpuwatch.core.balance import Balance, balance_of
-from gpuwatch.core.incidents import Incident
+from gpuwatch.core.incidents import Frame, Incident
+from gpuwatch.core.memory.inverse import Answer, Candidate, candidates_of
 from gpuwatch.core.observations import GpuSample, JobEnded, ServerSeen
-from gpuwatch.core.workload import (
-    JobShape,
-    Need,
-    WorkloadProfile,
-    Workloads,
-    fits,
-    predict,
-    shape_from_inputs,
-    shape_from_numbers,
-)
+from gpuwatch.core.workload import JobShape, Need, WorkloadProfile, Workloads, fits, predict, shape_from_inputs
 from gpuwatch.texts import Text, text
 
 
@@ -46,12 +39,24 @@ class Case:
     shape: JobShape | None
     need: Need | None
     room_bytes: float | None
+    answer: Answer = field(default_factory=Answer)
+    """The jobs that the message's numbers agree with."""
+
+    @property
+    def died(self) -> Candidate | None:
+        """Where in the network it died, where the numbers agree with the job that it is known to be."""
+        if self.shape is None or self.shape.side_px is None:
+            return None
+        known = (self.shape.variant, self.shape.side_px)
+        return next((c for c in self.answer.candidates if (c.job.variant, c.job.side_px) == known), None)
 
     @property
     def foreign_bytes(self) -> int | None:
         """What the process holds beyond this job's own need: other models, another node's copy."""
         if self.need is None or self.balance.allocated_bytes is None:
             return None
+        if self.died is not None:
+            return self.died.other_bytes
         return max(self.balance.allocated_bytes - self.need.live_bytes, 0)
 
     @property
@@ -75,12 +80,13 @@ def case_of(incident: Incident, around: Surroundings) -> Case:
         balance = balance.with_total(around.server.total_bytes, "server")
     balance = balance.with_total(around.known_total_bytes, "earlier failure")
     profile = around.workloads.find(incident.node.type, incident.node.pack)
-    shape = shape_of(profile, incident, balance) if profile else None
+    answer = answer_of(profile, incident, balance) if profile else Answer()
+    shape = shape_of(profile, incident, answer) if profile else None
     need = None
     if profile and shape and shape.side_px and shape.variant and profile.valid_px(shape.side_px):
         need = predict(profile, shape.variant, shape.side_px, context_bytes=told_context(profile, balance))
     context = profile.context_bytes.high if profile else 0.6 * (1 << 30)
-    return Case(incident, around, balance, profile, shape, need, balance.room_bytes(context))
+    return Case(incident, around, balance, profile, shape, need, balance.room_bytes(context), answer)
 
 
 def told_context(profile: WorkloadProfile, balance: Balance) -> float | None:
@@ -93,13 +99,43 @@ def told_context(profile: WorkloadProfile, balance: Balance) -> float | None:
     return None
 
 
-def shape_of(profile: WorkloadProfile, incident: Incident, balance: Balance) -> JobShape:
+def shape_of(profile: WorkloadProfile, incident: Incident, answer: Answer) -> JobShape:
     """Which job it was: the failed node's own inputs first, the message's numbers turned round second."""
-    return (
-        shape_from_inputs(profile, incident.node.inputs)
-        or shape_from_numbers(profile, balance.tried_bytes, balance.allocated_bytes)
-        or JobShape(profile)
+    told = shape_from_inputs(profile, incident.node.inputs)
+    if told is not None:
+        return told
+    if answer.job is not None:
+        return JobShape(profile, answer.job.variant, answer.job.side_px, "numbers")
+    if answer.side_px is not None and not any(candidate.other_bytes for candidate in answer.candidates):
+        return JobShape(profile, None, answer.side_px, "numbers")
+    return JobShape(profile)
+
+
+def answer_of(profile: WorkloadProfile, incident: Incident, balance: Balance) -> Answer:
+    """The jobs that the message's numbers agree with, of what the node can run: float32, one image, no rewrite.
+
+    The traceback's innermost frame in the network keeps the answer to that part of it; inputs that name the size, to that.
+    """
+    if not balance.tried_bytes:
+        return Answer()
+    told = shape_from_inputs(profile, incident.node.inputs)
+    variants = [told.variant] if told and told.variant else list(profile.variants)
+    found = {
+        (name, "fp32", "none"): profile.traces.find(name, "fp32", "none", grad=False, many=False) for name in variants
+    }
+    return candidates_of(
+        {name: trace for name, trace in found.items() if trace is not None},
+        balance.tried_bytes,
+        balance.allocated_bytes,
+        places=part_of(profile, incident.frames),
+        sides_px=[told.side_px] if told and told.side_px else profile.sizes_px(),
     )
+
+
+def part_of(profile: WorkloadProfile, frames: Sequence[Frame]) -> tuple[str, ...]:
+    """The part of the network that the traceback's innermost frame in it is; nothing where no frame is."""
+    names = (frame.file.replace("\\", "/").rpartition("/")[2] for frame in reversed(frames))
+    return next((profile.places[name] for name in names if name in profile.places), ())
 
 
 def node_name(case: Case) -> Text | str:

@@ -73,7 +73,7 @@ def plan_shrink_size(case: Case) -> list[Fix]:
         if fitting is None:
             return []
         to = fitting
-    need = predict(profile, variant, to, context_bytes=told_context(profile, case.balance))
+    need = predict(profile, variant, to, context_bytes=told_context(profile, case.balance), room_bytes=case.room_bytes)
     params: dict[str, Any] = {
         "node_type": case.incident.node.type,
         "input": profile.size_input,
@@ -111,7 +111,13 @@ def plan_tiny_checkpoint(case: Case) -> list[Fix]:
     tiny = profile.variants.get("tiny")
     if tiny is None or shape.variant in (None, "tiny") or not profile.valid_px(shape.side_px):
         return []
-    need = predict(profile, "tiny", shape.side_px, context_bytes=told_context(profile, case.balance))
+    need = predict(
+        profile,
+        "tiny",
+        shape.side_px,
+        context_bytes=told_context(profile, case.balance),
+        room_bytes=case.room_bytes,
+    )
     if fits(need, case.room_bytes) != "yes":
         return []
     params = {"node_type": case.incident.node.type, "input": profile.checkpoint_input, "to": tiny.checkpoints[0]}

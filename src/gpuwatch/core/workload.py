@@ -1,58 +1,38 @@
-"""What a job needs: profiles of workloads as data, and the closed forms that turn a size into bytes.
+"""What a job needs: profiles of workloads as data, and the questions that a diagnosis and the commands ask of them.
 
-The numbers stand in rules/workloads/*.yaml with their source. They are computed (traced on a CPU), not measured on a GPU,
-and a prediction made from them says so.
+The numbers come from traces and from constants with their source (core/memory); a prediction made from them says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import isqrt
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from gpuwatch.core.diagnosis import Fits
-from gpuwatch.texts import Text
+from gpuwatch.core.memory.allocator import MIB
+from gpuwatch.core.memory.band import Band
+from gpuwatch.core.memory.calibration import Calibration, pick
+from gpuwatch.core.memory.predict import Allocator, Need, Traces, fits, hardly_fits, need_of
+from gpuwatch.core.memory.simulate import Size
+from gpuwatch.texts import Text, text
 
-MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A quantity that is known only within bounds."""
-
-    low: float
-    mid: float
-    high: float
-
-    def scaled(self, factor: float) -> Band:
-        """The band times a number."""
-        return Band(self.low * factor, self.mid * factor, self.high * factor)
-
-    def plus(self, other: Band) -> Band:
-        """The sum of two bands, low to low and high to high."""
-        return Band(self.low + other.low, self.mid + other.mid, self.high + other.high)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryCurve:
-    """Peak of live bytes at batch 1 without gradients: fixed + per_px * side^2."""
-
-    fixed_bytes: float
-    per_px_bytes: float
-
-    def live_bytes(self, side_px: int) -> int:
-        """Peak of live bytes for a square of that side."""
-        return round(self.fixed_bytes + self.per_px_bytes * side_px * side_px)
+__all__ = [
+    "MIB", "Band", "Claim", "JobShape", "Need", "Variant", "WorkloadProfile", "Workloads", "fits", "largest_fitting_px",
+    "predict", "shape_from_inputs",
+]  # fmt: skip
+INDEX_LIMIT = (1 << 31) - 1
+TOKEN_PX = 16
+VISUAL = "visual"
+"""The unit of tokens: the 16x16 patches that cover the images of a pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One network of a workload: which checkpoints are it, and its curve for each dtype."""
+    """One network of a workload: which checkpoints are it."""
 
     name: str
     checkpoints: tuple[str, ...]
-    curves: Mapping[str, MemoryCurve]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +50,19 @@ class WorkloadProfile:
     max_px: int
     step_px: int
     default_px: int
-    smallest_traced_px: int
-    """Below it the curves are not claimed to hold."""
-    largest_working_px: int
-    peak_per_px_bytes: int
-    """What the operation at the peak asks for, per pixel of side^2, in fp32."""
-    workspace_bytes: int
-    reserved_ratio: Band
-    """Reserved over allocated with PyTorch's native allocator."""
-    context_bytes: Band
-    """What the process holds on the card outside PyTorch."""
     variants: Mapping[str, Variant]
     source: Text
     """Where the numbers come from."""
+    traces: Traces
+    calibrations: Sequence[Calibration]
+    same_dtype: Mapping[str, str] = field(default_factory=dict)
+    """Dtypes that take what another takes, byte for byte."""
+    indexed_per_px: int = 0
+    """Values per pixel of the tensor that a 32-bit index must reach; 0 where nothing is indexed so."""
+    indexed_rewrites: tuple[str, ...] = ()
+    """Rewrites that make this tensor."""
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Source files of the network in a traceback, and the parts of the network that each is."""
 
     def variant_of(self, checkpoint: str | None) -> str | None:
         """The variant that a checkpoint's file name means; None where the name is not known."""
@@ -92,58 +72,118 @@ class WorkloadProfile:
         return next((v.name for v in self.variants.values() if name in v.checkpoints), None)
 
     def valid_px(self, side_px: int) -> bool:
-        """Whether the network accepts the size at all."""
-        return side_px % self.step_px == 0 and self.min_px <= side_px <= min(self.max_px, self.largest_working_px)
+        """Whether the network accepts the side of a square at all."""
+        return self.invalid(Size(side_px, side_px)) is None
 
-    def sizes_px(self) -> range:
-        """The sizes that the curves answer for and the node accepts, ascending."""
-        return range(self.smallest_traced_px, min(self.max_px, self.largest_working_px) + 1, self.step_px)
+    def invalid(self, size: Size, rewrite: str = "none") -> Text | None:
+        """Why the network cannot run at a size, whatever the memory; None where it can."""
+        for side in (size.height_px, size.width_px):
+            if side % self.step_px or side < self.min_px:
+                below = max(side // self.step_px * self.step_px, self.min_px)
+                return text(
+                    "{side_px} is no multiple of {step_px}: the network stops with an error about tensor sizes, "
+                    "not about memory; use {below_px} or {above_px}.",
+                    side_px=side, step_px=self.step_px, below_px=below, above_px=below + self.step_px,
+                ) if side > self.min_px else text(
+                    "{side_px} is too small: the network takes multiples of {step_px} from {least_px} up.",
+                    side_px=side, step_px=self.step_px, least_px=self.min_px,
+                )  # fmt: skip
+            if side > self.max_px:
+                return text(
+                    "{side_px} is above {most_px}, the most that the node takes and that was verified.",
+                    side_px=side, most_px=self.max_px,
+                )  # fmt: skip
+        if size.batch < 1:
+            return text("a batch holds at least one image, not {batch}.", batch=size.batch)
+        values = self.indexed_per_px * size.batch * size.height_px * size.width_px
+        if rewrite in self.indexed_rewrites and values > INDEX_LIMIT:
+            return text(
+                "a tensor of {values} values is beyond CUDA's 32-bit indices at this size: the network stops with a "
+                "RuntimeError, whatever the card's memory.",
+                values=f"{values:,}",
+            )
+        return None
 
+    def sizes_px(self, rewrite: str = "none") -> list[int]:
+        """The sides of squares that the network and the node accept, ascending."""
+        sides = range(self.min_px, self.max_px + 1, self.step_px)
+        return [side for side in sides if self.invalid(Size(side, side), rewrite) is None]
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What a job will need."""
-
-    variant: str
-    side_px: int
-    dtype: str
-    live_bytes: int
-    allocated_bytes: int
-    reserved_bytes: Band
-    process_bytes: Band
+    @property
+    def context_bytes(self) -> Band:
+        """What a process holds outside PyTorch on a card of which nothing is known."""
+        return pick(self.calibrations, None, "native").context_bytes
 
 
 def predict(
-    profile: WorkloadProfile, variant: str, side_px: int, dtype: str = "fp32", context_bytes: float | None = None
+    profile: WorkloadProfile,
+    variant: str,
+    side_px: int,
+    dtype: str = "fp32",
+    context_bytes: float | None = None,
+    *,
+    width_px: int | None = None,
+    batch: int = 1,
+    rewrite: str = "none",
+    grad: bool = False,
+    arch: str | None = None,
+    allocator: Allocator = "native",
+    room_bytes: float | None = None,
+    seek_budget: bool = True,
 ) -> Need:
-    """Predict a job's need from the profile's closed form. Raises KeyError for an unknown variant or dtype.
+    """Predict a job's need. Raises KeyError where no trace of such a job is shipped.
 
-    `context_bytes` is what the process holds outside PyTorch, where that was told; otherwise the profile's band stands for it.
+    `context_bytes` is what the process holds outside PyTorch, where that was told; otherwise the calibration stands for it.
+    `room_bytes` is what PyTorch can have on the card; where that is tight, it gives idle segments back.
     """
-    live = profile.variants[variant].curves[dtype].live_bytes(side_px)
-    allocated = live + profile.workspace_bytes
-    reserved = profile.reserved_ratio.scaled(allocated)
-    context = profile.context_bytes if context_bytes is None else Band(context_bytes, context_bytes, context_bytes)
-    return Need(variant, side_px, dtype, live, allocated, reserved, reserved.plus(context))
-
-
-def fits(need: Need, room_bytes: float) -> Fits:
-    """Whether PyTorch's share of the need fits into the room that is left for it."""
-    if need.reserved_bytes.high <= room_bytes:
-        return "yes"
-    return "no" if need.reserved_bytes.low > room_bytes else "uncertain"
+    trace = profile.traces.find(
+        variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=grad, many=batch > 1
+    )  # fmt: skip
+    if trace is None:
+        raise KeyError(f"{profile.id} {variant} {dtype} {rewrite}")
+    need = need_of(
+        trace,
+        Size(side_px, side_px if width_px is None else width_px, batch),
+        profile.calibrations,
+        allocator=allocator,
+        arch=arch,
+        context_bytes=None if context_bytes is None else Band.exactly(context_bytes),
+        seek_budget=seek_budget,
+    )
+    return replace(need, dtype=dtype).on_card(room_bytes)
 
 
 def largest_fitting_px(
-    profile: WorkloadProfile, variant: str, room_bytes: float, below_px: int | None = None
+    profile: WorkloadProfile,
+    variant: str,
+    room_bytes: float,
+    below_px: int | None = None,
+    *,
+    dtype: str = "fp32",
+    rewrite: str = "none",
+    allocator: Allocator = "native",
+    arch: str | None = None,
 ) -> int | None:
     """The largest size that surely fits, smaller than `below_px` where that is given; None where not even the smallest does."""
-    for side in reversed(profile.sizes_px()):
-        if below_px is not None and side >= below_px:
+    trace = profile.traces.find(variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=False, many=False)
+    if trace is None:
+        return None
+    sides = [side for side in profile.sizes_px(rewrite) if below_px is None or side < below_px]
+    # Nothing fits into less than what is alive, which grows with the size; so the simulation, whose answers need not, is
+    # asked only from there down.
+    possible = bisect_right(sides, room_bytes, key=lambda side: trace.at(side, side).peak_bytes)
+    for side in reversed(sides[:possible]):
+        if hardly_fits(trace, Size(side, side), profile.calibrations, room_bytes, allocator=allocator, arch=arch):
             continue
-        if fits(predict(profile, variant, side), room_bytes) == "yes":
+        need = predict(profile, variant, side, dtype, rewrite=rewrite, allocator=allocator, arch=arch)
+        if fits(need, room_bytes) == "yes":
             return side
     return None
+
+
+def tokens_of(height_px: int, width_px: int, batch: int = 1) -> int:
+    """Visual tokens of a pass: the 16x16 patches that cover its images."""
+    return -(-height_px // TOKEN_PX) * -(-width_px // TOKEN_PX) * batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,30 +205,22 @@ def shape_from_inputs(profile: WorkloadProfile, inputs: Mapping[str, Any]) -> Jo
     return JobShape(profile, profile.variant_of(checkpoint if isinstance(checkpoint, str) else None), side, "inputs")
 
 
-def shape_from_numbers(
-    profile: WorkloadProfile, tried_bytes: int | None, allocated_bytes: int | None
-) -> JobShape | None:
-    """Turn an out-of-memory line round: the size whose peak operation asks for `tried`, the variant that then holds `allocated`.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A workload of which only words are known: what was published, not measured here, and which input moves its memory."""
 
-    Holds where the network died at its peak, for fp32. Messages round to 1 % of a GiB, the allocator to 2 MiB; a size counts
-    only if it is a multiple of the step, and only if the held bytes agree with one variant or were not told.
-    """
-    if not tried_bytes:
-        return None
-    slack = max(2 * MIB, 0.005 * (1 << 30) if tried_bytes >= 1 << 30 else 0.005 * MIB)
-    lowest = isqrt(max(int((tried_bytes - slack) / profile.peak_per_px_bytes), 0))
-    highest = isqrt(int((tried_bytes + slack) / profile.peak_per_px_bytes)) + 1
-    sides = [side for side in profile.sizes_px() if lowest <= side <= highest]
-    if len(sides) != 1:
-        return None
-    side = sides[0]
-    if allocated_bytes is None:
-        return JobShape(profile, None, side, "numbers")
-    for variant in profile.variants.values():
-        held = variant.curves["fp32"].live_bytes(side) - profile.peak_per_px_bytes * side * side
-        if abs(held - allocated_bytes) <= 0.02 * held + 48 * MIB:
-            return JobShape(profile, variant.name, side, "numbers")
-    return None
+    id: str
+    title: str
+    node_types: tuple[str, ...]
+    packs: tuple[str, ...]
+    size_input: str
+    min_px: int
+    max_px: int
+    step_px: int
+    default_px: int
+    claims: tuple[Text, ...]
+    """What was published, each with where."""
+    references: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -196,6 +228,7 @@ class Workloads:
     """The profiles that are known."""
 
     profiles: tuple[WorkloadProfile, ...] = field(default=())
+    claimed: tuple[Claim, ...] = field(default=())
 
     def find(self, node_type: str | None, pack: str | None) -> WorkloadProfile | None:
         """The workload that a node type or a custom_nodes folder means."""
@@ -203,3 +236,10 @@ class Workloads:
             if (node_type in profile.node_types) if node_type else (pack in profile.packs):
                 return profile
         return None
+
+    def named(self, workload: str) -> WorkloadProfile | None:
+        """The workload of that id."""
+        return next((profile for profile in self.profiles if profile.id == workload), None)
+
+    def __iter__(self) -> Iterator[WorkloadProfile]:
+        return iter(self.profiles)
