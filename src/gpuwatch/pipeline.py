@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from gpuwatch.adapters.rule_watch import Change
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine, Event
 from gpuwatch.core.observations import Observation, SourceDown, SourceUp, Tick
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import text
 
@@ -152,7 +153,10 @@ class Pipeline:
             if not batch or (now - last_tick).total_seconds() >= 1:
                 batch.append(Tick(now))
                 last_tick = now
-            self._publish([event for observation in batch for event in self._engine.feed(observation)])
+            started = time.perf_counter()
+            events = [event for observation in batch for event in self._engine.feed(observation)]
+            self._count(len(batch), time.perf_counter() - started)
+            self._publish(events)
             idle = self._queue.empty()
             sources_alive = any(
                 thread.is_alive() for thread in self._threads if thread is not threading.current_thread()
@@ -170,6 +174,16 @@ class Pipeline:
         except queue.Empty:
             pass
         return batch
+
+    def _count(self, observations: int, seconds: float) -> None:
+        before = self._snapshot.vitals
+        vitals = Vitals(
+            busy_seconds=before.busy_seconds + seconds,
+            observations=before.observations + observations,
+            waiting=self._queue.qsize(),
+            most_waiting=_QUEUE_LENGTH,
+        )
+        self._snapshot = replace(self._snapshot, vitals=vitals)
 
     def _publish(self, events: list[Event]) -> None:
         snapshot = self._snapshot

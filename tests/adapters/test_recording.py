@@ -18,6 +18,7 @@ from hypothesis import strategies as some
 
 from gpuwatch.adapters.recording import Entry, read_recording, write_recording
 from gpuwatch.core.observations import (
+    FixTried,
     GpuProcess,
     GpuSample,
     HostSample,
@@ -43,13 +44,14 @@ ONE_OF_EACH: Sequence[Observation] = (
     LogChunk(EPOCH, "stdin", b"cut in a \xe6\x98 character \0", "stdin", fresh=False),
     LogRestarted(EPOCH, "comfyui.log"),
     GpuSample(EPOCH, "GPU-1", 0, "NVIDIA GeForce RTX 3060 Ti", "580.95", 8 << 30, 2 << 30, 0.37, 61.0, 121.5, 200.0,
-              (GpuProcess(1, "python", 5), GpuProcess(2, None, None))),
+              (GpuProcess(1, "python", 5, "comfyui"), GpuProcess(2, None, None)), 12.5, throttled=("power_cap",)),
     GpuSample(EPOCH, "GPU-2", 1, "Tesla T4"),
     HostSample(EPOCH, 1 << 36, 1 << 35, 0, 0.25),
     QueueState(EPOCH, "127.0.0.1:8188", 3, 1),
     ServerSeen(EPOCH, "127.0.0.1:8188", "0.24.0", ("main.py", "--lowvram"), "cuda:0", 8 << 30, 1),
     JobEnded(EPOCH, "127.0.0.1:8188", "id", "error", "4", "DDColor", "torch.OutOfMemoryError", "Allocation on device ",
-             {"model_input_size": 1024, "checkpoint": "a.pth"}, 3.5),
+             {"model_input_size": 1024, "checkpoint": "a.pth"}, 3.5, 0.5, "ddcolor", {"KSampler": 2.0}),
+    FixTried(EPOCH, "i-1", "shrink_size", "held"),
     RunEvent(EPOCH, {"event": "stage", "stages": [1, 2.5, None, True], "of": {"a": "b"}}),
     SourceDown(EPOCH, "nvml", "nvml", text("GPU {index} is lost", index=0), failed=True),
     SourceDown(EPOCH, "nvml", "nvml", plain("磁盘")),
@@ -148,7 +150,7 @@ def chunk(**fields: Any) -> str:
         (tick(after_seconds=float("inf")), "after_seconds is not a number"),
         (tick(after_seconds=1e300), "after_seconds is not a number"),
         ('{"observation": "Tick"}', "after_seconds is not a number"),
-        (tick(observation="GpuSampel"), "the observation GpuSampel is not known. Known are: GpuSample, HostSample"),
+        (tick(observation="GpuSampel"), "the observation GpuSampel is not known. Known are: FixTried, GpuSample, HostSample"),
         (tick(observation=None), "is not known"),
         (tick(at="now"), "Tick has no field at"),
         (chunk(data="a", dta="b"), "LogChunk has no field dta. Known are: source, data, kind, fresh"),

@@ -6,18 +6,20 @@ error classes and numbers are the library's own.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import pynvml
 import pytest
 
-from gpuwatch.adapters.sources.nvml import NvmlSource
-from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown
+from gpuwatch.adapters.sources.nvml import NvmlSource, program_of
+from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, ThrottleReason
 from gpuwatch.errors import GpuwatchError
 from tests.adapters.watching import Watched
 
@@ -44,6 +46,17 @@ class Driver:
             "nvmlDeviceGetEnforcedPowerLimit": 200_000,
             "nvmlDeviceGetComputeRunningProcesses": [],
             "nvmlDeviceGetGraphicsRunningProcesses": [],
+            "nvmlDeviceGetTotalEnergyConsumption": 1_234_567,
+            "nvmlDeviceGetClockInfo": lambda _handle, kind: 1665 if kind == pynvml.NVML_CLOCK_SM else 7001,
+            "nvmlDeviceGetFanSpeed": 42,
+            "nvmlDeviceGetCurrentClocksEventReasons": 0x4,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x4,
+            "nvmlDeviceGetTotalEccErrors": Error(pynvml.NVML_ERROR_NOT_SUPPORTED),
+            "nvmlDeviceGetPcieThroughput": lambda _handle, way: 300 if way == pynvml.NVML_PCIE_UTIL_RX_BYTES else 20,
+            "nvmlDeviceGetCurrPcieLinkGeneration": 3,
+            "nvmlDeviceGetCurrPcieLinkWidth": 16,
+            "nvmlDeviceGetMaxPcieLinkGeneration": 4,
+            "nvmlDeviceGetMaxPcieLinkWidth": 16,
         } | answers
         self.asked: list[str] = []
 
@@ -101,7 +114,19 @@ def test_a_sample_is_in_base_units() -> None:
         temperature_celsius=61.0,
         power_watts=121.5,
         power_limit_watts=200.0,
+        energy_joules=1234.567,
+        sm_clock_hertz=1_665_000_000,
+        memory_clock_hertz=7_001_000_000,
+        fan_ratio=0.42,
+        throttled=("power_cap",),
+        pcie_receive_bytes_per_second=300 * 1024,
+        pcie_transmit_bytes_per_second=20 * 1024,
+        pcie_link_generation=3,
+        pcie_link_width=16,
+        pcie_most_generation=4,
+        pcie_most_width=16,
     )
+    assert sample.took_seconds is not None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +138,11 @@ def test_a_sample_is_in_base_units() -> None:
         ("nvmlDeviceGetPowerUsage", {"power_watts"}),
         ("nvmlDeviceGetEnforcedPowerLimit", {"power_limit_watts"}),
         ("nvmlSystemGetDriverVersion", {"driver"}),
+        ("nvmlDeviceGetTotalEnergyConsumption", {"energy_joules"}),
+        ("nvmlDeviceGetClockInfo", {"sm_clock_hertz", "memory_clock_hertz"}),
+        ("nvmlDeviceGetFanSpeed", {"fan_ratio"}),
+        ("nvmlDeviceGetPcieThroughput", {"pcie_receive_bytes_per_second", "pcie_transmit_bytes_per_second"}),
+        ("nvmlDeviceGetCurrPcieLinkWidth", {"pcie_link_width"}),
     ],
 )
 @pytest.mark.parametrize(
@@ -120,9 +150,51 @@ def test_a_sample_is_in_base_units() -> None:
 )
 def test_a_field_that_is_not_said_is_none_and_the_others_stay(question: str, fields: set[str], number: int) -> None:
     full, partial = first_sample(Driver()), first_sample(Driver(**{question: Error(number)}))
-    for field in ("total_bytes", "used_bytes", "utilization_ratio", "temperature_celsius", "power_watts",
-                  "power_limit_watts", "driver", "uuid", "name"):  # fmt: skip
+    for field in {each.name for each in dataclasses.fields(GpuSample)} - {"at", "took_seconds"}:
         assert getattr(partial, field) == (None if field in fields else getattr(full, field))
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons"),
+    [
+        (0x0, ()),
+        (0x1, ()),
+        (0x28, ("slowdown_hardware", "thermal_software")),
+        (0x1FF, get_args(ThrottleReason)),
+        (0xFFFF_0000_0000_0000, ()),
+    ],
+)
+def test_why_the_clocks_are_held_down(bits: int, reasons: tuple[str, ...]) -> None:
+    told = first_sample(Driver(nvmlDeviceGetCurrentClocksEventReasons=bits)).throttled
+    assert set(told or ()) == set(reasons)
+    assert told is not None
+
+
+def test_an_older_driver_knows_the_reasons_under_their_older_name() -> None:
+    driver = Driver(nvmlDeviceGetCurrentClocksEventReasons=Error(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND))
+    assert first_sample(driver).throttled == ("power_cap",)
+
+
+def test_a_card_that_tells_no_reason_is_not_one_that_has_none() -> None:
+    driver = Driver(
+        nvmlDeviceGetCurrentClocksEventReasons=NOT_SUPPORTED, nvmlDeviceGetCurrentClocksThrottleReasons=NOT_SUPPORTED
+    )
+    assert first_sample(driver).throttled is None
+
+
+def test_memory_errors_are_counted_where_the_card_counts_them() -> None:
+    driver = Driver(nvmlDeviceGetTotalEccErrors=lambda _handle, kind, _since: 7 if kind == 0 else 0)
+    sample = first_sample(driver)
+    assert (sample.ecc_corrected, sample.ecc_uncorrected) == (7, 0)
+
+
+def test_a_comfyui_is_known_by_its_folder(tmp_path: Path) -> None:
+    assert program_of(["python", "main.py", "--listen"], str(tmp_path)) == "other"
+    (tmp_path / "comfy").mkdir()
+    assert program_of(["python", "main.py", "--listen"], str(tmp_path)) == "comfyui"
+    assert program_of(["python", f"{tmp_path}/main.py"], "/") == "comfyui"
+    assert program_of(["python", "-m", "gpuwatch_runner", "main.py"], "/") == "runner"
+    assert program_of([], "/") == "other"
 
 
 def test_zero_is_not_none() -> None:

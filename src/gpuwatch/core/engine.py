@@ -19,6 +19,7 @@ from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
+    FixTried,
     GpuSample,
     HostSample,
     JobEnded,
@@ -100,6 +101,7 @@ Event = (
     | QueueState
     | ServerSeen
     | JobEnded
+    | FixTried
     | RunEvent
     | SourceUp
     | SourceDown

@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 
 from gpuwatch.core.diagnosis import Diagnosis
 from gpuwatch.core.mutes import Mute
+from gpuwatch.core.observations import FixOutcome
 from gpuwatch.core.rules import Label, Rule, Severity
 from gpuwatch.texts import Text
 
 IncidentState = Literal["open", "settled", "recovered", "cleared"]
 STATES: tuple[IncidentState, ...] = get_args(IncidentState)
-FixOutcome = Literal["applied", "held", "failed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,14 @@ from gpuwatch.texts import Text
 
 SourceKind = Literal["file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay"]
 JobOutcome = Literal["success", "error", "interrupted"]
+FixOutcome = Literal["applied", "held", "failed"]
+Program = Literal["comfyui", "runner", "other"]
+"""What a process on the card is to us."""
+ThrottleReason = Literal[
+    "power_cap", "thermal_software", "thermal_hardware", "slowdown_hardware", "power_brake", "sync_boost",
+    "clocks_setting", "display_clocks",
+]  # fmt: skip
+"""Why the driver holds the clocks down: a closed set, because it is also a metric's label. An idle card is not held down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class GpuProcess:
     pid: int
     name: str | None
     used_bytes: int | None
+    program: Program = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,27 @@ class GpuSample:
     power_watts: float | None = None
     power_limit_watts: float | None = None
     processes: tuple[GpuProcess, ...] = ()
+    energy_joules: float | None = None
+    """Used since the driver was loaded."""
+    sm_clock_hertz: int | None = None
+    memory_clock_hertz: int | None = None
+    fan_ratio: float | None = None
+    """What the fan is told to do, of its most; not its speed."""
+    throttled: tuple[ThrottleReason, ...] | None = None
+    """Why the clocks are held down; empty where they are not, None where the driver does not tell."""
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    """Memory errors since the driver was loaded, of a card whose ECC is on."""
+    pcie_receive_bytes_per_second: int | None = None
+    pcie_transmit_bytes_per_second: int | None = None
+    """Over the 20 ms that the driver looks."""
+    pcie_link_generation: int | None = None
+    pcie_link_width: int | None = None
+    pcie_most_generation: int | None = None
+    pcie_most_width: int | None = None
+    """What card and slot can do together; an idle card's link is slower."""
+    took_seconds: float | None = field(default=None, compare=False)
+    """How long the driver took to tell all this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,7 @@ class HostSample:
     memory_available_bytes: int
     swap_used_bytes: int
     cpu_ratio: float | None = None
+    took_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +148,23 @@ class JobEnded:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """The failed node's inputs: numbers and strings only."""
     duration_seconds: float | None = None
+    waited_seconds: float | None = None
+    """In the queue, before it ran."""
+    workload: str | None = None
+    """The id of the workload profile that its nodes mean; None for any other workflow."""
+    node_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds spent in nodes, by node type, where that was watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixTried:
+    """A fix was applied, or it has become known whether it held."""
+
+    at: datetime
+    incident_id: str
+    action: str
+    """The planner's name, one of `rules.ACTIONS`."""
+    outcome: FixOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +211,7 @@ Observation = (
     | QueueState
     | ServerSeen
     | JobEnded
+    | FixTried
     | RunEvent
     | SourceUp
     | SourceDown

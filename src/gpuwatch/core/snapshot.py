@@ -11,6 +11,7 @@ from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, Records
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
+    FixTried,
     GpuSample,
     HostSample,
     JobEnded,
@@ -24,6 +25,7 @@ from gpuwatch.core.observations import (
 )
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.rules import Label, RuleSet, Severity
+from gpuwatch.core.tallies import Tallies
 from gpuwatch.texts import Text
 
 MOST_INCIDENTS = 1000
@@ -73,6 +75,19 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Vitals:
+    """How the loop itself does."""
+
+    busy_seconds: float = 0.0
+    """Spent reading, matching and diagnosing since the start."""
+    observations: int = 0
+    waiting: int = 0
+    """Observations in the queue when the loop last looked."""
+    most_waiting: int = 0
+    """How many the queue holds; sources wait while it is full, and nothing is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of everything. Mappings are never changed in place."""
 
@@ -82,6 +97,8 @@ class Snapshot:
     """By id, oldest first; at most MOST_INCIDENTS, those that are over go first."""
     failures_total: Mapping[tuple[Label, Severity], int] = field(default_factory=dict)
     failure_last_at: Mapping[Label, datetime] = field(default_factory=dict)
+    failure_last_id: Mapping[Label, str] = field(default_factory=dict)
+    """The incident that a label's last failure belongs to."""
     records_total: Mapping[tuple[SourceKind, RecordOutcome], int] = field(default_factory=dict)
     gpus: Mapping[str, tuple[GpuSample, ...]] = field(default_factory=dict)
     """By uuid, oldest sample first."""
@@ -100,10 +117,14 @@ class Snapshot:
     """Those in force."""
     muted_total: Mapping[Label, int] = field(default_factory=dict)
     """The failures among `failures_total` that were muted."""
+    tallies: Tallies = field(default_factory=Tallies)
+    vitals: Vitals = field(default_factory=Vitals)
 
     def after(self, event: Event) -> Snapshot:
         """The snapshot once this event has happened."""
         step = self._step(event)
+        if (tallies := step.tallies.after(event)) is not step.tallies:
+            step = replace(step, tallies=tallies)
         return replace(step, at=event.at) if step.at != event.at else step
 
     @property
@@ -149,6 +170,8 @@ class Snapshot:
                 return replace(self, quarantined=event.rule_ids)
             case RulesLoaded() | RulesRefused() | MutesLoaded() | MutesRefused() | Tick():
                 return self._reloaded(event)
+            case FixTried():
+                return self
 
     def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:
         """The snapshot after a person's files were read anew, or could not be, or a mute's time has passed."""
@@ -195,12 +218,16 @@ class Snapshot:
         if not event.fresh:
             return self
         key = (event.label, event.severity)
+        incident = self.incidents.get(event.incident_id)
+        codes = incident.facts.get("xids") or () if incident is not None and event.label == "xid" else ()
         muted = self.muted_total.get(event.label, 0) + event.failures * event.muted
         return replace(
             self,
             muted_total={**self.muted_total, event.label: muted} if event.muted else self.muted_total,
             failures_total={**self.failures_total, key: self.failures_total.get(key, 0) + event.failures},
             failure_last_at={**self.failure_last_at, event.label: event.at},
+            failure_last_id={**self.failure_last_id, event.label: event.incident_id},
+            tallies=self.tallies.with_xids(codes, event.failures) if codes else self.tallies,
         )
 
 

@@ -6,6 +6,7 @@ It is the whole machine, also inside a container: the container's own limit is n
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -32,9 +33,12 @@ class HostSource:
         psutil.cpu_percent()
         cpu_ratio: float | None = None
         while not stop.is_set():
+            started = time.perf_counter()
             memory = psutil.virtual_memory()
             swap = psutil.swap_memory()
-            if not emit(HostSample(self._clock(), memory.total, memory.available, swap.used, cpu_ratio)):
+            took_seconds = time.perf_counter() - started
+            at = self._clock()
+            if not emit(HostSample(at, memory.total, memory.available, swap.used, cpu_ratio, took_seconds)):
                 break
             stop.wait(self._interval_seconds)
             cpu_ratio = psutil.cpu_percent() / 100

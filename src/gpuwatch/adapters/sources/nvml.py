@@ -1,26 +1,43 @@
 """What the NVIDIA driver says of its GPUs, once a second.
 
 Each field is asked for on its own, because every card leaves other ones out: what it does not say is None, never 0. A
-machine without a driver is an ordinary machine: the source says so once and ends. Neither MIG slices nor clocks are read.
+machine without a driver is an ordinary machine: the source says so once and ends. MIG slices are not read. A card's PCIe
+traffic takes the driver 20 ms in each direction, so eight cards take a third of a second to tell everything.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
-from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, SourceKind
+from gpuwatch.core.observations import GpuProcess, GpuSample, Program, SourceDown, SourceKind, ThrottleReason
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import Text, text
+
+_MEGAHERTZ = 1_000_000
+_KIB = 1024
+_REASONS: tuple[tuple[int, ThrottleReason], ...] = (
+    (0x0000000000000002, "clocks_setting"),
+    (0x0000000000000004, "power_cap"),
+    (0x0000000000000008, "slowdown_hardware"),
+    (0x0000000000000010, "sync_boost"),
+    (0x0000000000000020, "thermal_software"),
+    (0x0000000000000040, "thermal_hardware"),
+    (0x0000000000000080, "power_brake"),
+    (0x0000000000000100, "display_clocks"),
+)
+"""NVML's bits; 0x1 is an idle card, which nothing holds down."""
 
 
 class NvmlSource:
@@ -104,6 +121,7 @@ class _Driver:
         self._nvml = nvml
         self._version = _words(self._ask(nvml.nvmlSystemGetDriverVersion))
         self._gpus: dict[int, _Gpu] = {}
+        self._programs: dict[int, tuple[float, Program]] = {}
 
     def count(self) -> int:
         """How many GPUs there are, those included that this user may not read."""
@@ -135,6 +153,7 @@ class _Driver:
 
     def _fields(self, gpu: _Gpu, index: int, at: datetime) -> GpuSample:
         nvml, handle = self._nvml, gpu.handle
+        started = time.perf_counter()
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, handle)
         utilization = self._ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         power_milliwatts = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)
@@ -153,7 +172,36 @@ class _Driver:
             power_watts=None if power_milliwatts is None else power_milliwatts / 1000,
             power_limit_watts=None if limit_milliwatts is None else limit_milliwatts / 1000,
             processes=self._processes(handle),
+            energy_joules=_divided(self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1000),
+            sm_clock_hertz=_times(self._ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM), _MEGAHERTZ),
+            memory_clock_hertz=_times(self._ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM), _MEGAHERTZ),
+            fan_ratio=_divided(self._ask(nvml.nvmlDeviceGetFanSpeed, handle), 100),
+            throttled=self._throttled(handle),
+            ecc_corrected=self._ecc_errors(handle, nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
+            ecc_uncorrected=self._ecc_errors(handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
+            pcie_receive_bytes_per_second=self._pcie_traffic(handle, nvml.NVML_PCIE_UTIL_RX_BYTES),
+            pcie_transmit_bytes_per_second=self._pcie_traffic(handle, nvml.NVML_PCIE_UTIL_TX_BYTES),
+            pcie_link_generation=self._ask(nvml.nvmlDeviceGetCurrPcieLinkGeneration, handle),
+            pcie_link_width=self._ask(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
+            pcie_most_generation=self._ask(nvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
+            pcie_most_width=self._ask(nvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
+            took_seconds=time.perf_counter() - started,
         )
+
+    def _throttled(self, handle: Any) -> tuple[ThrottleReason, ...] | None:
+        bits = self._ask(self._nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+        if bits is None:  # drivers before 535 know it under its older name
+            bits = self._ask(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+        return None if bits is None else tuple(reason for bit, reason in _REASONS if bits & bit)
+
+    def _ecc_errors(self, handle: Any, kind: int) -> int | None:
+        count: int | None = self._ask(
+            self._nvml.nvmlDeviceGetTotalEccErrors, handle, kind, self._nvml.NVML_VOLATILE_ECC
+        )
+        return count
+
+    def _pcie_traffic(self, handle: Any, direction: int) -> int | None:
+        return _times(self._ask(self._nvml.nvmlDeviceGetPcieThroughput, handle, direction), _KIB)
 
     def _processes(self, handle: Any) -> tuple[GpuProcess, ...]:
         nvml = self._nvml
@@ -162,7 +210,21 @@ class _Driver:
             for process in self._ask(list_processes, handle) or ():
                 # A process that computes and draws is in both lists, each time with all that it holds.
                 used[process.pid] = max((used.get(process.pid), process.usedGpuMemory), key=lambda count: count or 0)
-        return tuple(GpuProcess(pid, self._process_name(pid), count) for pid, count in sorted(used.items()))
+        self._programs = {pid: known for pid, known in self._programs.items() if psutil.pid_exists(pid)}
+        return tuple(
+            GpuProcess(pid, self._process_name(pid), count, self._program(pid)) for pid, count in sorted(used.items())
+        )
+
+    def _program(self, pid: int) -> Program:
+        """What the process is, looked up once in its life."""
+        try:
+            process = psutil.Process(pid)
+            known = self._programs.get(pid)
+            if known is None or known[0] != process.create_time():
+                known = self._programs[pid] = process.create_time(), program_of(process.cmdline(), process.cwd())
+        except (psutil.Error, ValueError, OSError):
+            return "other"
+        return known[1]
 
     def _process_name(self, pid: int) -> str | None:
         try:
@@ -184,6 +246,25 @@ class _Driver:
             }:
                 raise
             return None
+
+
+def program_of(words: Sequence[str], folder: str) -> Program:
+    """What a process is, from its command line: ComfyUI is the main.py of a folder that has its packages beside it."""
+    if any(word == "gpuwatch_runner" for word in words):
+        return "runner"
+    main = next((word for word in words if PurePath(word).name == "main.py"), None)
+    if main is None:
+        return "other"
+    place = Path(folder, main).parent
+    return "comfyui" if (place / "comfy").is_dir() or (place / "comfyui_version.py").is_file() else "other"
+
+
+def _divided(count: int | None, by: int) -> float | None:
+    return None if count is None else count / by
+
+
+def _times(count: int | None, factor: int) -> int | None:
+    return None if count is None else count * factor
 
 
 def _absence(nvml: Any, error: Any) -> Text:

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gpuwatch.core.diagnosis import Fits, Safety
-from gpuwatch.core.incidents import FixOutcome, Incident
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import FixOutcome
 from gpuwatch.core.rules import Severity
 from gpuwatch.faces import wording as words
 from gpuwatch.faces.tui.themes import Tone
