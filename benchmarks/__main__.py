@@ -14,12 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import colorizing, scanning, starting
+from benchmarks import colorizing, following, scanning, starting
 from benchmarks.measuring import machine_line
 
 BEGIN = "<!-- measured: begin -->"
 END = "<!-- measured: end -->"
-PARTS = {"scanning": scanning.tables, "colorizing": colorizing.tables, "starting": starting.tables}
+PARTS = {
+    "scanning": scanning.tables,
+    "following": following.tables,
+    "colorizing": colorizing.tables,
+    "starting": starting.tables,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -101,8 +101,8 @@ def test_the_page_shows_a_run_and_how_to_repeat_it() -> None:
     _, _, rest = page.partition(BEGIN)
     measured, end, _ = rest.partition(END)
     assert end
-    for heading in ("### Scanning a calm log", "### DDColor on the CPU", "### DDColor's memory", "### Starting"):
-        assert heading in measured
+    headings = ("Scanning a calm log", "Following a log", "DDColor on the CPU", "DDColor's memory", "Starting")
+    assert [heading for heading in headings if f"### {heading}" not in measured] == []
     assert "make bench" in page
     assert "make gpu" in page
     results = [path for path in (ROOT / "runner" / "measured").iterdir() if path.suffix == ".json"]
