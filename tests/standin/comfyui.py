@@ -313,12 +313,8 @@ class ComfyUI:
         if error is not None and "illegal memory access" in error["exception_message"]:
             self.worker_alive = False
             self.log_raw(
-                'Exception in thread Thread-1 (prompt_worker):
-Traceback (most recent call last):
-  File "threading.py", '
-                f"line 1045, in _bootstrap_inner
-torch.AcceleratorError: {error['exception_message']}
-"
+                'Exception in thread Thread-1 (prompt_worker):\nTraceback (most recent call last):\n  File "threading.py", '
+                f"line 1045, in _bootstrap_inner\ntorch.AcceleratorError: {error['exception_message']}\n"
             )
 
     def log_raw(self, words: str) -> None:
