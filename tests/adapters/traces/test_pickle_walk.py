@@ -178,7 +178,11 @@ def memo_bomb(count: int) -> bytes:
         (b"\x80\x04" + b"(" * 5000, "holds more than"),
         (b"\x80\x04" + b"](" * 100_000, "holds more than"),
         (memo_bomb(60_000), "holds more than"),
-        (b"\x80\x04(" + b"K\x01" * 60_000 + b"(", "holds more than"),
+        (b"\x80\x04(" + b"K\x01" * 160_000 + b"t.", "holds more than"),
+        (b"\x80\x04]" + b"K\x01a" * 60_000 + b".", "holds more than"),
+        (b"\x80\x04}" + b"K\x01K\x02s" * 60_000 + b".", "holds more than"),
+        (b"\x80\x04K\x01" + b"\x94" * 160_000 + b".", "holds more than"),
+        (b"\x80\x02]" + b"".join(b"K\x01r" + struct.pack("<I", place) for place in range(60_000)), "holds more than"),
         (b"\x80\x04X" + struct.pack("<I", 0xFFFFFFFF), "holds more than"),
         (b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62), "holds more than"),
         (b"\x80\x04h\x07.", "no whole pickle"),
@@ -195,13 +199,14 @@ def memo_bomb(count: int) -> bytes:
         (b"\x80\x04", "no whole pickle"),
         (b"\x80", "no whole pickle"),
     ],
-    ids=range(19),
+    ids=range(23),
 )
 def test_hostile_pickles_are_refused_in_bounded_memory(
     content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, bound in (("MOST_CONTAINERS", 50_000), ("MOST_WAITING", 50_000), ("MOST_MEMO", 50_000)):
-        monkeypatch.setattr(pickle_walk, name, bound)
+    monkeypatch.setattr(opening, "PIECE_BYTES", 1 << 10)
+    for name in ("MOST_CONTAINERS", "MOST_WAITING", "MOST_MEMO", "MOST_REFERENCES"):
+        monkeypatch.setattr(pickle_walk, name, 50_000)
     path = tmp_path / "s.pickle"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=words):

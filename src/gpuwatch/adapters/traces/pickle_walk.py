@@ -21,6 +21,8 @@ from gpuwatch.texts import Text, plain, text
 
 MOST_CONTAINERS = 3_000_000
 """Dicts, lists and tuples that are neither an action, a frame nor a stack."""
+MOST_REFERENCES = 20_000_000
+"""Elements of those; an entry of a dict counts as eight."""
 MOST_STRINGS = 2_000_000
 LONGEST_STRING_BYTES = 1 << 20
 MOST_STRING_BYTES = 256 << 20
@@ -91,6 +93,7 @@ class _Walk:
         self._frames: list[_Frame] = []
         self._stacks: dict[int, _Stack] = {}
         self._containers = 0
+        self._references = 0
         self._strings: dict[str, str] = {}
         self._string_bytes = 0
 
@@ -138,6 +141,8 @@ class _Walk:
                 ended = piece is None
                 data, at = data[at:] + (piece or b""), 0
                 safe = len(data) - _LOOKED_AHEAD_BYTES
+                if len(stack) > MOST_WAITING or len(memo) > MOST_MEMO:
+                    self._too_much()
                 continue
             code = data[at]
             at += 1
@@ -157,8 +162,6 @@ class _Walk:
                 if type(top) is _List or type(top) is _Dict:
                     top.slot = len(memo)
                 memo.append(top)
-                if len(memo) > MOST_MEMO:
-                    self._too_much()
             elif code == 0x4B:  # BININT1
                 push(data[at])
                 at += 1
@@ -176,7 +179,7 @@ class _Walk:
                 at += 2
             elif code == 0x28:  # MARK
                 marks.append(len(stack))
-                if len(marks) > DEEPEST or len(stack) > MOST_WAITING:
+                if len(marks) > DEEPEST:
                     self._too_much()
             elif code == 0x7D:  # EMPTY_DICT
                 self._container()
@@ -243,6 +246,7 @@ class _Walk:
                 begin = marks.pop()
                 items = stack[begin:]
                 del stack[begin:]
+                self._refer(len(items))
                 push(tuple(items))
             elif code == 0x71:  # BINPUT
                 self._put(stack, memo, data[at])
@@ -313,6 +317,7 @@ class _Walk:
         elif "stage" in target and "time_us" in target:
             taken = _NOTE
         else:
+            self._refer(8 * len(items))
             return
         self._containers -= 1
         stack[-1] = taken
@@ -334,14 +339,12 @@ class _Walk:
                 if target.slot >= 0:
                     memo[target.slot] = stack[-1]
             else:
-                self._containers += len(items) >> 3  # a reference is an eighth of a container
+                self._refer(len(items))
                 target.extend(items)
         elif type(target) is _Stack:
             pass  # a stack of more than a thousand frames: what is beyond is of no use to a person
         else:
             raise IndexError
-        if self._containers > MOST_CONTAINERS:
-            self._too_much()
 
     def _stack(self, frames: tuple[Any, ...]) -> _Stack:
         if {*map(type, frames)} != {_Frame}:
@@ -390,6 +393,11 @@ class _Walk:
     def _container(self) -> None:
         self._containers += 1
         if self._containers > MOST_CONTAINERS:
+            self._too_much()
+
+    def _refer(self, count: int) -> None:
+        self._references += count
+        if self._references > MOST_REFERENCES:
             self._too_much()
 
     def _refuse(self, code: int, stack: list[Any], data: bytes, at: int) -> NoReturn:

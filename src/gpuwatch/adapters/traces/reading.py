@@ -18,6 +18,8 @@ from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
 MOST_DEVICES = 1_000
+MOST_SEGMENTS = 1_000_000
+MOST_BLOCKS = 3_000_000
 _MOST_FRAMES = 1_000
 
 
@@ -101,6 +103,7 @@ class _SnapshotJson:
 
     def __init__(self) -> None:
         self.found = Snapshot()
+        self._blocks_kept = 0
 
     def take(self, items: Items) -> None:
         found = self.found
@@ -111,7 +114,7 @@ class _SnapshotJson:
         elif items.key == "segments":
             for value in items.values:
                 segment = segment_of(value, self._blocks(value)) if type(value) is dict else None
-                if segment is None:
+                if segment is None or len(found.segments) >= MOST_SEGMENTS:
                     found.unusable += 1
                 else:
                     found.segments.append(segment)
@@ -127,7 +130,9 @@ class _SnapshotJson:
         if type(blocks) is not list:
             return []
         made = (block_of(each, self._stack(each)) for each in blocks if type(each) is dict)
-        return [block for block in made if block is not None]
+        kept = [block for block in made if block is not None][: max(MOST_BLOCKS - self._blocks_kept, 0)]
+        self._blocks_kept += len(kept)
+        return kept
 
     def _stack(self, details: Mapping[str, Any]) -> int:
         frames = details.get("frames")

@@ -24,6 +24,9 @@ ON_GPU = frozenset({KERNEL, COPY, SET})
 MOST_SPANS = 20_000_000
 """Some 400 MB of columns."""
 MOST_LANES = 10_000
+MOST_STEPS = 100_000
+MOST_BEGUN = 100_000
+"""Begins of spans whose ends have not come."""
 MOST_COUNTERS = 1_000
 _LATEST_MICROSECONDS = 9e15  # a nanosecond count that fits into 64 bits
 
@@ -98,6 +101,7 @@ class Trace:
     _lanes: dict[tuple[Any, Any], int] = field(default_factory=dict)
     _python_lanes: dict[tuple[Any, Any], int] = field(default_factory=dict)
     _begun: dict[tuple[Any, Any], list[tuple[int, Mapping[str, Any]]]] = field(default_factory=dict)
+    _begun_count: int = 0
 
     def take(self, event: Any) -> None:
         """Take an event in."""
@@ -143,7 +147,8 @@ class Trace:
             self._on_gpu(event, kind, name, start, length)
             return
         if kind in {STAGE, OPERATOR} and name.startswith(STEP) and _STEP.fullmatch(name):
-            self.steps.append((start, length))
+            if len(self.steps) < MOST_STEPS:
+                self.steps.append((start, length))
             name, kind = STEP, STAGE
         number = self.names.number(kind, name)
         if kind == GPU_STAGE:
@@ -181,16 +186,21 @@ class Trace:
         if start is None:
             self.unusable += 1
         elif phase == "B":
-            if len(self._begun) >= MOST_LANES and key not in self._begun:
+            if self._begun_count >= MOST_BEGUN:
                 self.left_out += 1
                 return
-            begun = self._begun.setdefault(key, [])
-            if len(begun) < 10_000:
-                begun.append((start, event))
+            kept = {word: event.get(word) for word in ("name", "cat", "pid", "tid")}
+            if type(kept["name"]) is str:
+                kept["name"] = kept["name"][: self.names.longest_characters]
+            self._begun.setdefault(key, []).append((start, kept))
+            self._begun_count += 1
         elif not (begun := self._begun.get(key, [])):
             self.unusable += 1
         else:
             begin, opened = begun.pop()
+            self._begun_count -= 1
+            if not begun:
+                del self._begun[key]
             self._span(opened, begin, max(start - begin, 0))
 
     def _memory(self, event: Mapping[str, Any]) -> None:
