@@ -71,6 +71,7 @@ def test_the_peak_its_holders_and_the_refusal() -> None:
     assert story.peak_seconds is not None
     assert story.peak_seconds > 0
     assert max(story.timeline_bytes) == story.peak_bytes
+    assert 0 not in story.timeline_bytes[story.timeline_bytes.index(10 * MIB) :]
 
 
 def test_what_is_left_is_told_as_fragments() -> None:

@@ -207,8 +207,9 @@ def _story(
         if level.held > peak:
             peak, peak_at, reserved_at_peak = level.held, level.index, level.reserved
         most_reserved = max(most_reserved, level.reserved)
-        bucket = level.index * TIMELINE_BUCKETS // len(actions)
-        timeline[bucket] = max(timeline[bucket], level.held)
+        begin, end = (index * TIMELINE_BUCKETS // len(actions) for index in (level.index, level.index + 1))
+        for bucket in range(begin, max(end, begin + 1)):  # several where there are fewer actions than parts
+            timeline[bucket] = max(timeline[bucket], level.held)
         if actions.actions[level.index] == OOM:
             refusals_count += 1
             if len(refusals) < most_refusals:
