@@ -74,6 +74,17 @@ def own_mutes_file(environment: Mapping[str, str] | None = None, home: Path | No
     return folder / "mutes.yaml" if folder is not None else None
 
 
+def has_own_mutes() -> bool:
+    """Whether there is such a file: asked before what reads it is loaded."""
+    path = own_mutes_file()
+    return path is not None and os.path.lexists(path)
+
+
+def rule_suffix(path: Path) -> bool:
+    """Whether a file of that name is read as a rule file."""
+    return path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
+
+
 def is_folder(path: Path) -> bool:
     """Whether a folder is there. Raises UsageError for something else in its place, and where that cannot be told."""
     try:

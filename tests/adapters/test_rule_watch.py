@@ -108,7 +108,7 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(config: Path, mon
         finally:
             mine.write_text(RULE, "utf-8")  # the rest comes while the first half is read
 
-    monkeypatch.setattr(rule_watch, "load_rules", load)
+    monkeypatch.setattr("gpuwatch.adapters.rulebook.load_rules", load)
     assert watch.look() == []
     assert ids(only(watch.look())) == ["shipped-one", "my-failure"]
 

@@ -39,7 +39,7 @@ from gpuwatch.texts import text
 SUBJECTS = ("rule", "label", "pattern")
 _OPTIONAL = ("until", "source", "note")
 _MOST_ENTRIES = 1000
-_LONGEST_WORDS = 500
+LONGEST_WORDS = 500
 _HEADER = """\
 # What gpuwatch keeps quiet about. Muted failures are still found, counted and shown as muted.
 # One entry each: rule, label or pattern; until, source and note where you like. `gpuwatch rules mutes` lists them.
@@ -88,8 +88,8 @@ def mute_from(item: Located) -> Mute:
         raise entry["pattern"].problem(wrong)
     words = {name: entry[name].string() for name in ("rule", "source", "note") if name in entry}
     for name, value in words.items():
-        if not value.strip() or len(value) > _LONGEST_WORDS:
-            raise entry[name].problem(text("from 1 to {most} characters are wanted here.", most=_LONGEST_WORDS))
+        if not value.strip() or len(value) > LONGEST_WORDS:
+            raise entry[name].problem(text("from 1 to {most} characters are wanted here.", most=LONGEST_WORDS))
     return Mute(
         rule=words.get("rule"),
         label=cast(Label, one_of(entry["label"], LABELS)) if "label" in entry else None,

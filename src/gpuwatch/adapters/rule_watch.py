@@ -13,13 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.mute_file import load_mutes
-from gpuwatch.adapters.rulebook import load_rules, rule_suffix
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.errors import GpuwatchError
-from gpuwatch.settings import config_folder, home_folder, own_mutes_file
+from gpuwatch.settings import config_folder, home_folder, own_mutes_file, rule_suffix
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import Text, plain, render, text
 
@@ -70,6 +68,8 @@ class RuleWatch:
         gone = next((folder for folder, seen in layers.items() if seen is None and self._in_force[folder]), None)
         if gone is not None:
             return RulesRefused(self._clock(), text("{folder}: the rules folder is gone.", folder=str(gone)))
+        from gpuwatch.adapters.rulebook import load_rules  # noqa: PLC0415 - it brings YAML, which few runs need
+
         try:
             rules = load_rules(self._folder)
             loaded = RulesLoaded(self._clock(), rules, self._ready(rules))
@@ -88,6 +88,8 @@ class RuleWatch:
         if self._mutes_file is not None and seen is None and not self._mutes_file.parent.is_dir():
             gone = text("{folder}: the folder is gone.", folder=str(self._mutes_file.parent))
             return MutesRefused(self._clock(), gone)
+        from gpuwatch.adapters.mute_file import load_mutes  # noqa: PLC0415 - as above
+
         try:
             return MutesLoaded(self._clock(), load_mutes(self._mutes_file))
         except Exception as error:  # noqa: BLE001 - as above

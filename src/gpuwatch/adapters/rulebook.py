@@ -52,7 +52,7 @@ from gpuwatch.core.rules import (
     rule_set,
 )
 from gpuwatch.errors import UsageError
-from gpuwatch.settings import own_rules_folder
+from gpuwatch.settings import own_rules_folder, rule_suffix
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import Text, text
 
@@ -187,11 +187,6 @@ def rule_files(folder: Path) -> list[Path]:
             text("Put several rules into a file, with --- between them."),
         )
     return found
-
-
-def rule_suffix(path: Path) -> bool:
-    """Whether a file of that name is read as a rule file."""
-    return path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
 
 
 def no_rule(name: str, known: Iterable[str]) -> Text:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from gpuwatch.adapters.mute_file import load_mutes
+from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
@@ -41,9 +41,15 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
     """An engine with the shipped rules, the person's own over them, and what they muted."""
-    matcher, mutes = load_matcher(arguments.rules), load_mutes()
+    matcher, mutes = load_matcher(arguments.rules), own_mutes()
     return Engine(
-        matcher.rules, load_workloads(), arguments.gpu_memory, shows_records, correlates=True, mutes=mutes, ready=matcher
+        matcher.rules,
+        load_workloads(),
+        arguments.gpu_memory,
+        shows_records,
+        correlates=True,
+        mutes=mutes,
+        ready=matcher,
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.mute_file import load_mutes
+from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.scanning import scanned
 from gpuwatch.adapters.sources.decoding import decoded
@@ -48,14 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gpu_memory(parser)
     add_rules(parser)
     parser.add_argument(
-        "--threads", type=int, metavar="N", help=_("threads that scan ahead; 0 for none (default: one a core, at most 4)")
+        "--threads",
+        type=int,
+        metavar="N",
+        help=_("threads that scan ahead; 0 for none (default: one a core, at most 4)"),
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
     matcher, workloads = load_matcher(arguments.rules), load_workloads()
-    mutes = load_mutes()
+    mutes = own_mutes()
     worst = 0
     for name in arguments.files:
         found = Found("stdin" if name == "-" else name)

@@ -27,10 +27,10 @@ import regex
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.located import raise_problems, unknown
-from gpuwatch.adapters.mute_file import add_mute, load_mutes, moment_of, remove_mute
+from gpuwatch.adapters.mute_file import LONGEST_WORDS, add_mute, load_mutes, moment_of, remove_mute
 from gpuwatch.adapters.rule_patterns import complaint
 from gpuwatch.adapters.rule_template import template_of, write_new
-from gpuwatch.adapters.rulebook import id_complaint, load_rules, read_rules, rule_suffix
+from gpuwatch.adapters.rulebook import id_complaint, load_rules, read_rules
 from gpuwatch.core.engine import Engine, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
@@ -42,7 +42,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json, add_rules
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.wording import SEVERITY_SIGN
-from gpuwatch.settings import own_mutes_file, own_rules_folder
+from gpuwatch.settings import own_mutes_file, own_rules_folder, rule_suffix
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
@@ -373,6 +373,9 @@ def asked_for(arguments: argparse.Namespace) -> Mute:
     if arguments.pattern is not None and (wrong := complaint(arguments.pattern)):
         raise UsageError(wrong)
     muting = arguments.action == "mute"
+    for name, value in (("--source", arguments.source), ("--note", arguments.note if muting else None)):
+        if value is not None and not (value.strip() and len(value) <= LONGEST_WORDS):
+            raise UsageError(text("{name}: from 1 to {most} characters are wanted.", name=name, most=LONGEST_WORDS))
     if muting and arguments.id is not None:
         known_rule(load_rules(arguments.rules), arguments.id)
     return Mute(
