@@ -5,6 +5,7 @@ Examples:
   gpuwatch trace summary before.json.gz after.json.gz      two runs compared
   gpuwatch trace memory snapshot.pickle --top 20           who held the GPU's memory at its peak
   gpuwatch trace summary trace.json --json | jq .kernels
+  gpuwatch trace compile mymodule:build --out traces       what your own network does to memory, without a GPU
 
 Traces are those of torch.profiler (JSON, plain or packed with gzip), snapshots those of torch.cuda.memory._dump_snapshot. Files of
 gigabytes are read in pieces; nothing in a snapshot is run. `gpuwatch run ddcolor --profile` makes both.
@@ -29,6 +30,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import console_for, json_line
+from gpuwatch.faces.trace_compile import add_compile, compile_network
 from gpuwatch.faces.trace_json import comparison_json, device_json, file_json, held_json, summary_json
 from gpuwatch.faces.trace_page import print_comparison, print_snapshot, print_summary, print_trace_memory
 from gpuwatch.texts import render, text
@@ -145,5 +147,6 @@ def _tell_damage(reads: list[Read]) -> int:
 ACTIONS = (
     Action("summary", lambda: _("where the time went; with two files, what changed"), _add_summary, summary),
     Action("memory", lambda: _("who held memory at its peak, what was refused, how torn it is"), _add_memory, memory),
+    Action("compile", lambda: _("what a network of yours does to memory, at any size"), add_compile, compile_network),
 )
 """What `gpuwatch trace` can do; a new action is a row here."""
