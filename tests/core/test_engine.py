@@ -340,7 +340,7 @@ def test_a_failure_after_a_failed_recovery_is_a_failure() -> None:
 def test_failures_that_never_end_are_let_go_and_each_is_counted() -> None:
     log = Log(looked_at=False)
     log.say("".join(f"CUDA out of memory. Tried to allocate {number}.00 MiB\n" for number in range(1, 2501)))
-    assert len(log.engine._logs["log"]._live) <= 1000
+    assert len(log.engine._logs["log"]._failures.standing.live) <= 1000
     log.end()
     assert (len(log.incidents), log.counted) == (2500, 2500)
     assert {incident.state for incident in log.incidents.values()} == {"settled"}

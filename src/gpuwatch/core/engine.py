@@ -210,10 +210,10 @@ class Engine:
 
     def _read(self, log: LogReader, records: list[LogRecord], at: datetime, lines: int = 0) -> list[Event]:
         events: list[Event] = []
+        matched = log.take_matched()
         if records or lines or log.cutter.bar:
             shown = tuple(records) if self.shows_records else ()
-            events.append(RecordsRead(at, log.source, log.kind, shown, lines, log.matched, log.cutter.bar))
-        log.matched = 0
+            events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
             muted = bool(self.mutes.entries) and self.mutes.mute_of(gathering.value(log.source), at) is not None

@@ -1,0 +1,319 @@
+"""What is one failure: which records open an incident, which belong to it, which begin the next.
+
+The trigger line, the traceback's last line, "Got an OOM" and the memory table are one; the next `!!! Exception` or the next
+lone line that says the same is the next one. Failures that follow each other with the same rule, node and words, nothing
+settling them, are one incident with a count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
+from gpuwatch.core.gathering import Gathering, agree, decoded, differ
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.records import LogRecord
+from gpuwatch.core.rules import Rule
+from gpuwatch.core.standing import Standing
+
+_BLOCK_GAP_LINES = 50
+"""A block with nothing of its own for so many lines is over."""
+_TRACEBACK_NEARNESS_LINES = 12
+"""How near a traceback must follow a message that no head line announced, to be that failure's."""
+_HEAD_NEARNESS_LINES = 60
+_TOLD_BEFORE_LINES = 1000
+"""How far back a rule that tells its failures apart may find the one that a line belongs to."""
+_REPORT_HEAD_LINES = 3
+_EXCERPT_LINES = 80
+_UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
+"""What a line is that neither begins nor ends a block."""
+
+
+@dataclass(slots=True)
+class Failures:
+    """One log's failures while its records are read."""
+
+    source: str
+    matcher: Matcher
+    earlier: Callable[[int], list[LogRecord]]
+    """Gives the last records before the one that is read."""
+    standing: Standing = field(default_factory=Standing)
+    matched: int = 0
+    """Records that a rule spoke of, since whoever counts them took them."""
+    epoch: int = 0
+    """How often the log began anew."""
+    fresh: bool = True
+    """Whether what is read now happened since we came."""
+    _line: int = 0
+    """The line that is read."""
+    _block: Block | None = None
+    _members: list[Gathering] = field(default_factory=list)
+    _prompt_line: int = 0
+    """The line of the last prompt that came in."""
+    _prompt_failed: bool = False
+    _interrupted: bool = False
+
+    def is_quiet(self, line: int) -> bool:
+        """Whether this line tells something only if a rule or a mark nominates it."""
+        if self._block is None:
+            return True
+        return self._block.is_quiet(line) and not any(member.lookahead for member in self._members)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a failure, an incident or a flag waits for a prompt to begin or end, or for the server to."""
+        return self._block is not None or bool(self.standing.live) or self._prompt_failed or self._interrupted
+
+    def pause(self) -> None:
+        """No line came for a while: what is known now is what there is to know."""
+        self.standing.reveal(self._members)
+        for gathering in self._members:
+            self.standing.count(gathering)
+
+    def settle(self) -> None:
+        """A prompt, the server or the log is over."""
+        self._close_block()
+        self.standing.settle()
+
+    def read(self, record: LogRecord, matches: Sequence[Rule], at: datetime) -> None:
+        """Take the next record and the rules that speak of it."""
+        self._line = record.line
+        if not record.text:
+            return
+        kind = kind_of(record.text)
+        self._follow(record, kind, told=bool(matches))
+        self.matched += bool(matches)
+        for gathering in self._members:
+            if gathering.lookahead and not matches:
+                gathering.lookahead -= 1
+                self._gather(gathering, record)
+        for rule in matches:
+            self._place(rule, record, at)
+        if self.standing.awaited:
+            for gathering in [g for g in self.standing.awaited.values() if g.last_line != self._line]:
+                if self.matcher.clears(gathering.rule.id, record.text):
+                    self.standing.clear(gathering)
+
+    def _follow(self, record: LogRecord, kind: LineKind, *, told: bool) -> None:
+        """Let the record begin, continue or end a block. `told`: a rule speaks of it."""
+        if self._block is not None and self._line - self._block.last_line > _BLOCK_GAP_LINES:
+            self._close_block()
+        if kind is not LineKind.OTHER:
+            self._take_shape(kind)
+        if self._block is None:
+            return
+        if told or kind not in _UNSHAPED or not self._block.is_quiet(self._line):
+            self._block.read(record.text, kind, self._line)
+            for gathering in self._members:
+                if len(gathering.excerpt) < _EXCERPT_LINES:
+                    gathering.excerpt.append(decoded(record.text))
+
+    def _take_shape(self, kind: LineKind) -> None:
+        """What a line that has a meaning of its own does to the block that is open."""
+        block = self._block
+        if kind is LineKind.PROMPT:
+            self._prompt_line = self._line
+        if kind is LineKind.DONE:
+            self._done()
+        elif (
+            kind is LineKind.PROMPT
+            and block is not None
+            and not block.head
+            and block.phase in {Phase.MESSAGE, Phase.AFTER}
+        ):
+            self._close_block()
+        elif kind is LineKind.INTERRUPTED:
+            self._interrupted = True
+        elif kind in {LineKind.STARTED, LineKind.STOPPED}:
+            self.settle()
+            if kind is LineKind.STARTED:
+                self.standing.clear_after(("success", "restart"))
+        elif kind is LineKind.REPORT and block is not None and self._line - block.first_line <= _REPORT_HEAD_LINES:
+            pass  # a report's second heading
+        elif kind in {LineKind.HEAD, LineKind.REPORT}:
+            self._close_block()
+            self._block = Block(self._line, head=True)
+        elif kind is LineKind.TRACEBACK:
+            nearness = _HEAD_NEARNESS_LINES if block and block.head else _TRACEBACK_NEARNESS_LINES
+            if block is None or not block.begins_traceback(self._line, nearness):
+                self._close_block()
+                self._block = Block(self._line)
+
+    def _done(self) -> None:
+        well = not self._prompt_failed and not self._interrupted
+        self.settle()
+        self._prompt_failed = self._interrupted = False
+        if well:
+            self.standing.clear_after(("success",))
+
+    def _place(self, rule: Rule, record: LogRecord, at: datetime) -> None:
+        """Give a match to the failure it belongs to, or open a new one."""
+        block = self._block
+        if block is not None:
+            facts = dict(self.matcher.facts(rule, record.text))
+            same = self._same_label(rule, facts)
+            if same is not None and not self._is_next_failure(block, same, rule, facts):
+                self._merge(same, rule, record, at)
+                return
+            if same is None:
+                beaten = next(
+                    (g for g in self._members if rule.beats(g.rule) and not differ(rule, facts, g.facts)), None
+                )
+                if beaten is not None:
+                    self._merge(beaten, rule, record, at)
+                    return
+                if any((g.rule.beats(rule) or rule.echo) and not differ(g.rule, facts, g.facts) for g in self._members):
+                    block.last_line = self._line
+                    return
+            else:
+                self._close_block()
+        if (told := self._told_before(rule, record)) is not None:
+            if self._block is not None:
+                told.block = self._block
+                self._members.append(told)
+            self._merge(told, rule, record, at)
+            return
+        if self._block is None:
+            self._block = Block(self._line)
+            self._block.read(record.text, LineKind.OTHER, self._line)
+        self._open(self._block, rule, record, at)
+
+    def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:
+        """An incident that still gathers and that the rule's own facts say is this one, though its block is over."""
+        if rule.same_when is None:
+            return None
+        facts = dict(self.matcher.facts(rule, record.text))
+        # Where no fact tells failures apart, a new prompt does.
+        oldest = max(self._line - _TOLD_BEFORE_LINES, 0 if rule.same_when else self._prompt_line)
+        near = (g for g in self.standing.live.values() if g.last_line >= oldest)
+        return next(
+            (g for g in near if g.state != "settled" and g.rule.label == rule.label and agree(rule, facts, g.facts)),
+            None,
+        )
+
+    def _same_label(self, rule: Rule, facts: Mapping[str, Any]) -> Gathering | None:
+        """The block's incident of the rule's label; of several, the one whose telling facts agree."""
+        same = [g for g in self._members if g.rule.id == rule.id or g.rule.label == rule.label]
+        return next((g for g in same if not differ(rule, facts, g.facts)), same[0] if same else None)
+
+    def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, facts: Mapping[str, Any]) -> bool:
+        if rule.same_when is not None:
+            return differ(rule, facts, same.facts)
+        if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
+            return False
+        known = same.again if same.again is not None else same.facts
+        if any(name in known and known[name] != value for name, value in facts.items() if name.endswith("_bytes")):
+            return True
+        if block.phase is Phase.MESSAGE:
+            return not block.head and same.rule.id == rule.id
+        same.echoes += 1
+        return same.echoes > 1
+
+    def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime) -> None:
+        fresh = self.fresh
+        if rule.severity in {"error", "critical"}:
+            self._prompt_failed = True
+        last = self.standing.last
+        if (
+            last is not None
+            and last.state == "open"
+            and (last.rule.id, last.text, last.fresh) == (rule.id, record.text, fresh)
+        ):
+            gathering = last
+            gathering.count += 1
+            gathering.uncounted += 1
+            gathering.again = {}
+            gathering.echoes = 0
+            gathering.last_at = at
+        else:
+            gathering = Gathering(
+                self._identify(rule, record), rule, record.line, record.text, at, at, fresh, shown=not rule.fallback
+            )
+            gathering.excerpt.append(decoded(record.text))
+            if rule.recovered:
+                gathering.state = "recovered"
+            self.standing.keep(gathering)
+        gathering.block = block
+        block.last_line = gathering.last_line = self._line
+        self._members.append(gathering)
+        for earlier in self.earlier(rule.back):
+            self._gather(gathering, earlier)
+        gathering.lookahead = rule.ahead
+        self._gather(gathering, record)
+        self.standing.touch(gathering)
+
+    def _merge(self, gathering: Gathering, rule: Rule, record: LogRecord, at: datetime) -> None:
+        """One more line of a failure that is open."""
+        if rule.beats(gathering.rule):
+            gathering.rule = rule
+            gathering.shown = True
+            gathering.text = record.text if gathering.line == record.line else gathering.text
+            if rule.recovered:
+                gathering.state = "recovered"
+            elif gathering.state == "recovered":
+                gathering.state = "open"
+            self.standing.await_end(gathering)
+            for earlier in self.earlier(rule.back):
+                self._gather(gathering, earlier)
+        gathering.last_at = at
+        gathering.lookahead = max(gathering.lookahead, rule.ahead)
+        gathering.last_line = self._line
+        if gathering.block:
+            gathering.block.last_line = self._line
+        self._gather(gathering, record, rule)
+        self.standing.touch(gathering)
+
+    def _gather(self, gathering: Gathering, record: LogRecord, rule: Rule | None = None) -> None:
+        """Take the facts that a record holds; the first word on each counts, lists are united."""
+        facts = gathering.facts if gathering.again is None else gathering.again
+        for name, value in self.matcher.facts(rule or gathering.rule, record.text):
+            if isinstance(value, list):
+                known = facts.setdefault(name, [])
+                if name == "xids":
+                    known.extend(number for number in value if number not in known)
+                elif not known:
+                    known.extend(value)
+                self.standing.touch(gathering)
+            elif name not in facts:
+                facts[name] = value
+                self.standing.touch(gathering)
+        if gathering.again and any(
+            gathering.facts.get(name, value) != value for name, value in gathering.again.items()
+        ):
+            self._split(gathering, record)
+
+    def _split(self, gathering: Gathering, record: LogRecord) -> None:
+        """What was taken for a repeat says other numbers: it is a failure of its own."""
+        facts, block = gathering.again or {}, gathering.block
+        gathering.count -= 1
+        gathering.uncounted -= 1
+        gathering.again = None
+        self.standing.settle_one(gathering)
+        own = Gathering(
+            self._identify(gathering.rule, record), gathering.rule, record.line, gathering.text, gathering.last_at,
+            gathering.last_at, gathering.fresh, facts=facts, block=block, lookahead=gathering.lookahead,
+            excerpt=[decoded(gathering.text), decoded(record.text)],
+        )  # fmt: skip
+        self.standing.keep(own)
+        self._members[:] = [own if member is gathering else member for member in self._members]
+        self.standing.touch(own)
+
+    def _close_block(self) -> None:
+        """The failure's lines are over; what is known of it by now is what its log tells."""
+        self.standing.reveal(self._members)
+        for gathering in self._members:
+            gathering.again = None
+            gathering.lookahead = 0
+            self.standing.count(gathering)
+            self.standing.touch(gathering)
+        self._members.clear()
+        self._block = None
+
+    def _identify(self, rule: Rule, record: LogRecord) -> str:
+        """An id that is the same whenever the same log is read again."""
+        told = f"{self.source}\0{self.epoch}\0{record.line}\0{rule.id}\0".encode() + record.text
+        return hashlib.blake2s(told, digest_size=5).hexdigest()
