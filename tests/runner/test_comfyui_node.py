@@ -20,9 +20,10 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
 from gpuwatch_runner import weights
 from gpuwatch_runner.colorize import Colorizer
-from gpuwatch_runner.comfyui_node import node
+from gpuwatch_runner.comfyui_node import models, node
 from gpuwatch_runner.comfyui_node.needs import Needs, images_indexed, read_needs
 from tests.adapters.checkpoint_samples import state_of
+from tests.core.test_switch_node import switch
 from tests.runner.comfyui_shape import make_comfyui
 from tests.runner.conftest import State, grey_scene
 
@@ -365,6 +366,20 @@ def test_needs_between_and_beyond_their_points(tmp_path: Path) -> None:
     assert read_needs(tmp_path / "none.json") == Needs()
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted", "elsewhere"),
+    [
+        ("cpu", "cpu", False),
+        ("mps:0", "mps", False),
+        ("cuda:0", "cuda", False),
+        ("cuda:1", "cuda:0", True),
+        ("cpu", "cuda:0", True),
+    ],
+)
+def test_where_weights_are(there: str, wanted: str, elsewhere: bool) -> None:
+    assert models._elsewhere(torch.device(there), torch.device(wanted)) == elsewhere
+
+
 def test_indices_end_before_memory_does() -> None:
     assert images_indexed("none", 2880) == 1
     assert images_indexed("tail", 2912) == 0
@@ -478,3 +493,12 @@ def test_a_link_in_its_place_is_left_alone(
     (tmp_path / "ComfyUI" / "custom_nodes" / FOLDER).symlink_to(tmp_path / "elsewhere")
     assert placed("install") == 2
     assert "gpuwatch did not write it" in capsys.readouterr().err
+
+
+def test_the_advice_and_the_node_have_the_same_words() -> None:
+    found = switch(6, model_input_size=1280)
+    assert found is not None
+    assert found.params["to"] == node.NAME
+    inputs = node.GpuwatchDDColor.INPUT_TYPES()
+    for name, value in found.params["inputs"].items():
+        assert value in inputs["optional"][name][0]

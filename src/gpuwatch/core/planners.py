@@ -12,12 +12,16 @@ from typing import Any
 
 from gpuwatch.core.case import Case, node_name, told_context
 from gpuwatch.core.diagnosis import Fix, Prediction, Safety
+from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.rules import RuleFix
 from gpuwatch.core.workload import MIB, Need, fits, largest_fitting_px, predict
 from gpuwatch.texts import Text, text
 
 FOREIGN_BYTES = 256 * MIB
 """What the process must hold beyond the job's own need before we say that something else is in the way."""
+REWRITING_NODE = "GpuwatchDDColor"
+"""The node that `gpuwatch node install` puts in place; it takes the stock node's inputs."""
+_REWRITE = "fold"
 _FREE_COMMAND = (
     "curl -X POST http://{server}/free -H 'Content-Type: application/json' "
     '-d \'{{"unload_models": true, "free_memory": true}}\''
@@ -137,6 +141,33 @@ def plan_tiny_checkpoint(case: Case) -> list[Fix]:
     ]
 
 
+def plan_switch_node(case: Case) -> list[Fix]:
+    """gpuwatch's own node with its exact rewrite, where the same size then fits and the stock node's does not."""
+    profile, shape = case.profile, case.shape
+    if profile is None or profile.id != "ddcolor" or shape is None or shape.side_px is None or case.room_bytes is None:
+        return []
+    size = Size(shape.side_px, shape.side_px)
+    variant = shape.variant or next(iter(profile.variants))
+    told: dict[str, Any] = {"context_bytes": told_context(profile, case.balance), "room_bytes": case.room_bytes}
+    stock = None if profile.invalid(size) else predict(profile, variant, shape.side_px, **told)
+    if profile.invalid(size, _REWRITE) or (stock is not None and fits(stock, case.room_bytes) == "yes"):
+        return []
+    need = predict(profile, variant, shape.side_px, rewrite=_REWRITE, **told)
+    if fits(need, case.room_bytes) != "yes":
+        return []
+    title = text(
+        "Use the node {to} with low_memory {rewrite} and keep {input} {size}: needs at most {need_bytes}.",
+        to=REWRITING_NODE, rewrite=_REWRITE, input=profile.size_input, size=shape.side_px,
+        need_bytes=need.process_bytes.high,
+    )  # fmt: skip
+    note = text(
+        "Install it once and restart ComfyUI; in the workflow only the node's type changes. Colours agree to 1e-5."
+    )
+    params = {"node_type": case.incident.node.type, "to": REWRITING_NODE, "inputs": {"low_memory": _REWRITE}}
+    command = "gpuwatch node install COMFYUI_DIR"
+    return [Fix("switch_node", title, "restarts", params, prediction(case, need), command, note)]
+
+
 def plan_free_memory(case: Case) -> list[Fix]:
     """Free what the process holds for others, where that is in the way or where nothing is known of the job."""
     if case.need is not None and not case.would_fit:
@@ -236,6 +267,7 @@ def simple(
 
 PLANNERS: Mapping[str, Callable[[Case], list[Fix]]] = {
     "shrink_size": plan_shrink_size,
+    "switch_node": plan_switch_node,
     "tiny_checkpoint": plan_tiny_checkpoint,
     "free_memory": plan_free_memory,
     "unload_others": plan_unload_others,
