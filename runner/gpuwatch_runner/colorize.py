@@ -86,6 +86,14 @@ class Colorizer:
                 batch = batch.contiguous(memory_format=torch.channels_last)
             return self._transfer.download(self.run_network(batch).float())
 
+    def compile(self) -> None:
+        """Compile what a pass runs, at the first pass; on a CPU without the pixel decoder, which torch 2.13 cannot there."""
+        if self.device.type == "cuda":
+            self.run_network = torch.compile(self.network, dynamic=False)
+        else:
+            self.network.encoder.compile(dynamic=False)
+            self.network.decoder.color_decoder.compile(dynamic=False)
+
     def turn_to(self, rewrite: Rewrite, size_px: int) -> None:
         """Run the same weights by another rewrite, at another size, from the next pass on."""
         self.network.turn_to(rewrite)

@@ -97,7 +97,7 @@ class Run:
             state = {}
         colorizer = Colorizer(network, device, size_px=job.size_px, dtype=job.dtype, channels_last=job.channels_last)
         if job.compiled:
-            colorizer.run_network = torch.compile(network, dynamic=False)
+            colorizer.compile()
         load_seconds = perf_counter() - started
 
         settings: dict[str, Any] = {
