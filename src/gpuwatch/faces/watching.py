@@ -40,14 +40,17 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
-    """An engine with the shipped rules, the person's own over them, and what they muted."""
+    """An engine with the shipped rules, the person's own over them, and what they muted.
+
+    Failures are looked at together where they come as they happen, not where a file is read from its start.
+    """
     matcher, mutes = load_matcher(arguments.rules), own_mutes()
     return Engine(
         matcher.rules,
         load_workloads(),
         arguments.gpu_memory,
         shows_records,
-        correlates=True,
+        correlates=not arguments.from_start,
         mutes=mutes,
         ready=matcher,
     )
