@@ -114,7 +114,15 @@ class LogReader:
             return list(self._recent)[-count:]
         lines, end = self._skimmed
         before = (self._before + lines[max(end - _BACK_BYTES, 0) : end])[-_BACK_BYTES:]
-        return [record for record in Cutter().feed(before) if record.text][-count:]
+        begin = len(before)
+        for _ in range(2 * count + 1):
+            begin = before.rfind(b"\n", 0, begin)
+            if begin < 0:
+                break
+        near = [record for record in Cutter().feed(before[begin + 1 :]) if record.text]
+        if len(near) < count and begin >= 0:
+            near = [record for record in Cutter().feed(before) if record.text]
+        return near[-count:]
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""

@@ -16,6 +16,7 @@ from typing import Any
 import regex
 
 from gpuwatch.core.blocks import RESTART, marks_of_beginnings
+from gpuwatch.core.matching.literals import folds_case, required_literals
 from gpuwatch.core.matching.nominate import Nominator, Probe, nominator_of, probe_of
 from gpuwatch.core.matching.scan import Hit, Scan
 from gpuwatch.core.records import clean
@@ -32,13 +33,17 @@ class Compiled:
 
     rule: Rule
     strikes: int = 0
-    _made: dict[bytes, Any] = field(default_factory=dict)
+    _made: dict[bytes, tuple[Any, frozenset[bytes]]] = field(default_factory=dict)
 
-    def pattern(self, source: bytes) -> Any:
-        """One of the rule's patterns, ready. Raises `regex.error`, which the rulebook has ruled out before."""
+    def pattern(self, source: bytes) -> tuple[Any, frozenset[bytes]]:
+        """One of the rule's patterns, ready, and literals one of which stands in every match; none where none is known.
+
+        Raises `regex.error`, which the rulebook has ruled out before.
+        """
         made = self._made.get(source)
         if made is None:
-            made = self._made[source] = regex.compile(source)
+            literals = frozenset() if folds_case(source) else required_literals(source)
+            made = self._made[source] = regex.compile(source), literals
         return made
 
 
@@ -155,8 +160,11 @@ class Matcher:
     def _finditer(self, compiled: Compiled, pattern: bytes, text: bytes) -> Iterator[Any]:
         if compiled.rule.id in self.quarantined:
             return
+        ready, literals = compiled.pattern(pattern)
+        if literals and not any(literal in text for literal in literals):
+            return
         try:
-            yield from compiled.pattern(pattern).finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
+            yield from ready.finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
         except TimeoutError:
             compiled.strikes += 1
             if compiled.strikes >= _STRIKES:
