@@ -73,6 +73,15 @@ def test_the_pattern_for_lines_like_this_finds_the_line(line: str) -> None:
         assert complaint(line_pattern(line)) is None
 
 
+def test_a_mute_that_is_set_aside_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.core.mutes.PATTERN_TIMEOUT_SECONDS", 0.001)
+    world = World(Mutes((Mute(pattern=rb"(?:a|a)+b", where="mutes.yaml:7"),)))
+    for number in range(3):
+        world.tell(b"out of memory " + b"a" * (2000 + number))
+    assert world.snapshot.quarantined == {"mutes.yaml:7"}
+    assert world.muted == [False] * 3
+
+
 def test_lines_like_this_have_other_numbers_and_the_same_words() -> None:
     pattern = regex.compile(line_pattern("MyNode [7]: 1.5 GiB at 0x7f00?").encode())
     assert pattern.search(b"MyNode [8]: 22 GiB at 0xbeef?")

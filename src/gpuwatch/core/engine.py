@@ -85,7 +85,7 @@ class FailureCounted:
 
 @dataclass(frozen=True, slots=True)
 class RulesQuarantined:
-    """Rules whose patterns took too long and were set aside."""
+    """Rules whose patterns took too long and were set aside; of mutes, their places."""
 
     at: datetime
     rule_ids: frozenset[str]
@@ -173,8 +173,9 @@ class Engine:
             elif isinstance(observation, ServerSeen):
                 self._server = observation
             events = [observation]
-        if self.matcher.quarantined != self._told_quarantined:
-            self._told_quarantined = frozenset(self.matcher.quarantined)
+        set_aside = self.matcher.quarantined | {mute.where for mute in self.mutes.set_aside}
+        if set_aside != self._told_quarantined:
+            self._told_quarantined = frozenset(set_aside)
             events.append(RulesQuarantined(observation.at, self._told_quarantined))
         return self._correlated(events)
 
