@@ -359,7 +359,7 @@ REASONS = {
     "settings": text("the settings are others now"),
     "degraded": text("memory had run out, and they were done at a smaller size"),
     "failed": text("they failed the last time"),
-    "forced": text("--force"),
+    "forced": plain("--force"),
 }
 
 
