@@ -28,6 +28,7 @@ from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.rules import LABELS, Correlate, Rule, RuleFix, RuleSet
+from gpuwatch.core.workload import predict
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS, Row
 from gpuwatch.pipeline import Pipeline
@@ -50,6 +51,19 @@ _WORDS = re.compile(
 _RUN = re.compile(
     r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]|[\xa0 ]+|[^\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\xa0 ]+"
 )
+FORMULAS = {
+    ("large", "fp32"): (934.6, 3291.0), ("large", "amp16"): (1308.2, 1702.5), ("large", "fp16"): (467.3, 1645.5),
+    ("tiny", "fp32"): (258.2, 3246.0), ("tiny", "amp16"): (310.7, 1657.5), ("tiny", "fp16"): (129.1, 1623.0),
+}  # fmt: skip
+"""Live MiB and bytes a pixel, from tracing the official network apart from this program."""
+MEMORY_SIZES = (512, 1024, 1280, 1536)
+CLAIMS = (
+    ("1280 on an RTX 3060: 11.8 GB", "large", 1280, 11.8),
+    ("960: 8.5 GB", "large", 960, 8.5),
+    ("720: 5.2 GB (720 cannot run; 704 can)", "large", 704, 5.2),
+    ("480: 3.1 GB", "large", 480, 3.1),
+)
+"""What was said in public, the network and size that it must mean, and how many GB."""
 FAMILIES = {
     "cuda-memory": "CUDA memory / CUDA 显存",
     "cuda-faults": "CUDA kernels and libraries / CUDA 内核与库",
@@ -101,6 +115,7 @@ def blocks() -> dict[Path, tuple[str, str]]:
     return {
         DOCS / "rules.md": ("rules", rules_block(rules)),
         DOCS / "metrics.md": ("metrics", metrics_block()),
+        DOCS / "memory.md": ("memory", memory_block()),
         **{path: ("diagnosis", diagnosis_block(language)) for language, path in READMES.items()},
     }
 
@@ -221,6 +236,47 @@ def metrics_block() -> str:
     """Every metric: name, type, labels, meaning."""
     rows = (f"| `{row.name}` | {type_of(row)} | {labels_of(row)} | {cell(row.help)} |" for row in METRICS)
     return "\n".join(["| Metric | Type | Labels | Meaning |", "|---|---|---|---|", *rows])
+
+
+def memory_block() -> str:
+    """What is predicted for DDColor, beside an independent trace, what was measured, and what was claimed elsewhere."""
+    profile = load_workloads().named("ddcolor")
+    if profile is None:
+        raise SystemExit("the profile of ddcolor is missing")
+    gib = 1 << 30
+    lines = [
+        "## Predicted and measured\n",
+        "GiB; native allocator, one image, no rewrite. *Formula*: a straight line through another trace of the official "
+        "network, made apart from this program. Live is without cuBLAS' workspace, for comparing; the rest is with it.\n",
+        "| Network | Precision | Size | Live | Formula | Off by | Allocated | Reserved | Smallest budget | On a GPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (variant, dtype), (fixed_mib, slope) in FORMULAS.items():
+        for side in MEMORY_SIZES:
+            need = predict(profile, variant, side, dtype)
+            live, formula = need.live_bytes - need.workspace_bytes, fixed_mib * (1 << 20) + slope * side * side
+            cells = (live, formula, need.allocated_bytes, need.reserved_bytes.mid, need.budget_bytes.mid)
+            shown = [f"{count / gib:.3f}" for count in cells]
+            off = f"{(live / formula - 1) * 100:+.2f} %"
+            lines.append(f"| {variant} | {dtype} | {side} | {' | '.join([*shown[:2], off, *shown[2:]])} | not yet |")
+    lines += [
+        "\n### The rewrites at 1280, fp32\n",
+        "| Network | Rewrite | Live | Allocated | Reserved | Smallest budget | Most is alive in |\n|---|---|---|---|---|---|---|",
+    ]
+    for variant in profile.variants:
+        for rewrite in ("none", "tail", "fold"):
+            need = predict(profile, variant, 1280, rewrite=rewrite)
+            cells = (need.live_bytes, need.allocated_bytes, need.reserved_bytes.mid, need.budget_bytes.mid)
+            shown = [f"{count / gib:.3f}" for count in cells]
+            lines.append(f"| {variant} | {rewrite} | {' | '.join(shown)} | `{need.peak_step}` |")
+    lines += ["\n### What was claimed elsewhere\n", "| Claim | Predicted here | |\n|---|---|---|"]
+    for claim, variant, side, gigabytes in CLAIMS:
+        need = predict(profile, variant, side)
+        allocated, process = need.allocated_bytes, need.process_bytes.scaled(1 / gib)
+        words = f"{allocated / gib:.2f} GiB allocated, {process.low:.1f} to {process.high:.1f} in the process"
+        ratio = f"claim / allocated = {gigabytes * 1e9 / allocated:.1f}"
+        lines.append(f"| {claim} | {variant} at {side}: {words} | {ratio} |")
+    return "\n".join(lines)
 
 
 def type_of(row: Row) -> str:

@@ -18,6 +18,9 @@ from torch.utils._pytree import tree_leaves
 MOST_PARTS = 4
 """A place is named by so many parts of its module's path: `encoder.arch.stages.2` is near enough."""
 
+NAMES = {"new_empty": "scaled_dot_product_attention"}
+"""What a stand-in for an operator is called in a trace."""
+
 
 @dataclass(slots=True)
 class Recording:
@@ -69,7 +72,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped i
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self.follow(leaf, str(func).removeprefix("aten.").partition(".")[0])
+                name = str(func).removeprefix("aten.").partition(".")[0]
+                self.follow(leaf, NAMES.get(name, name))
         return result
 
     def follow(self, tensor: Tensor, operator: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 
 from gpuwatch.errors import UsageError
-from gpuwatch.texts import text
+from gpuwatch.texts import current, text
 from gpuwatch.texts import translate as _
 
 _PASSED = ("out", "name", "channels", "stride", "dtype", "batch")
@@ -31,7 +32,8 @@ def compile_network(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None:
             words += [f"--{name}", value]
-    code = subprocess.call(words)
+    language = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}[current()]
+    code = subprocess.call(words, env={**os.environ, "LC_ALL": language})
     if code == 1:  # Python's own, for an error that nobody caught: no torch, above all
         raise UsageError(
             text("the network was not traced."), text("Tracing needs torch: pip install 'gpuwatch[runner]'.")

@@ -14,7 +14,7 @@ from gpuwatch.core.diagnosis import Fits
 from gpuwatch.core.memory.allocator import MIB, Settings
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
-from gpuwatch.core.memory.simulate import Size, smallest_budget, without_limit, works
+from gpuwatch.core.memory.simulate import FINEST_BYTES, Size, smallest_budget, without_limit, works
 from gpuwatch.core.memory.trace import Trace
 
 Allocator = Literal["native", "expandable", "async"]
@@ -140,6 +140,8 @@ def hardly_fits(
         return trace.at(size.height_px, size.width_px, size.batch).peak_bytes > room_bytes
     workspace = constants.workspace_bytes
     budget = round((room_bytes - workspace.high + workspace.mid) / constants.budget_ratio.high)
+    # Rounded to what the allocator tells apart, so that answers are remembered.
+    budget -= budget % FINEST_BYTES
     return not works(trace, size, Settings(expandable=allocator == "expandable"), round(workspace.mid), budget)
 
 
