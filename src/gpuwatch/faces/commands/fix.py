@@ -1,0 +1,311 @@
+"""Change a workflow so that it fits the card: show the difference, ask, write it.
+
+Examples:
+  gpuwatch fix workflow.json --gpu-memory 6GiB                       only shows
+  gpuwatch fix workflow.json --log comfyui.log --out smaller.json
+  gpuwatch fix workflow.json --error history.json --in-place         keeps a backup
+  gpuwatch fix photo.png --gpu-memory 8GiB --out workflow.json       the workflow in a saved picture
+  gpuwatch fix --undo workflow.json                                  puts the newest backup back
+
+Takes workflows as the editor saves them and as Export (API) gives them, subgraphs too. Only the values that are shown
+change; the rest of the file stays as it is, byte for byte. With --log or --error the nodes that failed are made smaller;
+without, the DDColor nodes that the card has no room for. Where no profile tells what a node needs, the share of the failed
+request that was free decides, and whether it is enough then is uncertain.
+
+Exit codes: 0 changed or shown, 1 nothing to change, 2 an input cannot be used, 3 the server does not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.comfyui_server import ask_server
+from gpuwatch.adapters.job_error import JobError, read_job_errors
+from gpuwatch.adapters.node_knowledge import load_knowledge, read_object_info, with_object_info
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.sources.decoding import decoded
+from gpuwatch.adapters.sources.file import read_file_chunks
+from gpuwatch.adapters.workflow_file import (
+    WorkflowFile,
+    parsed,
+    read_workflow_file,
+    undo,
+    write_in_place,
+    write_workflow,
+)
+from gpuwatch.adapters.workloads import load_workloads
+from gpuwatch.core.engine import Engine, Event, IncidentChanged
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.observations import LogChunk
+from gpuwatch.core.workflow.changes import Card, Plan
+from gpuwatch.core.workflow.nodes import Knowledge
+from gpuwatch.core.workflow.places import edited, edited_text
+from gpuwatch.core.workflow.plan import plan_fix
+from gpuwatch.core.workflow.trouble import Trouble, troubles_of
+from gpuwatch.errors import JobError as FixError
+from gpuwatch.errors import UsageError
+from gpuwatch.faces.fix_page import plan_json, print_plan, summary
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, size
+from gpuwatch.faces.report import console_for, json_line
+from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import translate as _
+
+_VERSION = re.compile(rb"ComfyUI version: v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
+_CHUNK_BYTES = 1 << 18
+_OVERLAP = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("workflow", nargs="?", metavar="WORKFLOW", help=_("a workflow file, or a picture with one"))
+    parser.add_argument("--log", metavar="LOG", help=_("the log with the failure; - is standard input"))
+    parser.add_argument("--error", metavar="FILE", help=_("the failed job as JSON, from /history or /api/jobs"))
+    add_gpu_memory(parser)
+    parser.add_argument("--used", type=used_size, default=0, metavar="SIZE", help=_("what others hold on the card"))
+    parser.add_argument("--server", metavar="URL", help=_("ask this ComfyUI for the bounds of its nodes"))
+    parser.add_argument("--object-info", metavar="FILE", help=_("the same, from a saved /object_info"))
+    parser.add_argument("--keep-size", action="store_true", help=_("rather a smaller network than a smaller size"))
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", metavar="FILE", help=_("write the changed workflow here; - is standard output"))
+    where.add_argument("--in-place", action="store_true", help=_("write it over the workflow, keeping a backup"))
+    where.add_argument("--undo", metavar="FILE", help=_("put the newest backup of this workflow back"))
+    parser.add_argument("--dry-run", action="store_true", help=_("only show what would change"))
+    parser.add_argument("--yes", action="store_true", help=_("do not ask"))
+    add_json(parser)
+    add_rules(parser)
+
+
+def used_size(words: str) -> int:
+    """A size that may be zero."""
+    return 0 if words.strip() in {"0", "0B", "0GiB", "0MiB"} else size(words)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, show, ask, write."""
+    if arguments.undo is not None:
+        return put_back(arguments)
+    if arguments.workflow is None:
+        raise UsageError(text("which workflow?"), text("`gpuwatch fix WORKFLOW.json --gpu-memory 8GiB`"))
+    file = read_workflow_file(arguments.workflow)
+    check_places(arguments, file)
+    told = gather(arguments)
+    card = Card(told.card_bytes(arguments), arguments.used)
+    if card.used_bytes >= card.total_bytes:
+        raise UsageError(
+            text(
+                "--used {used_bytes} is all of the card's {total_bytes}.",
+                used_bytes=card.used_bytes,
+                total_bytes=card.total_bytes,
+            )
+        )
+    plan = plan_fix(file.workflow, told.troubles, card, load_workloads(), told.knowledge, keep_size=arguments.keep_size)
+    plan = replace(plan, notes=(*plan.notes, *told.notes))
+    return carry_out(arguments, file, plan, changed_text(file, plan))
+
+
+def check_places(arguments: argparse.Namespace, file: WorkflowFile) -> None:
+    """Refuse what cannot be written before anything is reckoned."""
+    if arguments.in_place and file.from_image:
+        raise UsageError(
+            text("{path} is a picture; its workflow is not written back into it.", path=file.path),
+            text("Use --out workflow.json."),
+        )
+    if arguments.out not in (None, "-") and os.path.realpath(arguments.out) == os.path.realpath(file.path):
+        raise UsageError(
+            text("--out {path} is the workflow itself.", path=arguments.out),
+            text("Use --in-place, which keeps a backup."),
+        )
+    if arguments.out == "-" and arguments.json:
+        raise UsageError(text("--out - and --json both want standard output."))
+
+
+def changed_text(file: WorkflowFile, plan: Plan) -> str:
+    """The workflow's text with the changes in it, checked: read again it must be the plan's and nothing else."""
+    words = edited_text(file.text, plan.edits)
+    if parsed(file.path, words) != edited(file.workflow.value, plan.edits):
+        raise FixError(text("{path}: the change could not be made without changing more.", path=file.path))
+    return words
+
+
+def carry_out(arguments: argparse.Namespace, file: WorkflowFile, plan: Plan, words: str) -> int:
+    """Show the plan, ask where a person is there, write."""
+    stream = sys.stderr if arguments.out == "-" else sys.stdout
+    console = console_for(stream)
+    value = {"workflow": file.path, "form": file.workflow.form, **plan_json(plan), "written": None, "backup": None}
+    wanted = arguments.out or (file.path if arguments.in_place else None)
+    if not arguments.json:
+        print_plan(console, plan)
+    if plan.changes and wanted is not None and not arguments.dry_run:
+        if not arguments.yes and not agreed(wanted):
+            print(render(text("Nothing was written.")), file=sys.stderr)
+            return 0
+        if arguments.out == "-":
+            sys.stdout.write(words)
+        elif arguments.in_place:
+            value["backup"] = str(write_in_place(file.path, words, utc_now()))
+            value["written"] = file.path
+        else:
+            write_workflow(arguments.out, words)
+            value["written"] = arguments.out
+        if not arguments.json:
+            console.print(visible(summary(plan.changes, wanted)))
+            if value["backup"]:
+                told = text("Before: {backup}; `gpuwatch fix --undo {path}` puts it back.",
+                            backup=str(value["backup"]), path=file.path)  # fmt: skip
+                console.print(visible(render(told)), style="dim", soft_wrap=True)
+    elif not arguments.json:
+        console.print(render(_ending(plan, dry_run=arguments.dry_run)), style="dim")
+    if arguments.json:
+        print(json_line(value), flush=True)
+    return 0 if plan.changes else 1
+
+
+def _ending(plan: Plan, *, dry_run: bool) -> Text:
+    if plan.changes:
+        return (
+            text("Only shown, nothing was written.")
+            if dry_run
+            else text("Nothing was written: say where with --out FILE or --in-place.")
+        )
+    return (
+        text("Nothing to change: it fits.") if plan.fits == "yes" and not plan.unfixable else text("Nothing to change.")
+    )
+
+
+def agreed(path: str) -> bool:
+    """Ask, where a person can answer; yes where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    print(render(text("Write {path}? [y/N] ", path=visible(path))), end="", file=sys.stderr, flush=True)
+    try:
+        return input().strip().lower() in {"y", "yes", "j", "ja", "是"}
+    except EOFError:
+        return False
+
+
+def put_back(arguments: argparse.Namespace) -> int:
+    """`--undo`."""
+    backup, undone = undo(arguments.undo, utc_now())
+    if arguments.json:
+        print(json_line({"restored": arguments.undo, "backup": str(backup), "undone": str(undone)}))
+    else:
+        print(visible(render(text("{path} is as it was in {backup}.", path=arguments.undo, backup=backup.name))))
+        print(visible(render(text("As it was until now: {undone}", undone=undone.name))))
+    return 0
+
+
+# -- what is told beside the workflow ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Told:
+    """What the log, the failed job and the server say."""
+
+    knowledge: Knowledge
+    troubles: list[Trouble]
+    notes: list[Text]
+    server_bytes: int | None = None
+
+    def card_bytes(self, arguments: argparse.Namespace) -> int:
+        """The card's memory: as the person says, else as the failure or the server told it."""
+        if arguments.gpu_memory is not None:
+            return int(arguments.gpu_memory)
+        totals = [trouble.balance.total_bytes for trouble in reversed(self.troubles) if trouble.balance.total_bytes]
+        found = totals[0] if totals else self.server_bytes
+        if found is None:
+            raise UsageError(text("how much memory the card has is not known."), text("Say it with --gpu-memory 8GiB."))
+        return int(found)
+
+
+def gather(arguments: argparse.Namespace) -> Told:
+    """Read what was named beside the workflow."""
+    told = Told(load_knowledge(), [], [])
+    if arguments.object_info is not None:
+        told.knowledge = with_object_info(told.knowledge, read_object_info(arguments.object_info), complete=False)
+    version: tuple[int, ...] | None = None
+    if arguments.server is not None:
+        said = ask_server(arguments.server)
+        told.knowledge = with_object_info(told.knowledge, said.object_info, complete=True)
+        told.server_bytes = said.total_bytes
+        version = version_of(b"ComfyUI version: " + (said.version or "").encode())
+    incidents: list[Incident] = []
+    if arguments.log is not None or arguments.error is not None:
+        matcher = Matcher(load_rules(arguments.rules))
+        if arguments.log is not None:
+            found, seen = from_log(arguments.log, matcher)
+            version = version or seen
+            incidents += found
+            if not troubles_of(found):
+                name = "stdin" if arguments.log == "-" else arguments.log
+                told.notes.append(text("{log} tells of no failure for want of GPU memory.", log=name))
+        if arguments.error is not None:
+            for error in read_job_errors(arguments.error):
+                found = from_error(error, matcher)
+                incidents += found
+                if not troubles_of(found):
+                    told.notes.append(
+                        text(
+                            "The failed job's error is not about GPU memory: {type}: {words}",
+                            type=error.exception_type or "?",
+                            words=error.message.partition("\n")[0][:200],
+                        )
+                    )
+    told.troubles = troubles_of(incidents)
+    told.knowledge = replace(told.knowledge, version=version)
+    return told
+
+
+def from_log(path: str, matcher: Matcher) -> tuple[list[Incident], tuple[int, ...] | None]:
+    """The log's incidents, and ComfyUI's version where it stands there."""
+    engine = Engine(matcher.rules, load_workloads(), shows_records=False, ready=matcher)
+    events: list[Event] = []
+    version, tail = None, b""
+    for chunk in decoded(_stdin()) if path == "-" else read_file_chunks(path):
+        version = version_of(tail + chunk) or version
+        tail = chunk[-_OVERLAP:]
+        events += changed(engine.feed(LogChunk(utc_now(), path, chunk)))
+    events += changed(engine.end(utc_now()))
+    return latest(events), version
+
+
+def from_error(error: JobError, matcher: Matcher) -> list[Incident]:
+    """The incidents of one failed job."""
+    engine = Engine(matcher.rules, load_workloads(), shows_records=False, ready=matcher)
+    now = utc_now()
+    events = changed(engine.feed(LogChunk(now, "job", error.as_log(), "comfyui")))
+    events += changed(engine.feed(error.as_job(now, "job")))
+    events += changed(engine.end(now))
+    found = latest(events)
+    return [
+        replace(incident, node=replace(incident.node, id=error.node_id, type=error.node_type, inputs=error.inputs))
+        for incident in found
+    ]
+
+
+def changed(events: list[Event]) -> list[Event]:
+    """Only what changed an incident: the rest of a long log is not kept."""
+    return [event for event in events if isinstance(event, IncidentChanged)]
+
+
+def latest(events: list[Event]) -> list[Incident]:
+    """Each incident as it was told last."""
+    found = {event.incident.id: event.incident for event in events if isinstance(event, IncidentChanged)}
+    return list(found.values())
+
+
+def version_of(words: bytes) -> tuple[int, ...] | None:
+    """ComfyUI's version, as it prints it at its start."""
+    seen = _VERSION.search(words)
+    return tuple(int(part) for part in seen.groups()) if seen else None
+
+
+def _stdin() -> Iterator[bytes]:
+    while chunk := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
+        yield chunk
