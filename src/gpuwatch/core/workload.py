@@ -22,6 +22,7 @@ __all__ = [
     "predict", "shape_from_inputs",
 ]  # fmt: skip
 INDEX_LIMIT = (1 << 31) - 1
+MOST_BATCH = 4096
 TOKEN_PX = 16
 VISUAL = "visual"
 """The unit of tokens: the 16x16 patches that cover the images of a pass."""
@@ -95,6 +96,12 @@ class WorkloadProfile:
                 )  # fmt: skip
         if size.batch < 1:
             return text("a batch holds at least one image, not {batch}.", batch=size.batch)
+        if size.batch > MOST_BATCH:
+            return text(
+                "a batch of {batch} images is beyond what is predicted; the most is {most}.",
+                batch=size.batch,
+                most=MOST_BATCH,
+            )
         values = self.indexed_per_px * size.batch * size.height_px * size.width_px
         if rewrite in self.indexed_rewrites and values > INDEX_LIMIT:
             return text(
@@ -236,6 +243,11 @@ class Workloads:
             if (node_type in profile.node_types) if node_type else (pack in profile.packs):
                 return profile
         return None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(profile.id for profile in self.profiles)
 
     def named(self, workload: str) -> WorkloadProfile | None:
         """The workload of that id."""
