@@ -80,9 +80,9 @@ def plan_levers(work: Work, node: Node, trouble: Trouble) -> None:
         why = text("The failure gave no sizes: asks for half as much.")
     else:
         why = text(
-            "{tried_bytes} were asked for and {free_bytes} were free: asks for {share_ratio} of it.",
+            "{tried_bytes} were asked for and {had_bytes} could be had: asks for {share_ratio} of it.",
             tried_bytes=balance.tried_bytes,
-            free_bytes=balance.free_bytes,
+            had_bytes=(balance.free_bytes or 0) + (balance.slack_bytes or 0),
             share_ratio=share,
         )
         if (balance.free_bytes or 0) > (balance.tried_bytes or 0):
@@ -107,8 +107,11 @@ def plan_levers(work: Work, node: Node, trouble: Trouble) -> None:
             draft.cannot(reason)
     if shrinking.changed:
         draft.outlooks.append(Outlook(node, "uncertain"))
-        if not shrinking.done():
-            draft.note(text("{node}: the values allow no less; it may still not be enough.", node=called(node)))
+        draft.note(
+            text("Whether that is enough is not known: nothing tells what {node} needs.", node=called(node))
+            if shrinking.done()
+            else text("{node}: the values allow no less; it may still not be enough.", node=called(node))
+        )
     elif not shrinking.reasons:
         draft.cannot(
             text(

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpuwatch.core.balance import Balance
 from gpuwatch.core.diagnosis import Fits
+from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.workflow.changes import Card, Change, Outlook, Work
 from gpuwatch.core.workflow.graph import Node
 from gpuwatch.core.workflow.inputs import Spot, called, find_input
@@ -145,13 +146,15 @@ class _Wanted:
         found = self.largest(variant)
         if found is None or (need := need_at(self.profile, variant, found, self.room)) is None:
             return None
-        words = {"was": self.side_px, "side": found, "need_bytes": need[0].process_bytes.high, "variant": variant}
+        reason = self.profile.invalid(Size(self.side_px, self.side_px))
         why = (
-            text("The largest size that surely fits: at most {need_bytes} with the {variant} network.", **words)
-            if self.profile.valid_px(self.side_px)
-            else text(
-                "The network stops with an error at {was}; {side} is the largest size not above it that fits.", **words
+            text(
+                "The largest size that surely fits: at most {need_bytes} with the {variant} network.",
+                need_bytes=need[0].process_bytes.high,
+                variant=variant,
             )
+            if reason is None
+            else text("It cannot run as it is: {reason} {side} fits the card.", reason=reason, side=found)
         )
         return need, *self.changed(self.size_spot, self.profile.size_input, found, why)
 
@@ -160,7 +163,7 @@ class _Wanted:
         known = self.knowledge.of(self.node.type)
         bounds = known.bounds.get(self.profile.size_input) if known else None
         bounds = bounds or Bounds(self.profile.min_px, self.profile.max_px, self.profile.step_px)
-        return largest_at(self.profile, variant, self.room, self.side_px, bounds)
+        return largest_at(self.profile, variant, self.room, max(self.side_px, self.profile.min_px), bounds)
 
     def tiny(self, side_px: int | None) -> tuple[tuple[Need, Fits], list[Change], list[Text]] | None:
         """The smaller network, at the size that is asked or at the largest that fits."""

@@ -53,6 +53,7 @@ def plan_tiling(work: Work, node: Node, trouble: Trouble) -> bool:
     )
     draft.change(Change(node, "class_type" if workflow.form == "api" else "type", DECODE, TILED, why, edits))
     draft.outlooks.append(Outlook(node, "uncertain"))
+    draft.note(text("Whether that is enough is not known: nothing tells what {node} needs.", node=called(node)))
     return True
 
 
