@@ -32,7 +32,7 @@ def plan_tiling(work: Work, node: Node, trouble: Trouble) -> bool:
         return False
     values = tiled_values(work.knowledge)
     if isinstance(values, Text):
-        draft.note(text("{node}: {why}", node=called(node), why=values))
+        draft.note(text("{node} keeps its type: {why}", node=called(node), why=values))
         return False
     if trouble.ran("comfy/sd.py", "decode_tiled_"):  # ComfyUI tried tiles of 512 already, by itself, and failed again
         values = {**values, "tile_size": min(values["tile_size"], _RETRIED_TILE)}

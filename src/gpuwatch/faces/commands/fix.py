@@ -54,7 +54,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.fix_page import plan_json, print_plan, summary
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, size
 from gpuwatch.faces.report import console_for, json_line
-from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import Text, plain, render, text, visible
 from gpuwatch.texts import translate as _
 
 _VERSION = re.compile(rb"ComfyUI version: v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})")
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.undo is not None:
         return put_back(arguments)
     if arguments.workflow is None:
-        raise UsageError(text("which workflow?"), text("`gpuwatch fix WORKFLOW.json --gpu-memory 8GiB`"))
+        raise UsageError(text("which workflow?"), plain("gpuwatch fix WORKFLOW.json --gpu-memory 8GiB"))
     file = read_workflow_file(arguments.workflow)
     check_places(arguments, file)
     told = gather(arguments)
