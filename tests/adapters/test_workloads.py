@@ -14,7 +14,7 @@ from benchmarks.gpu.calibration import main as calibrate
 from gpuwatch.adapters.located import Problem, read_documents
 from gpuwatch.adapters.workloads import calibrations_from, load_workloads, read_trace, workload_from
 from gpuwatch.core.memory.calibration import pick
-from gpuwatch.core.workload import Claim, WorkloadProfile, predict
+from gpuwatch.core.workload import Claim, MeasuredProfile, WorkloadProfile, predict
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import render
@@ -32,7 +32,7 @@ def test_the_shipped_workloads_are_read() -> None:
     assert all("not measured" in render(words, "en") for claim in found.claimed for words in claim.claims)
 
 
-def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim:
+def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim | MeasuredProfile:
     path = tmp_path / "w.yaml"
     path.write_text(changed, "utf-8")
     (document,) = read_documents(path, "w.yaml")
@@ -56,6 +56,27 @@ def test_a_wrong_profile_is_told_with_its_line(before: str, after: str, words: s
         workload(shipped.replace(before, after), tmp_path)
     assert words in render(found.value.as_text())
     assert "w.yaml:" in render(found.value.as_text())
+
+
+MEASURED = """
+id: upscale
+kind: measured
+title: Upscaling
+node_types: [ImageUpscaleWithModel]
+packs: []
+curve: {fixed_bytes: 400000000, per_pixel_bytes: 900, error_ratio: 0.03, worst_ratio: 0.05, runs: 9,
+        least_pixels: 262144, most_pixels: 4194304}
+source: {en: nine runs on a card, zh: 一张显卡上的九次运行}
+"""
+
+
+def test_a_measured_node_is_a_curve(tmp_path: Path) -> None:
+    found = workload(MEASURED, tmp_path)
+    assert isinstance(found, MeasuredProfile)
+    assert found.curve.peak_bytes(1 << 20).mid == 400_000_000 + 900 * (1 << 20)
+    for before, after in (("per_pixel_bytes: 900", "per_pixel_bytes: -1"), ("0.03", ".inf"), ("runs: 9", "runs: 0")):
+        with pytest.raises(Problem):
+            workload(MEASURED.replace(before, after), tmp_path)
 
 
 def test_a_band_must_ascend(tmp_path: Path) -> None:

@@ -112,6 +112,14 @@ def test_without_any_size_the_need_at_the_default_is_told_and_called_uncertain()
     assert (shrink.params["to"], shrink.predicted.fits) == (512, "uncertain")
 
 
+@pytest.mark.parametrize(("was", "to"), [(300, 288), (720, 512), (512, 480), (64, 32), (1, 32)])
+def test_without_a_card_the_size_that_is_told_can_run(was: int, to: int) -> None:
+    shrink = fix(told({}, model_input_size=was, checkpoint="ddcolor_paper_tiny.pth"), "shrink_size")
+    assert shrink is not None
+    assert shrink.params["to"] == to
+    assert fix(told({}, model_input_size=32, checkpoint="ddcolor_paper_tiny.pth"), "shrink_size") is None
+
+
 def test_what_another_process_holds_is_named() -> None:
     facts = {**SIX_GIB_CARD, "process_in_use_bytes": 2 * GIB}
     gpu = GpuSample(AT, "GPU-1", 0, "card", processes=(GpuProcess(77, "game", 3 * GIB), GpuProcess(78, "python", GIB)))

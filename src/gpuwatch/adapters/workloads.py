@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from gpuwatch.adapters.located import (
 )
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration
+from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.memory.trace import Trace, TraceError, trace_of
-from gpuwatch.core.workload import Claim, Variant, WorkloadProfile, Workloads
+from gpuwatch.core.workload import Claim, MeasuredProfile, Variant, WorkloadProfile, Workloads
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import plain, text
@@ -49,6 +51,7 @@ def load_workloads() -> Workloads:
     calibrations: list[Calibration] = []
     profiles: list[WorkloadProfile] = []
     claimed: list[Claim] = []
+    measured: list[MeasuredProfile] = []
     for path in sorted((folder / "data" / "calibration").glob("*.yaml")):
         try:
             for document in read_documents(path, shown_path(path)):
@@ -61,19 +64,26 @@ def load_workloads() -> Workloads:
                 found = workload_from(document, folder, tuple(calibrations))
                 if isinstance(found, Claim):
                     claimed.append(found)
+                elif isinstance(found, MeasuredProfile):
+                    measured.append(found)
                 else:
                     profiles.append(found)
         except Problem as problem:
             problems.append(problem)
     raise_problems(problems)
-    return Workloads(tuple(profiles), tuple(claimed))
+    return Workloads(tuple(profiles), tuple(claimed), tuple(measured))
 
 
-def workload_from(document: Located, folder: Path, calibrations: tuple[Calibration, ...]) -> WorkloadProfile | Claim:
+def workload_from(
+    document: Located, folder: Path, calibrations: tuple[Calibration, ...]
+) -> WorkloadProfile | Claim | MeasuredProfile:
     """Make a workload profile of a document. Raises `Problem` at the first mistake."""
     entry = document.mapping()
-    if "kind" in entry and one_of(entry["kind"], ("traced", "claimed")) == "claimed":
+    kind = one_of(entry["kind"], ("traced", "claimed", "measured")) if "kind" in entry else "traced"
+    if kind == "claimed":
         return _claim(document, entry)
+    if kind == "measured":
+        return _measured(document, entry)
     check_keys(
         document,
         entry,
@@ -108,6 +118,31 @@ def _claim(document: Located, entry: dict[str, Located]) -> Claim:
     check_keys(document, entry, required=required)
     claims = tuple(bilingual(item) for item in entry["claims"].items())
     return Claim(**_common(entry), claims=claims, references=strings(entry["references"]))
+
+
+def _measured(document: Located, entry: dict[str, Located]) -> MeasuredProfile:
+    check_keys(document, entry, required=("kind", "id", "title", "node_types", "packs", "curve", "source"))
+    parts = entry["curve"].mapping()
+    ratios, counts = ("error_ratio", "worst_ratio"), ("runs", "least_pixels", "most_pixels")
+    check_keys(entry["curve"], parts, required=("fixed_bytes", "per_pixel_bytes", *ratios, *counts))
+    numbers = {name: float(parts[name].number()) for name in ("fixed_bytes", "per_pixel_bytes", *ratios)}
+    wholes = {name: parts[name].whole(1, 1 << 50) for name in counts}
+    if (
+        not all(isfinite(number) for number in numbers.values())
+        or min(numbers["per_pixel_bytes"], numbers["error_ratio"]) < 0
+    ):
+        raise entry["curve"].problem(text("memory does not shrink with pixels, and an error is not below 0."))
+    return MeasuredProfile(
+        id=entry["id"].string(),
+        title=entry["title"].string(),
+        node_types=strings(entry["node_types"]),
+        packs=strings(entry["packs"]),
+        curve=Curve(
+            numbers["fixed_bytes"], numbers["per_pixel_bytes"], numbers["error_ratio"], numbers["worst_ratio"],
+            wholes["runs"], wholes["least_pixels"], wholes["most_pixels"],
+        ),
+        source=bilingual(entry["source"]),
+    )  # fmt: skip
 
 
 def _words(entry: dict[str, Located], name: str) -> dict[str, str]:

@@ -71,7 +71,10 @@ def plan_shrink_size(case: Case) -> list[Fix]:
     was = case.shape.side_px if case.shape else None
     variant = (case.shape.variant if case.shape else None) or next(iter(profile.variants))
     if case.room_bytes is None:
-        to = min(profile.default_px, was - profile.step_px) if was else profile.default_px
+        below = max((was - 1) // profile.step_px * profile.step_px, profile.min_px) if was else profile.default_px
+        to = min(profile.default_px, below)
+        if to == was:
+            return []
     else:
         fitting = largest_fitting_px(profile, variant, case.room_bytes, below_px=was)
         if fitting is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from gpuwatch.core.memory.allocator import MIB
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
+from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.memory.predict import Allocator, Need, Traces, fits, hardly_fits, need_of
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.texts import Text, text
@@ -138,7 +139,7 @@ def predict(
     room_bytes: float | None = None,
     seek_budget: bool = True,
 ) -> Need:
-    """Predict a job's need. Raises KeyError where no trace of such a job is shipped.
+    """Predict a job's need. Raises KeyError where no trace of such a job is shipped, or none can be of that size.
 
     `context_bytes` is what the process holds outside PyTorch, where that was told; otherwise the calibration stands for it.
     `room_bytes` is what PyTorch can have on the card; where that is tight, it gives idle segments back.
@@ -146,11 +147,12 @@ def predict(
     trace = profile.traces.find(
         variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=grad, many=batch > 1
     )  # fmt: skip
-    if trace is None:
-        raise KeyError(f"{profile.id} {variant} {dtype} {rewrite}")
+    sides = (side_px, side_px if width_px is None else width_px)
+    if trace is None or any(side < trace.stride_px or side % trace.stride_px for side in sides):
+        raise KeyError(f"{profile.id} {variant} {dtype} {rewrite} {side_px}")
     need = need_of(
         trace,
-        Size(side_px, side_px if width_px is None else width_px, batch),
+        Size(*sides, batch),
         profile.calibrations,
         allocator=allocator,
         arch=arch,
@@ -230,12 +232,26 @@ class Claim:
     references: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredProfile:
+    """A node of which only its own runs are known: a curve through them."""
+
+    id: str
+    title: str
+    node_types: tuple[str, ...]
+    packs: tuple[str, ...]
+    curve: Curve
+    source: Text
+    """On what it was measured."""
+
+
 @dataclass(frozen=True)
 class Workloads:
     """The profiles that are known."""
 
     profiles: tuple[WorkloadProfile, ...] = field(default=())
     claimed: tuple[Claim, ...] = field(default=())
+    measured: tuple[MeasuredProfile, ...] = field(default=())
 
     def find(self, node_type: str | None, pack: str | None) -> WorkloadProfile | None:
         """The workload that a node type or a custom_nodes folder means."""

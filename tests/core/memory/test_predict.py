@@ -156,6 +156,11 @@ def test_what_is_not_traced_is_not_predicted() -> None:
     for variant, dtype, rewrite, grad in unknown:
         with pytest.raises(KeyError):
             predict(DDCOLOR, variant, 512, dtype, rewrite=rewrite, grad=grad)
+    for side in (720, 0, -32):
+        with pytest.raises(KeyError):
+            predict(DDCOLOR, "tiny", side)
+        with pytest.raises(KeyError):
+            predict(DDCOLOR, "tiny", 512, width_px=side)
 
 
 def test_tokens_are_the_patches_of_a_pass() -> None:
