@@ -64,6 +64,17 @@ CLAIMS = (
     ("480: 3.1 GB", "large", 480, 3.1),
 )
 """What was said in public, the network and size that it must mean, and how many GB."""
+UNITS = {
+    "_timestamp_seconds": "seconds since 1970",
+    "_bytes_per_second": "bytes per second",
+    "_bytes": "bytes",
+    "_seconds": "seconds",
+    "_ratio": "ratio",
+    "_celsius": "°C",
+    "_watts": "watts",
+    "_joules": "joules",
+    "_hertz": "hertz",
+}
 FAMILIES = {
     "cuda-memory": "CUDA memory / CUDA 显存",
     "cuda-faults": "CUDA kernels and libraries / CUDA 内核与库",
@@ -233,9 +244,9 @@ def cell(words: str) -> str:
 
 
 def metrics_block() -> str:
-    """Every metric: name, type, labels, meaning."""
-    rows = (f"| `{row.name}` | {type_of(row)} | {labels_of(row)} | {cell(row.help)} |" for row in METRICS)
-    return "\n".join(["| Metric | Type | Labels | Meaning |", "|---|---|---|---|", *rows])
+    """Every metric: name, type, unit, labels, meaning."""
+    rows = (f"| `{row.name}` | {row.kind} | {unit_of(row)} | {labels_of(row)} | {cell(row.help)} |" for row in METRICS)
+    return "\n".join(["| Metric | Type | Unit | Labels | Meaning |", "|---|---|---|---|---|", *rows])
 
 
 def memory_block() -> str:
@@ -279,9 +290,12 @@ def memory_block() -> str:
     return "\n".join(lines)
 
 
-def type_of(row: Row) -> str:
-    """What Prometheus calls it."""
-    return "counter" if row.counter else "gauge"
+def unit_of(row: Row) -> str:
+    """What its numbers count, from its name where that tells it."""
+    name = row.name.removesuffix("_total")
+    if row.unit or name.endswith("_info"):
+        return row.unit or "1"
+    return next(unit for end, unit in UNITS.items() if name.endswith(end))
 
 
 def labels_of(row: Row) -> str:

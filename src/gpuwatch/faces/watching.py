@@ -23,8 +23,9 @@ from gpuwatch.core.observations import SourceDown
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
+from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
-from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import Text, render, text
 from gpuwatch.texts import translate as _
 
 
@@ -93,8 +94,9 @@ def machine_sources() -> list[Source]:
 class Printer:
     """Prints each failure once, when its facts are together. A listener of the pipeline."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, say: Narrate = in_words) -> None:
         self._as_json = as_json
+        self._say = say
         self._printed: dict[str, int] = {}
         self.failures = 0
         self.closed = threading.Event()
@@ -111,17 +113,36 @@ class Printer:
                     incident = snapshot.incidents.get(event.incident_id) or latest_of(events, event.incident_id)
                     if incident is not None:
                         self._print(incident)
+                        self._log(incident, event)
                 elif isinstance(event, SourceDown):
-                    print(visible(f"{event.source}: {render(event.reason)}"), file=sys.stderr)
+                    told = text("{source}: {reason}", source=event.source, reason=event.reason)
+                    self._say(told, event="source_down", level="error" if event.failed else "info", source=event.source)
                 elif isinstance(event, RulesQuarantined):
                     if event.rule_ids:
                         told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))
-                        print(render(told), file=sys.stderr)
-                elif isinstance(event, RulesLoaded | RulesRefused | MutesLoaded | MutesRefused):
-                    print(visible(render(reload_words(event))), file=sys.stderr, flush=True)
+                        self._say(told, event="rules_quarantined", level="warning", rules=sorted(event.rule_ids))
+                elif isinstance(event, RulesLoaded | MutesLoaded):
+                    self._say(reload_words(event), event="reloaded")
+                elif isinstance(event, RulesRefused | MutesRefused):
+                    self._say(reload_words(event), event="reload_refused", level="warning")
             sys.stdout.flush()
         except BrokenPipeError:
             self.closed.set()
+
+    def _log(self, incident: Incident, counted: FailureCounted) -> None:
+        self._say(
+            incident.title,
+            event="failure",
+            level=incident.severity,
+            incident=incident.id,
+            label=incident.label,
+            rule=incident.rule.id,
+            source=incident.source,
+            line=incident.line,
+            failures=counted.failures,
+            muted=incident.muted,
+            text=incident.text,
+        )
 
     def _print(self, incident: Incident) -> None:
         if self._as_json:

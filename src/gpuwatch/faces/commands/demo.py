@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         engine = Engine(matcher.rules, load_workloads(), ready=matcher)
         sources: list[Source] = [replay, RunnerSource(words)]
         pipeline = Pipeline(engine, sources if plain else [*sources, *machine_sources()])
-        exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen)
+        exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=engine.workloads.ids)
         try:
             if plain:
                 return print_demo(pipeline, exporter, kept=arguments.out is not None)

@@ -4,27 +4,35 @@ Examples:
   gpuwatch serve comfyui.log
   gpuwatch serve cmd:'python main.py --listen'     start ComfyUI and watch it
   gpuwatch serve comfyui.log --listen 127.0.0.1:9900
+  gpuwatch serve comfyui.log --listen 0.0.0.0:9877 --web.config.file web.yml     TLS and passwords
+  gpuwatch serve comfyui.log --textfile /var/lib/prometheus/node-exporter        for node_exporter, no port
+  gpuwatch serve comfyui.log --file-sd /etc/prometheus/gpuwatch.json             where Prometheus finds it
   curl http://127.0.0.1:9877/metrics
 
 A file is read from its end on; --from-start counts what is in it already. The metrics are served on loopback unless
---listen says otherwise. Failures are printed as they come. Rules and mutes that change are read anew while it runs.
+--listen says otherwise. Failures are printed as they come; --log-format json makes every line on both streams JSON. Rules
+and mutes that change are read anew while it runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import ipaddress
 import threading
+from contextlib import ExitStack
+from pathlib import Path
 
 from gpuwatch.adapters.rule_watch import RuleWatch
+from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter
+from gpuwatch.faces.exporter.files import Textfile, write_discovery
+from gpuwatch.faces.narration import Narrate, in_json, in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.watching import Printer, add_sources, machine_sources, make_engine, named_sources, stop_on_signals
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import render, text
+from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
 
-_LOOPBACK = ("127.", "localhost", "::1")
 _LOOK_UP_SECONDS = 0.2
 
 
@@ -35,8 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--listen",
         type=address,
         metavar="HOST:PORT",
-        default=(DEFAULT_HOST, DEFAULT_PORT),
         help=_("where the metrics are served (default: 127.0.0.1:9877)"),
+    )
+    parser.add_argument(
+        "--web.config.file",
+        "--web-config-file",
+        dest="web_config",
+        type=Path,
+        metavar="FILE",
+        help=_("TLS, client certificates and passwords, in the format of Prometheus' exporter-toolkit"),
+    )
+    parser.add_argument(
+        "--textfile",
+        type=Path,
+        metavar="DIR",
+        help=_("write the metrics into node_exporter's textfile folder; serves none unless --listen is given"),
+    )
+    parser.add_argument(
+        "--file-sd", type=Path, metavar="FILE", help=_("write the address for Prometheus' file_sd_configs")
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help=_("how to speak on stderr (default: text)")
     )
     add_json(parser)
     add_gpu_memory(parser)
@@ -49,25 +76,64 @@ def run(arguments: argparse.Namespace) -> int:
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *machine_sources()], attendants=[files])
-    host, port = arguments.listen
-    exporter = Exporter(lambda: pipeline.snapshot, engine.rules, host, port)
-    printer = Printer(as_json=arguments.json)
+    say = in_json() if arguments.log_format == "json" else in_words
+    printer = Printer(as_json=arguments.json or arguments.log_format == "json", say=say)
     pipeline.subscribe(printer)
-    if not host.startswith(_LOOPBACK):
-        print(
-            render(
-                text("warning: {host} can be reached from other machines, and the metrics have no password.", host=host)
-            ),
-            file=sys.stderr,
-        )
-    print(render(text("metrics: {address}", address=exporter.address)), file=sys.stderr, flush=True)
     stop = threading.Event()
-    try:
-        with stop_on_signals(stop):
+    with ExitStack() as outlets, stop_on_signals(stop):
+        open_outlets(outlets, arguments, pipeline, say)
+        try:
             pipeline.start()
             while not stop.wait(_LOOK_UP_SECONDS) and not printer.closed.is_set():
                 pipeline.wait(0)
-    finally:
-        pipeline.stop()
-        exporter.close()
+        finally:
+            pipeline.stop()
     return 0
+
+
+def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, say: Narrate) -> None:
+    """Serve the metrics, write them, or both, as the arguments say; what is opened closes with `outlets`."""
+    rules = pipeline.engine.rules
+    workloads = pipeline.engine.workloads.ids
+    if arguments.textfile is not None:
+        outlets.callback(
+            Textfile(arguments.textfile, lambda: pipeline.snapshot, rules, workloads=workloads, say=say).close
+        )
+        if arguments.listen is None:
+            refuse_without_address(arguments)
+            say(text("metrics: written to {folder}", folder=str(arguments.textfile)), event="writing")
+            return
+    host, port = arguments.listen or (DEFAULT_HOST, DEFAULT_PORT)
+    exporter = Exporter(
+        lambda: pipeline.snapshot, rules, host, port, workloads=workloads, web_config=arguments.web_config, say=say
+    )
+    outlets.callback(exporter.close)
+    if not is_loopback(host) and not exporter.protected:
+        say(
+            text("warning: {host} can be reached from other machines, and the metrics have no password.", host=host),
+            event="unprotected",
+            level="warning",
+        )
+    if arguments.file_sd is not None:
+        write_discovery(arguments.file_sd, host, exporter.port, exporter.scheme)
+    say(text("metrics: {address}", address=exporter.address), event="serving", address=exporter.address)
+
+
+def refuse_without_address(arguments: argparse.Namespace) -> None:
+    """Options that speak of an address, where there is none."""
+    for option, value in (("--file-sd", arguments.file_sd), ("--web.config.file", arguments.web_config)):
+        if value is not None:
+            raise UsageError(
+                text("{option}: with --textfile nothing is served.", option=option),
+                text("Say where to serve with --listen, or leave the option out."),
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

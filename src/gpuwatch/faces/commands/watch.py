@@ -50,7 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=not plain)
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
-    exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen) if arguments.listen else None
+    exporter = (
+        Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=engine.workloads.ids)
+        if arguments.listen
+        else None
+    )
     try:
         if plain:
             return print_until_end(pipeline, as_json=arguments.json)

@@ -1,0 +1,231 @@
+"""The machine's metrics: what the driver says of each GPU, and the host's memory.
+
+What the driver does not tell has no sample, and a GPU that is lost or no longer sampled has none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import get_args
+
+from gpuwatch.core.observations import GpuProcess, GpuSample, HostSample, ThrottleReason
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.tallies import XIDS
+from gpuwatch.faces.exporter.rows import Row, Samples, Value, View, at_zero
+
+STALE = timedelta(seconds=15)
+MOST_GPUS, MOST_PROCESSES = 64, 8
+_COLLECTORS = ("nvml", "host")
+
+
+def latest(snapshot: Snapshot) -> Iterator[GpuSample]:
+    """The newest sample of each GPU that is still sampled."""
+    source = snapshot.sources.get("nvml")
+    if source is not None and source.state != "up":
+        return
+    for samples in list(snapshot.gpus.values())[:MOST_GPUS]:
+        if not samples or is_old(samples[-1], snapshot):
+            continue
+        own = snapshot.sources.get(f"nvml {samples[-1].index}")
+        if own is None or own.state == "up":
+            yield samples[-1]
+
+
+def is_old(sample: GpuSample | HostSample, snapshot: Snapshot) -> bool:
+    """Whether so much has happened since that the sample says nothing of now."""
+    return snapshot.at is not None and snapshot.at - sample.at > STALE
+
+
+def gpu(read: Callable[[GpuSample], float | None]) -> Callable[[View], Samples]:
+    """Samples of one quantity of each GPU; a GPU that does not tell it has no sample."""
+    return lambda view: (
+        Value((sample.uuid,), value) for sample in latest(view.snapshot) if (value := read(sample)) is not None
+    )
+
+
+def gpu_by(read: Callable[[GpuSample], dict[str, float | None]]) -> Callable[[View], Samples]:
+    """Samples of quantities that are told apart by one more label."""
+    return lambda view: (
+        Value((sample.uuid, name), value)
+        for sample in latest(view.snapshot)
+        for name, value in read(sample).items()
+        if value is not None
+    )
+
+
+def host(read: Callable[[HostSample], float | None]) -> Callable[[View], Samples]:
+    """One quantity of the machine, where it was sampled."""
+
+    def samples(view: View) -> Samples:
+        sample = view.snapshot.host
+        if sample is not None and not is_old(sample, view.snapshot) and (value := read(sample)) is not None:
+            yield Value((), value)
+
+    return samples
+
+
+def throttling(sample: GpuSample) -> dict[str, float | None]:
+    """1 for each reason that holds now, 0 for the others."""
+    told = sample.throttled
+    return {reason: None if told is None else float(reason in told) for reason in get_args(ThrottleReason)}
+
+
+def processes(view: View) -> Samples:
+    """The programs that we know, the largest first and each on its own; everything else of a GPU in one sum."""
+    for sample in latest(view.snapshot):
+        known = [each for each in sample.processes if each.used_bytes is not None]
+        own = sorted((each for each in known if each.program != "other"), key=size, reverse=True)[:MOST_PROCESSES]
+        rest = [each for each in known if each not in own]
+        for each in own:
+            yield Value((sample.uuid, each.program, str(each.pid)), size(each))
+        if rest:
+            yield Value((sample.uuid, "other", ""), sum(map(size, rest)))
+
+
+def size(process: GpuProcess) -> int:
+    """What it holds."""
+    return process.used_bytes or 0
+
+
+def collectors(view: View) -> Samples:
+    """1 for a collector that delivers, 0 for one that has nothing to give or failed, or that is stuck."""
+    snapshot = view.snapshot
+    for name in _COLLECTORS:
+        if (status := snapshot.sources.get(name)) is None:
+            continue
+        sampled = [samples[-1] for samples in snapshot.gpus.values() if samples] if name == "nvml" else [snapshot.host]
+        stuck = any(sample is not None and is_old(sample, snapshot) for sample in sampled)
+        yield Value((name,), float(status.state == "up" and not stuck))
+
+
+def durations(view: View) -> Samples:
+    """How long each collector last took."""
+    snapshot = view.snapshot
+    taken = [sample.took_seconds for sample in latest(snapshot) if sample.took_seconds is not None]
+    if taken:
+        yield Value(("nvml",), sum(taken))
+    if snapshot.host is not None and snapshot.host.took_seconds is not None and not is_old(snapshot.host, snapshot):
+        yield Value(("host",), snapshot.host.took_seconds)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "gpuwatch_gpu_info",
+        "The GPUs the driver knows; join other series by uuid.",
+        ("uuid", "index", "name", "driver"),
+        lambda v: (Value((g.uuid, str(g.index), g.name, g.driver or ""), 1.0) for g in latest(v.snapshot)),
+    ),
+    Row(
+        "gpuwatch_gpu_memory_used_bytes",
+        "Memory in use on the GPU, by all processes.",
+        ("uuid",),
+        gpu(lambda g: g.used_bytes),
+    ),
+    Row("gpuwatch_gpu_memory_total_bytes", "Memory of the GPU.", ("uuid",), gpu(lambda g: g.total_bytes)),
+    Row(
+        "gpuwatch_gpu_process_memory_bytes",
+        "GPU memory by program: ComfyUI and our runner by pid, at most eight of a GPU, all others in one sum without one.",
+        ("uuid", "program", "pid"),
+        processes,
+    ),
+    Row(
+        "gpuwatch_gpu_utilization_ratio",
+        "Share of the last sample period in which a kernel ran.",
+        ("uuid",),
+        gpu(lambda g: g.utilization_ratio),
+    ),
+    Row(
+        "gpuwatch_gpu_temperature_celsius",
+        "Temperature of the GPU's core.",
+        ("uuid",),
+        gpu(lambda g: g.temperature_celsius),
+    ),
+    Row("gpuwatch_gpu_power_watts", "Power that the GPU draws.", ("uuid",), gpu(lambda g: g.power_watts)),
+    Row(
+        "gpuwatch_gpu_power_limit_watts",
+        "Power that the GPU may draw.",
+        ("uuid",),
+        gpu(lambda g: g.power_limit_watts),
+    ),
+    Row(
+        "gpuwatch_gpu_energy_joules_total",
+        "Energy that the GPU used since its driver was loaded.",
+        ("uuid",),
+        gpu(lambda g: g.energy_joules),
+        "counter",
+        "joules",
+    ),
+    Row(
+        "gpuwatch_gpu_clock_hertz",
+        "Clocks as they are now, of the processors (sm) and of the memory.",
+        ("uuid", "domain"),
+        gpu_by(lambda g: {"sm": g.sm_clock_hertz, "memory": g.memory_clock_hertz}),
+    ),
+    Row(
+        "gpuwatch_gpu_throttled",
+        "1 where the driver holds the clocks down for this reason, 0 where it does not.",
+        ("uuid", "reason"),
+        gpu_by(throttling),
+        unit="0 or 1",
+    ),
+    Row("gpuwatch_gpu_fan_ratio", "What the fan is told to do, of its most.", ("uuid",), gpu(lambda g: g.fan_ratio)),
+    Row(
+        "gpuwatch_gpu_ecc_errors_total",
+        "Memory errors since the driver was loaded; none of a card without ECC.",
+        ("uuid", "kind"),
+        gpu_by(lambda g: {"corrected": g.ecc_corrected, "uncorrected": g.ecc_uncorrected}),
+        "counter",
+        "errors",
+    ),
+    Row(
+        "gpuwatch_gpu_pcie_bytes_per_second",
+        "PCIe traffic over the 20 ms that the driver looked.",
+        ("uuid", "direction"),
+        gpu_by(lambda g: {"receive": g.pcie_receive_bytes_per_second, "transmit": g.pcie_transmit_bytes_per_second}),
+    ),
+    Row(
+        "gpuwatch_gpu_pcie_link_generation",
+        "PCIe generation now, and the most that card and slot can do; an idle card's link is slower.",
+        ("uuid", "which"),
+        gpu_by(lambda g: {"now": g.pcie_link_generation, "most": g.pcie_most_generation}),
+        unit="generation",
+    ),
+    Row(
+        "gpuwatch_gpu_pcie_link_width",
+        "PCIe lanes now, and the most that card and slot can do.",
+        ("uuid", "which"),
+        gpu_by(lambda g: {"now": g.pcie_link_width, "most": g.pcie_most_width}),
+        unit="lanes",
+    ),
+    Row(
+        "gpuwatch_xid_errors_total",
+        "Failures that the NVIDIA driver reported with an Xid, by code; codes that ask for nothing are other.",
+        ("code",),
+        lambda v: (Value((code,), at_zero(v.snapshot.tallies.xids.get(code))) for code in XIDS),
+        "counter",
+        "errors",
+    ),
+    Row(
+        "gpuwatch_host_memory_available_bytes",
+        "Memory of the machine that programs can still have.",
+        (),
+        host(lambda h: h.memory_available_bytes),
+    ),
+    Row("gpuwatch_host_memory_total_bytes", "Memory of the machine.", (), host(lambda h: h.memory_total_bytes)),
+    Row("gpuwatch_host_swap_used_bytes", "Swap in use on the machine.", (), host(lambda h: h.swap_used_bytes)),
+    Row("gpuwatch_host_cpu_ratio", "Share of all processors that is busy.", (), host(lambda h: h.cpu_ratio)),
+    Row(
+        "gpuwatch_collector_success",
+        "1 where a collector delivers, 0 where it has nothing to give, failed or is stuck.",
+        ("collector",),
+        collectors,
+        unit="0 or 1",
+    ),
+    Row(
+        "gpuwatch_collector_duration_seconds",
+        "How long a collector last took, over all GPUs.",
+        ("collector",),
+        durations,
+    ),
+)

@@ -1,0 +1,74 @@
+"""The metrics of gpuwatch itself: which one it is, whether it keeps up, whether its page is well."""
+
+from __future__ import annotations
+
+from gpuwatch import __version__
+from gpuwatch.faces.exporter.rows import Row, Samples, Value, View
+
+
+def lag(view: View) -> Samples:
+    """How far what is known lies behind the clock; a recording that is played fast is ahead, and lags by nothing."""
+    if view.snapshot.at is not None:
+        yield Value((), max(0.0, (view.now - view.snapshot.at).total_seconds()))
+
+
+def web_config(view: View) -> Samples:
+    """1 where the web configuration as it is now is in force."""
+    if view.serving.config_taken is not None:
+        yield Value((), float(view.serving.config_taken))
+
+
+ROWS: tuple[Row, ...] = (
+    Row("gpuwatch_build_info", "Which gpuwatch this is.", ("version",), lambda _v: [Value((__version__,), 1.0)]),
+    Row(
+        "gpuwatch_lag_seconds",
+        "How far what is known lies behind the clock; under a second where gpuwatch keeps up.",
+        (),
+        lag,
+    ),
+    Row(
+        "gpuwatch_busy_seconds_total",
+        "Time spent reading records, matching rules and diagnosing.",
+        (),
+        lambda v: [Value((), v.snapshot.vitals.busy_seconds)],
+        "counter",
+        "seconds",
+    ),
+    Row(
+        "gpuwatch_observations_total",
+        "Observations taken from sources: pieces of logs, samples, queue states, jobs.",
+        (),
+        lambda v: [Value((), v.snapshot.vitals.observations)],
+        "counter",
+        "observations",
+    ),
+    Row(
+        "gpuwatch_observations_waiting",
+        "Observations that wait to be read. Sources wait while the queue is full; none is dropped.",
+        (),
+        lambda v: [Value((), v.snapshot.vitals.waiting)],
+        unit="observations",
+    ),
+    Row(
+        "gpuwatch_observations_waiting_most",
+        "How many observations may wait.",
+        (),
+        lambda v: [Value((), v.snapshot.vitals.most_waiting)],
+        unit="observations",
+    ),
+    Row(
+        "gpuwatch_scrapes_refused_total",
+        "Requests for this page that were sent away: too many at once (busy), or without a right password (unauthorized).",
+        ("reason",),
+        lambda v: [Value(("busy",), v.serving.refused), Value(("unauthorized",), v.serving.unauthorized)],
+        "counter",
+        "requests",
+    ),
+    Row(
+        "gpuwatch_web_config_last_reload_success",
+        "1 where the web configuration as it is now is in force, 0 where a change was refused; none without one.",
+        (),
+        web_config,
+        unit="0 or 1",
+    ),
+)
