@@ -114,7 +114,9 @@ class Workflow:
         origin, slot = link
         if origin == _INPUT_NODE and scope:
             host = self._by_id[scope[:-1]]
-            names = [entry.get("name") for entry in _list(self.subgraphs[host.subgraph or ""][1].get("inputs"))]
+            names = [
+                _mapping(entry).get("name") for entry in _list(self.subgraphs[host.subgraph or ""][1].get("inputs"))
+            ]
             if not 0 <= slot < len(names) or not isinstance(names[slot], str):
                 return None
             return self._source(host, names[slot], hops + 1) or Border(host, names[slot])

@@ -13,7 +13,7 @@ from gpuwatch.core.workflow.nodes import CONTROL, Knowledge
 from gpuwatch.core.workflow.places import Path
 from gpuwatch.texts import Text, text
 
-_WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+_WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,8 @@ def _promoted(workflow: Workflow, node: Node, name: str, border: Border, knowled
     """A widget that a subgraph shows on the node that stands for it: the value is there, or still within."""
     host = border.node
     subgraph = workflow.subgraphs[host.subgraph or ""][1]
-    shown: list[Mapping[str, Any]] = [entry for entry in subgraph.get("inputs", []) if isinstance(entry, dict)]
+    inputs = subgraph.get("inputs")
+    shown = [entry for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
     links = next((entry.get("linkIds") for entry in shown if entry.get("name") == border.input), None)
     if isinstance(links, list) and len(links) > 1:
         return text(

@@ -28,6 +28,10 @@ from gpuwatch.core.workflow.trouble import Trouble, upstream
 from gpuwatch.texts import Text, text
 
 ENOUGH = 0.999
+_MOST_BEFORE = 500
+"""Nodes that are looked at before a failed one: real workflows have a tenth."""
+_MOST = 2**40
+"""More pixels, frames or pictures than any picture has."""
 _NUMBER = Bounds(0, 2**53, 1)
 Smaller = Callable[[float, float, Bounds], tuple[float, float]]
 """A value, the share that may stay, what the input takes -> the smaller value and the share that it comes to."""
@@ -56,8 +60,16 @@ class Shrinking:
         if isinstance(found, Text):
             self.reasons.append(found)
             return None
-        if isinstance(found.value, bool) or not isinstance(found.value, int | float):
-            self.reasons.append(text("{input} of {node} is no number.", input=name, node=called(node)))
+        number = isinstance(found.value, int | float) and not isinstance(found.value, bool)
+        if not number or not 0 < found.value <= _MOST:
+            self.reasons.append(
+                text(
+                    "{input} of {node} is {value}: nothing to make smaller.",
+                    input=name,
+                    node=called(node),
+                    value=str(found.value)[:60],
+                )
+            )
             return None
         return found
 
@@ -130,8 +142,9 @@ def shrink_tile(shrinking: Shrinking, node: Node) -> None:
     for name in names:
         if (spot := shrinking.spot(node, name)) is not None and known is not None:
             after, share = smaller_factor(spot.value, left, known.bounds.get(name, _NUMBER))
-            shrinking.put(spot, after)
-            shrinking.share = min(left / share, 1.0)
+            if 0 < share < ENOUGH:
+                shrinking.put(spot, after)
+                shrinking.share = min(left / share, 1.0)
 
 
 def reduce_batch(shrinking: Shrinking, node: Node) -> None:
@@ -165,13 +178,14 @@ def shrink_sides(shrinking: Shrinking, node: Node) -> None:
             if shrinking.done():
                 return
             wide, high = shrinking.spot(other, wide_name), shrinking.spot(other, high_name)
-            if wide is None or high is None or not wide.value or not high.value:
+            if wide is None or high is None:
                 continue
             wide_bounds, high_bounds = known.bounds.get(wide_name, _NUMBER), known.bounds.get(high_name, _NUMBER)
             to_wide, to_high, share = smaller_sides(wide.value, high.value, shrinking.share, wide_bounds, high_bounds)
-            shrinking.put(wide, to_wide)
-            shrinking.put(high, to_high)
-            shrinking.share = min(shrinking.share / share, 1.0)
+            if 0 < share < ENOUGH:
+                shrinking.put(wide, to_wide)
+                shrinking.put(high, to_high)
+                shrinking.share = min(shrinking.share / share, 1.0)
 
 
 PLANNERS: tuple[Callable[[Shrinking, Node], None], ...] = (
@@ -186,7 +200,7 @@ PLANNERS: tuple[Callable[[Shrinking, Node], None], ...] = (
 
 def known_before(shrinking: Shrinking, node: Node) -> Iterator[tuple[Node, NodeType]]:
     """The node and those before it that are known to hold a lever, nearest first."""
-    for each in (node, *upstream(shrinking.work.workflow, node, pictures=shrinking.pictures)):
+    for each in (node, *upstream(shrinking.work.workflow, node, pictures=shrinking.pictures)[:_MOST_BEFORE]):
         known = shrinking.work.knowledge.of(each.type)
         if known is not None and known.levers:
             yield each, known
@@ -198,7 +212,7 @@ def _less(
     if shrinking.done() or (spot := shrinking.spot(node, name)) is None:
         return
     bounds = known.bounds.get(name, _NUMBER)
-    if spot.value <= bounds.low or spot.value <= 0:
+    if spot.value <= bounds.low:
         return
     after, share = smaller(spot.value, max(shrinking.share, least_share), bounds)
     if 0 < share < ENOUGH:

@@ -17,8 +17,9 @@ LEVERS: tuple[Lever, ...] = get_args(Lever)
 CONTROL = "control_after_generate"
 """The editor's own widget after a seed: it takes a place among the values and is no input."""
 _SEEDS = frozenset({"seed", "noise_seed"})
-_VALUED = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+_VALUED = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 _MOST_DIGITS = 6
+_LARGEST = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def told_type(name: str, entry: Any) -> NodeType | None:
 def _bounds(options: Mapping[str, Any], *, whole: bool) -> Bounds:
     def number(key: str, default: float) -> float:
         value = options.get(key)
-        return default if isinstance(value, bool) or not isinstance(value, int | float) else value
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        return value if usable else default
 
     step = number("step", 1 if whole else 0.01)
-    return Bounds(number("min", 0), number("max", 2**53), step if step > 0 else 1, whole)
+    return Bounds(number("min", 0), number("max", 2**53), step if step >= 10**-_MOST_DIGITS else 1, whole)

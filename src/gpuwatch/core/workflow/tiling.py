@@ -25,7 +25,7 @@ _RETRIED_TILE = 256
 def plan_tiling(work: Work, node: Node, trouble: Trouble) -> bool:
     """Decode in tiles, where that can be done; whether it was."""
     workflow, draft = work.workflow, work.draft
-    if node.type != DECODE:
+    if node.type != DECODE or (workflow.form == "api" and not isinstance(node.raw.get("inputs"), dict)):
         return False
     if node.id in workflow.ambiguous:
         draft.cannot(text("Two nodes have the id {id}; which of them failed cannot be told.", id=node.id))
