@@ -102,6 +102,8 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
             words=shortened(incident.text),
         )
     )
+    if incident.also_in:
+        lines.append(text("{sources} tells it too.", sources=", ".join(incident.also_in)))
     if balance.allocated_bytes is not None:
         lines.append(
             text(

@@ -19,12 +19,15 @@ from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
+    FixOutcome,
     FixTried,
     GpuSample,
     HostSample,
     JobEnded,
+    JobProgress,
     LogChunk,
     LogRestarted,
+    LogResumed,
     Observation,
     QueueState,
     RunEvent,
@@ -37,6 +40,9 @@ from gpuwatch.core.observations import (
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused, handed_over
 from gpuwatch.core.rules import Label, RuleSet, Severity
+from gpuwatch.core.twins import Twins
+from gpuwatch.core.worker import LABEL as WORKER_DEAD
+from gpuwatch.core.worker import WorkerWatch, dead_worker
 from gpuwatch.core.workload import Workloads
 from gpuwatch.texts import plain
 
@@ -60,6 +66,19 @@ class RecordsRead:
     matched: int
     bar: bytes
     """The open progress bar's last frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceReached:
+    """All that a log tells up to here has been told: whoever begins here later misses nothing and tells nothing twice."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+    place: str
+    """In the source's own words."""
+    line: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,7 @@ class RulesQuarantined:
 
 Event = (
     RecordsRead
+    | PlaceReached
     | IncidentChanged
     | FailureCounted
     | RulesQuarantined
@@ -101,6 +121,7 @@ Event = (
     | QueueState
     | ServerSeen
     | JobEnded
+    | JobProgress
     | FixTried
     | RunEvent
     | SourceUp
@@ -127,13 +148,25 @@ class Engine:
     correlates: bool = False
     """Whether failures are looked at together; only where observations come at the time that they speak of."""
     mutes: Mutes = field(default_factory=Mutes)
+    before_lines: int = 0
+    """How many lines before an incident are kept with it."""
+    counted_before: dict[str, int] = field(default_factory=dict)
+    """Failures that an earlier run counted, by incident: where lines are read again, they are not counted again."""
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
     correlator: Correlator = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
     _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
-    _server: ServerSeen | None = None
+    _servers: dict[str, ServerSeen] = field(default_factory=dict)
+    _workers: dict[str, WorkerWatch] = field(default_factory=dict)
+    _twins: Twins = field(default_factory=Twins)
+    _places: dict[str, str] = field(default_factory=dict)
+    """By source, where its reader is, until that was told as reached."""
+    _dead: dict[str, Incident] = field(default_factory=dict)
+    """By server, the incident of a dead worker that its queue told."""
+    _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
+    """By incident, what became of the fix that was tried last."""
     _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING_JOBS))
     _joined: dict[str, JobEnded] = field(default_factory=dict)
     _unjoined: dict[str, deque[Incident]] = field(default_factory=dict)
@@ -146,23 +179,10 @@ class Engine:
 
     def feed(self, observation: Observation | RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> list[Event]:
         """Take one observation, or new rules; give what follows from it, in order."""
-        events: list[Event]
-        if isinstance(observation, LogChunk):
-            log = self._log(observation.source, observation.kind)
-            events = self._read_chunk(log, observation)
-        elif isinstance(observation, LogRestarted):
-            log = self._log(observation.source, "file")
-            events = self._finish(log, log.restart(observation.at), observation.at)
-        elif isinstance(observation, Tick):
-            events = [observation]
-            for log in self._logs.values():
-                events.extend(self._read(log, log.tick(observation.at), observation.at))
-        elif isinstance(observation, SourceDown):
-            events = [observation]
-            if (ended := self._logs.get(observation.source)) is not None:
-                events = [*self._finish(ended, ended.end(observation.at), observation.at), observation]
-        elif isinstance(observation, JobEnded):
-            events = [observation, *self._join_job(observation)]
+        if isinstance(observation, LogChunk | LogRestarted | LogResumed | SourceDown | Tick):
+            events = self._take_of_logs(observation)
+        elif isinstance(observation, JobEnded | QueueState | ServerSeen):
+            events = self._take_of_server(observation)
         else:
             if isinstance(observation, RulesLoaded):
                 self._take_rules(observation)
@@ -170,14 +190,56 @@ class Engine:
                 self.mutes = observation.mutes
             elif isinstance(observation, GpuSample):
                 self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
-            elif isinstance(observation, ServerSeen):
-                self._server = observation
+            elif isinstance(observation, FixTried):
+                self._keep_outcome(observation)
             events = [observation]
         set_aside = self.matcher.quarantined | {mute.where for mute in self.mutes.set_aside}
         if set_aside != self._told_quarantined:
             self._told_quarantined = frozenset(set_aside)
             events.append(RulesQuarantined(observation.at, self._told_quarantined))
         return self._correlated(events)
+
+    def _take_of_logs(self, observation: LogChunk | LogRestarted | LogResumed | SourceDown | Tick) -> list[Event]:
+        """Bytes of a log, or what ends, begins or reveals something in it."""
+        at = observation.at
+        if isinstance(observation, LogChunk):
+            return self._read_chunk(self._log(observation.source, observation.kind), observation)
+        if isinstance(observation, LogRestarted):
+            log = self._log(observation.source, "file")
+            events = self._finish(log, log.restart(at), at)
+            if (worker := self._workers.get(observation.source)) is not None:
+                events += self._worker_changed(observation.source, worker.restarted(), at)
+            return events
+        if isinstance(observation, LogResumed):
+            self._log(observation.source, observation.kind).resume(observation.line, observation.epoch)
+            return []
+        if isinstance(observation, Tick):
+            events = [observation]
+            for log in self._logs.values():
+                events.extend(self._read(log, log.tick(at), at))
+                events.extend(self._place_of(log, at))
+            return events
+        events = []
+        if (ended := self._logs.get(observation.source)) is not None:
+            events = self._finish(ended, ended.end(at), at)
+        if (worker := self._workers.get(observation.source)) is not None:
+            worker.away()
+        return [*events, observation]
+
+    def _take_of_server(self, observation: JobEnded | QueueState | ServerSeen) -> list[Event]:
+        """What a server says of itself, its queue and its jobs."""
+        if isinstance(observation, JobEnded):
+            job = self._named(observation)
+            return [*([job] if job.fresh else []), *self._join_job(job)]
+        if isinstance(observation, ServerSeen):
+            self._servers[observation.server] = observation
+            return [observation]
+        worker = self._workers.setdefault(observation.server, WorkerWatch())
+        since = worker.since
+        change = worker.feed(observation)
+        if change == "died" and since is not None:
+            return [observation, *self._worker_died(worker, observation, since)]
+        return [observation, *self._worker_changed(observation.server, change, observation.at)]
 
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""
@@ -196,14 +258,25 @@ class Engine:
 
     def _log(self, source: str, kind: SourceKind) -> LogReader:
         if source not in self._logs:
-            self._logs[source] = LogReader(source, kind, self.matcher)
+            self._logs[source] = LogReader(source, kind, self.matcher, self.before_lines)
         return self._logs[source]
 
     def _read_chunk(self, log: LogReader, chunk: LogChunk) -> list[Event]:
         if self.shows_records:
             records = log.feed(chunk.data, chunk.at, fresh=chunk.fresh)
-            return self._read(log, records, chunk.at, chunk.data.count(b"\n"))
-        return self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh, scan=chunk.scan))
+            events = self._read(log, records, chunk.at, chunk.data.count(b"\n"))
+        else:
+            events = self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh, scan=chunk.scan))
+        if chunk.place is not None:
+            self._places[chunk.source] = chunk.place
+            events += self._place_of(log, chunk.at)
+        return events
+
+    def _place_of(self, log: LogReader, at: datetime) -> list[PlaceReached]:
+        """Where the log's reader is, if nothing of what it read is still being gathered."""
+        if log.source not in self._places or not log.at_rest:
+            return []
+        return [PlaceReached(at, log.source, log.kind, self._places.pop(log.source), log.cutter.line - 1, log.epoch)]
 
     def _finish(self, log: LogReader, records: list[LogRecord], at: datetime) -> list[Event]:
         """The log's last line may have no newline."""
@@ -217,14 +290,31 @@ class Engine:
             events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
-            muted = bool(self.mutes.entries) and self.mutes.mute_of(gathering.value(log.source), at) is not None
-            severity = gathering.rule.severity
-            events.append(FailureCounted(at, gathering.id, gathering.label, severity, failures, gathering.fresh, muted))
+            incident = gathering.value(log.source)
+            first = self._twins.first_of(incident, log.kind)
+            new = self._twins.new_failures(incident, self._not_before(incident.id, failures), at)
+            if new:
+                muted = bool(self.mutes.entries) and self.mutes.mute_of(incident, at) is not None
+                severity = gathering.rule.severity
+                events.append(FailureCounted(at, first, gathering.label, severity, new, gathering.fresh, muted))
         return events
+
+    def _not_before(self, incident_id: str, failures: int) -> int:
+        """How many of the failures no earlier run has counted."""
+        before = self.counted_before.get(incident_id, 0)
+        if before:
+            self.counted_before[incident_id] = max(before - failures, 0)
+        return max(failures - before, 0)
 
     def _changes(self, log: LogReader, changed: Iterable[Gathering], at: datetime) -> Iterator[IncidentChanged]:
         for gathering in changed:
             incident = gathering.value(log.source)
+            if (first := self._twins.first_of(incident, log.kind)) != incident.id:
+                yield from self._seen_twice(first, at)
+                continue
+            incident = replace(incident, also_in=self._twins.also_in(incident.id))
+            if incident.label == WORKER_DEAD and log.source in self._workers:
+                self._workers[log.source].told_by_log = incident.active
             job = self._joined.get(incident.id) or self._job_of(incident)
             incident = self._with_node_type(incident if job is None else with_job(incident, job))
             if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
@@ -236,11 +326,61 @@ class Engine:
             workloads=self.workloads,
             gpu_total_bytes=self.gpu_total_bytes,
             gpu=self._sample_near(incident),
-            server=self._server,
+            server=self._server_of(incident),
             job=job,
             known_total_bytes=self._known_total.get(incident.source),
         )
-        return replace(incident, diagnosis=diagnose(incident, around), mute=self.mutes.mute_of(incident, at))
+        return replace(
+            incident,
+            diagnosis=diagnose(incident, around),
+            mute=self.mutes.mute_of(incident, at),
+            fix_outcome=self._outcomes.get(incident.id),
+        )
+
+    def _keep_outcome(self, tried: FixTried) -> None:
+        self._outcomes.pop(tried.incident_id, None)
+        self._outcomes[tried.incident_id] = tried.outcome
+        if len(self._outcomes) > _MOST_JOINED:
+            del self._outcomes[next(iter(self._outcomes))]
+
+    def _seen_twice(self, incident_id: str, at: datetime) -> Iterator[IncidentChanged]:
+        """Another source tells what was told: that is evidence, and said once."""
+        incident = self._twins.news_of(incident_id)
+        if incident is not None:
+            incident = replace(incident, also_in=self._twins.also_in(incident_id))
+            job = self._joined.get(incident_id)
+            incident = self._with_node_type(incident if job is None else with_job(incident, job))
+            yield IncidentChanged(at, self._diagnosed(incident, job, at))
+
+    def _server_of(self, incident: Incident) -> ServerSeen | None:
+        """The server whose log told the incident; the only one there is, where it is a file or a pipe."""
+        for source in (incident.source, *incident.also_in):
+            if source in self._servers:
+                return self._servers[source]
+        return next(iter(self._servers.values())) if len(self._servers) == 1 else None
+
+    def _named(self, job: JobEnded) -> JobEnded:
+        """The job with the workload that its failed node means."""
+        profile = self.workloads.find(job.node_type, None) if job.workload is None and job.node_type else None
+        return job if profile is None else replace(job, workload=profile.id)
+
+    def _worker_died(self, worker: WorkerWatch, queue: QueueState, since: datetime) -> list[Event]:
+        """The queue tells that a worker is dead; nothing where its log told that."""
+        rule = next((rule for rule in self.rules if rule.label == WORKER_DEAD), None)
+        if rule is None or worker.told_by_log:
+            return []
+        incident = self._diagnosed(dead_worker(rule, queue, since), None, queue.at)
+        if incident.diagnosis is not None:
+            incident = replace(incident, diagnosis=replace(incident.diagnosis, evidence=(plain(incident.text),)))
+        self._dead[queue.server] = incident
+        counted = FailureCounted(queue.at, incident.id, rule.label, rule.severity, 1, fresh=True, muted=incident.muted)
+        return [IncidentChanged(queue.at, incident), counted]
+
+    def _worker_changed(self, server: str, change: str | None, at: datetime) -> list[Event]:
+        """A worker runs again: the incident of its death clears."""
+        if change != "lives" or (incident := self._dead.pop(server, None)) is None:
+            return []
+        return [IncidentChanged(at, replace(incident, state="cleared", last_at=at))]
 
     def _with_node_type(self, incident: Incident) -> Incident:
         """Name the node by its workload, where only the folder that its traceback ran through is known."""
@@ -289,9 +429,13 @@ class Engine:
 
     # -- joining a failure with the job that it ended ----------------------------------------------------------------------
 
+    def _is_of(self, incident: Incident, job: JobEnded) -> bool:
+        """Whether the job is the one that the incident ended; a server's own log tells of its own jobs alone."""
+        return (incident.source not in self._servers or incident.source == job.server) and is_of(incident, job)
+
     def _job_of(self, incident: Incident) -> JobEnded | None:
         for job in self._jobs:
-            if is_of(incident, job):
+            if self._is_of(incident, job):
                 self._jobs.remove(job)
                 self._keep_joined(incident, job)
                 return job
@@ -314,7 +458,7 @@ class Engine:
             return
         for waiting in self._unjoined.values():
             for incident in waiting:
-                if is_of(incident, job):
+                if self._is_of(incident, job):
                     waiting.remove(incident)
                     self._keep_joined(incident, job)
                     yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job, job.at))
@@ -324,7 +468,9 @@ class Engine:
 
 def is_of(incident: Incident, job: JobEnded) -> bool:
     """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
-    if job.exception_message is None or not incident.fresh or abs(incident.first_at - job.at) > _JOB_NEARNESS:
+    if job.exception_message is None or incident.fresh != job.fresh:
+        return False
+    if incident.fresh and abs(incident.first_at - job.at) > _JOB_NEARNESS:
         return False
     first_line = job.exception_message.strip().partition("\n")[0][:400].strip()
     return bool(first_line) and first_line in incident.text

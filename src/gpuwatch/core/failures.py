@@ -42,6 +42,8 @@ class Failures:
     earlier: Callable[[int], list[LogRecord]]
     """Gives the last records before the one that is read."""
     standing: Standing = field(default_factory=Standing)
+    before_lines: int = 0
+    """How many lines before an incident are kept with it."""
     matched: int = 0
     """Records that a rule spoke of, since whoever counts them took them."""
     epoch: int = 0
@@ -56,6 +58,12 @@ class Failures:
     """The line of the last prompt that came in."""
     _prompt_failed: bool = False
     _interrupted: bool = False
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether what was read is told and counted, and no further line would belong to it."""
+        open_ones = self.standing.last is not None and self.standing.last.state == "open"
+        return self._block is None and not self._members and not open_ones
 
     def is_quiet(self, line: int) -> bool:
         """Whether this line tells something only if a rule or a mark nominates it."""
@@ -234,6 +242,7 @@ class Failures:
                 self._identify(rule, record), rule, record.line, record.text, at, at, fresh, shown=not rule.fallback
             )
             gathering.excerpt.append(decoded(record.text))
+            gathering.before = tuple(decoded(earlier.text) for earlier in self.earlier(self.before_lines))
             if rule.recovered:
                 gathering.state = "recovered"
             self.standing.keep(gathering)

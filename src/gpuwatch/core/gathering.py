@@ -37,6 +37,7 @@ class Gathering:
     lookahead: int = 0
     echoes: int = 0
     excerpt: list[str] = field(default_factory=list)
+    before: tuple[str, ...] = ()
     job_id: str | None = None
     shown: bool = True
     """False while a failure that only "something failed" tells may still turn out to be a known one."""
@@ -80,6 +81,7 @@ class Gathering:
             ),
             frames=frames,
             excerpt=tuple(self.excerpt),
+            before=self.before,
             job_id=self.job_id,
             fresh=self.fresh,
         )

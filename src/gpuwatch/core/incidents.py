@@ -64,6 +64,10 @@ class Incident:
     fresh: bool = True
     """False for what stood in the log before we came."""
     diagnosis: Diagnosis | None = None
+    also_in: tuple[str, ...] = ()
+    """Other sources that tell the same failure: a server's log file beside its API."""
+    before: tuple[str, ...] = ()
+    """The lines before it, where they are wanted."""
     members: tuple[str, ...] = ()
     """Ids of the incidents that it is made of, the first few dozen; none for one that a log's line told."""
     mute: Mute | None = None

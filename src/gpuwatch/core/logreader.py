@@ -24,11 +24,11 @@ _SETTLE_AFTER = timedelta(seconds=30)
 class LogReader:
     """Everything about one log: its cutter, and its failures as far as they are told."""
 
-    def __init__(self, source: str, kind: SourceKind, matcher: Matcher) -> None:
+    def __init__(self, source: str, kind: SourceKind, matcher: Matcher, before_lines: int = 0) -> None:
         self.source = source
         self.kind = kind
         self.cutter = Cutter()
-        self._failures = Failures(source, matcher, self._earlier)
+        self._failures = Failures(source, matcher, self._earlier, before_lines=before_lines)
         self._recent: deque[LogRecord] = deque(maxlen=_BACK_RECORDS)
         self._quiet_since: datetime | None = None
         self._before = b""
@@ -44,6 +44,22 @@ class LogReader:
     @matcher.setter
     def matcher(self, matcher: Matcher) -> None:
         self._failures.matcher = matcher
+
+    @property
+    def epoch(self) -> int:
+        """How often the log began anew."""
+        return self._failures.epoch
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether all that was read is told: no half line, nothing that further lines belong to."""
+        return not self.cutter.waiting and self._failures.at_rest
+
+    def resume(self, line: int, epoch: int) -> None:
+        """Read on where an earlier run stopped, after so many lines of what the log is now."""
+        self.cutter.restart()
+        self.cutter.line = line + 1
+        self._failures.epoch = epoch
 
     def feed(self, data: bytes, at: datetime, *, fresh: bool) -> list[LogRecord]:
         """Read the next bytes; give the records they completed."""

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from gpuwatch.core.matching.scan import Scan
 from gpuwatch.texts import Text
 
-SourceKind = Literal["file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay"]
+SourceKind = Literal[
+    "file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay", "journal", "docker"
+]
 JobOutcome = Literal["success", "error", "interrupted"]
 FixOutcome = Literal["applied", "held", "failed"]
 Program = Literal["comfyui", "runner", "other"]
@@ -38,6 +40,8 @@ class LogChunk:
     """False for what was in the file before we came: shown and diagnosed, never counted."""
     scan: Scan | None = field(default=None, compare=False)
     """What the matcher found in `data`, where they are whole lines and were looked at ahead."""
+    place: str | None = field(default=None, compare=False)
+    """Where its source goes on after these bytes, in the source's own words, so that the next run can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,19 @@ class LogRestarted:
 
     at: datetime
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogResumed:
+    """The log is read on from where an earlier run stopped: lines are numbered as they would have been."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+    line: int
+    """The lines before."""
+    epoch: int
+    """How often the log had begun anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +171,20 @@ class JobEnded:
     """The id of the workload profile that its nodes mean; None for any other workflow."""
     node_seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in nodes, by node type, where that was watched."""
+    fresh: bool = True
+    """False for what had ended before we came: it explains, and is not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """The node of a running prompt, and how far it is; only where the server tells it to others than the submitter."""
+
+    at: datetime
+    server: str
+    job_id: str
+    node_id: str
+    value: float | None = None
+    max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +213,8 @@ class SourceUp:
     at: datetime
     source: str
     kind: SourceKind
+    note: Text | None = None
+    """What it cannot give, though it delivers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +239,13 @@ class Tick:
 Observation = (
     LogChunk
     | LogRestarted
+    | LogResumed
     | GpuSample
     | HostSample
     | QueueState
     | ServerSeen
     | JobEnded
+    | JobProgress
     | FixTried
     | RunEvent
     | SourceUp

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, RecordsRead, RulesQuarantined
+from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
@@ -15,6 +15,7 @@ from gpuwatch.core.observations import (
     GpuSample,
     HostSample,
     JobEnded,
+    JobProgress,
     QueueState,
     RunEvent,
     ServerSeen,
@@ -105,6 +106,8 @@ class Snapshot:
     host: HostSample | None = None
     queues: Mapping[str, QueueState] = field(default_factory=dict)
     servers: Mapping[str, ServerSeen] = field(default_factory=dict)
+    progress: Mapping[str, JobProgress] = field(default_factory=dict)
+    """By server, the node that runs, where the server tells it."""
     jobs: tuple[JobEnded, ...] = ()
     run: RunStatus | None = None
     quarantined: frozenset[str] = frozenset()
@@ -151,26 +154,23 @@ class Snapshot:
                 return replace(self, gpus={**self.gpus, event.uuid: history})
             case HostSample():
                 return replace(self, host=event)
-            case QueueState():
-                return replace(self, queues={**self.queues, event.server: event})
+            case QueueState() | JobProgress():
+                return self._with_queue(event)
             case ServerSeen():
                 return replace(self, servers={**self.servers, event.server: event})
             case JobEnded():
                 return replace(self, jobs=(*self.jobs, event)[-_MOST_JOBS:])
             case RunEvent():
                 return replace(self, run=run_after(self.run, event.event))
-            case SourceUp():
-                return self._with_source(SourceStatus(event.source, event.kind, records=self._records_of(event.source)))
-            case SourceDown():
-                state: SourceState = "failed" if event.failed else "ended"
-                return self._with_source(
-                    SourceStatus(event.source, event.kind, state, event.reason, self._records_of(event.source))
-                )
+            case SourceUp() | SourceDown():
+                return self._with_status(event)
             case RulesQuarantined():
                 return replace(self, quarantined=event.rule_ids)
             case RulesLoaded() | RulesRefused() | MutesLoaded() | MutesRefused() | Tick():
                 return self._reloaded(event)
             case FixTried():
+                return self._with_fix(event)
+            case PlaceReached():
                 return self
 
     def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:
@@ -188,6 +188,27 @@ class Snapshot:
             case Tick():
                 over = self.at is not None and self.mutes.ended(self.at, event.at)
                 return self._with_mutes(event.at) if over else self
+
+    def _with_status(self, event: SourceUp | SourceDown) -> Snapshot:
+        records = self._records_of(event.source)
+        if isinstance(event, SourceUp):
+            return self._with_source(SourceStatus(event.source, event.kind, reason=event.note, records=records))
+        state: SourceState = "failed" if event.failed else "ended"
+        return self._with_source(SourceStatus(event.source, event.kind, state, event.reason, records))
+
+    def _with_fix(self, event: FixTried) -> Snapshot:
+        incident = self.incidents.get(event.incident_id)
+        if incident is None:
+            return self
+        return replace(self, incidents={**self.incidents, incident.id: replace(incident, fix_outcome=event.outcome)})
+
+    def _with_queue(self, queue: QueueState | JobProgress) -> Snapshot:
+        if isinstance(queue, JobProgress):
+            return replace(self, progress={**self.progress, queue.server: queue})
+        step = replace(self, queues={**self.queues, queue.server: queue})
+        if queue.running or queue.server not in self.progress:
+            return step
+        return replace(step, progress={name: told for name, told in self.progress.items() if name != queue.server})
 
     def _records_of(self, source: str) -> int:
         return self.sources[source].records if source in self.sources else 0

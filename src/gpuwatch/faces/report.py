@@ -98,8 +98,8 @@ def head_line(incident: Incident) -> Any:
     for words in (incident.node.type, f"×{incident.count}" if incident.count > 1 else None):
         if words:
             head.append(f"  {visible(words)}", "cyan")
-    place = render(text("line {line}", line=incident.line))
-    head.append(f"  {place} · {render(STATE[incident.state])}", "dim")
+    place = f"{render(text('line {line}', line=incident.line))} · " if incident.line else ""  # a queue has no lines
+    head.append(f"  {place}{render(STATE[incident.state])}", "dim")
     if incident.muted:
         head.append(f" · {render(MUTED)}", "dim")
     return head

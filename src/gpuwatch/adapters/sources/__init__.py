@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gpuwatch.core.observations import Observation, SourceKind
-from gpuwatch.errors import UsageError
-from gpuwatch.texts import Text, text
+from gpuwatch.texts import Text
 
 Emit = Callable[[Observation], bool]
 """Hands an observation on, waiting while the pipeline is busy; False once the pipeline is stopping."""
@@ -32,11 +31,12 @@ class Source(Protocol):
         ...
 
 
-def open_source(spec: str, *, from_start: bool, show_history: bool) -> Source:
+def open_source(spec: str, *, from_start: bool, show_history: bool, headers: Mapping[str, str] | None = None) -> Source:
     """The source that a word on the command line means.
 
-    `-` is standard input, `cmd:...` a child process, anything else a file that is followed. `from_start` counts what is in
-    the file already; `show_history` reads it without counting; neither starts at its end.
+    `-` is standard input, `cmd:...` a child process, `http://...` a ComfyUI server that is sent `headers`, `kernel`,
+    `journal:UNIT` and `docker:NAME` the logs that they name, anything else a file that is followed. `from_start` counts what
+    is there already; `show_history` reads it without counting; neither starts at its end.
     """
     if spec == "-":
         from gpuwatch.adapters.sources.stdin import StdinSource  # noqa: PLC0415 - only the source that is asked for
@@ -46,12 +46,20 @@ def open_source(spec: str, *, from_start: bool, show_history: bool) -> Source:
         from gpuwatch.adapters.sources.process import ProcessSource  # noqa: PLC0415
 
         return ProcessSource.from_words(spec.removeprefix("cmd:"))
-    scheme = spec.partition(":")[0]
-    if spec.startswith(("http://", "https://")) or scheme in {"journal", "docker"} or spec == "kernel":
-        raise UsageError(
-            text("{spec}: this version cannot read that source yet.", spec=spec),
-            text("Use a log file, `-` for a pipe, or `cmd:COMMAND`."),
-        )
+    if "://" in spec:
+        from gpuwatch.adapters.comfyui.address import server_of  # noqa: PLC0415
+        from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
+
+        return ComfyuiSource(server_of(spec, headers), from_start=from_start, show_history=show_history)
+    if spec == "kernel":
+        from gpuwatch.adapters.sources.kernel import KernelSource  # noqa: PLC0415
+
+        return KernelSource(from_start=from_start, show_history=show_history)
+    kind, colon, unit = spec.partition(":")
+    if colon and kind in {"journal", "docker"}:
+        from gpuwatch.adapters.sources.services import service_source  # noqa: PLC0415
+
+        return service_source(kind, unit, from_start=from_start)
     from gpuwatch.adapters.sources.file import FileSource  # noqa: PLC0415
 
     return FileSource.from_path(spec, from_start=from_start, show_history=show_history)

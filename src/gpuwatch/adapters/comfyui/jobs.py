@@ -1,0 +1,137 @@
+"""Which jobs have ended since we asked last: each once, over restarts, lists that grow long, and a history that lags."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
+from gpuwatch.adapters.comfyui.reading import Ended, ended_entries, ended_entry, ended_job, ended_jobs, items, part
+
+_PAGE = 8
+_MOST_PAGES = 32
+_MOST_ENTRIES = 256
+_MOST_SEEN = 20_000
+_LOOKS = 4
+"""How often a job that is in no list any more is asked for by its id: one that was deleted leaves no trace."""
+_OVER = "completed,failed,cancelled"
+
+
+class JobFeed:
+    """Asks a server for its ended jobs: /api/jobs where it has that, /history where not."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lists_jobs: bool | None = None
+        self._seen: OrderedDict[tuple[str, int | None], None] = OrderedDict()
+        self._began = False
+        self._expected: dict[str, int] = {}
+        self._running: frozenset[str] = frozenset()
+
+    @property
+    def lists_jobs(self) -> bool | None:
+        """Whether the server has /api/jobs; None before it was asked."""
+        return self._lists_jobs
+
+    @property
+    def waits(self) -> bool:
+        """Whether a job that ran is neither running nor listed yet."""
+        return bool(self._expected)
+
+    def server_changed(self) -> None:
+        """The server may be another version now."""
+        self._lists_jobs = None
+        self._running = frozenset()
+        self._expected.clear()
+
+    def running(self, ids: Iterable[str]) -> bool:
+        """Tell which jobs run now; whether others ran before."""
+        now = frozenset(ids)
+        gone = self._running - now
+        for id_ in gone:
+            self._expected[id_] = _LOOKS
+        self._running = now
+        return bool(gone)
+
+    def take(self) -> list[tuple[Ended, bool]]:
+        """The jobs that ended since the last call, the oldest first, each with whether it ended while we were here."""
+        first, self._began = not self._began, True
+        listed = self._listed(first=first)
+        new = [ended for ended in listed if (ended.job_id, ended.ended_ms) not in self._seen]
+        new += self._missing(new)
+        for ended in new:
+            self._seen[ended.job_id, ended.ended_ms] = None
+        while len(self._seen) > _MOST_SEEN:
+            self._seen.popitem(last=False)
+        new.sort(key=lambda ended: ended.ended_ms or 0)
+        return [(ended, not first) for ended in new]
+
+    def _listed(self, *, first: bool) -> list[Ended]:
+        if self._lists_jobs is not False:
+            try:
+                found = self._pages(first=first)
+            except NoAnswerError as error:
+                if not error.absent:
+                    raise
+                self._lists_jobs = False
+            else:
+                self._lists_jobs = True
+                return found
+        return self._entries(first=first)
+
+    def _pages(self, *, first: bool) -> list[Ended]:
+        """Page by page, until one holds nothing new."""
+        found: list[Ended] = []
+        for page in range(_MOST_PAGES):
+            answer = self._client.get(
+                "/api/jobs", status=_OVER, sort_by="created_at", sort_order="desc", limit=_PAGE, offset=page * _PAGE
+            )
+            jobs = ended_jobs(answer)
+            found += jobs
+            more = part(answer, "pagination").get("has_more") is True and bool(items(answer, "jobs"))
+            if first or not more or not any((job.job_id, job.ended_ms) not in self._seen for job in jobs):
+                break
+        return found
+
+    def _entries(self, *, first: bool) -> list[Ended]:
+        """The newest entries: twice as many while all of them are new, half as many where they are too large together."""
+        most, too_many = _PAGE, _MOST_ENTRIES * 2
+        while True:
+            try:
+                entries = ended_entries(answer := self._client.get("/history", max_items=most))
+            except NoAnswerError as error:
+                if error.trouble != "too_large" or most == 1:
+                    raise
+                too_many, most = most, most // 2
+                continue
+            known = any((entry.job_id, entry.ended_ms) in self._seen for entry in entries)
+            whole = not isinstance(answer, dict) or len(answer) < most
+            if first or known or whole or most * 2 >= too_many:
+                return entries
+            most *= 2
+
+    def _missing(self, new: Iterable[Ended]) -> list[Ended]:
+        """Those that ran, and that the newest of the list do not hold: asked for one by one."""
+        for ended in new:
+            self._expected.pop(ended.job_id, None)
+        found: list[Ended] = []
+        for id_ in list(self._expected):
+            self._expected[id_] -= 1
+            if not self._expected[id_]:
+                del self._expected[id_]
+            one = self._one(id_)
+            if one is not None and (one.job_id, one.ended_ms) not in self._seen:
+                self._expected.pop(id_, None)
+                found.append(one)
+        return found
+
+    def _one(self, id_: str) -> Ended | None:
+        try:
+            if self._lists_jobs:
+                return ended_job(self._client.get(f"/api/jobs/{id_}"))
+            answer = self._client.get(f"/history/{id_}")
+        except NoAnswerError as error:
+            if error.absent or error.trouble == "too_large":
+                return None
+            raise
+        return ended_entry(id_, answer[id_]) if isinstance(answer, dict) and id_ in answer else None
