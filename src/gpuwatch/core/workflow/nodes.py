@@ -143,8 +143,9 @@ def told_type(name: str, entry: Any) -> NodeType | None:
 def _bounds(options: Mapping[str, Any], *, whole: bool) -> Bounds:
     def number(key: str, default: float) -> float:
         value = options.get(key)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-        return value if usable else default
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+            return value
+        return default
 
     step = number("step", 1 if whole else 0.01)
     return Bounds(number("min", 0), number("max", 2**53), step if step >= 10**-_MOST_DIGITS else 1, whole)
