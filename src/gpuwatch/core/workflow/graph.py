@@ -114,12 +114,11 @@ class Workflow:
         origin, slot = link
         if origin == _INPUT_NODE and scope:
             host = self._by_id[scope[:-1]]
-            names = [
-                _mapping(entry).get("name") for entry in _list(self.subgraphs[host.subgraph or ""][1].get("inputs"))
-            ]
-            if not 0 <= slot < len(names) or not isinstance(names[slot], str):
+            shown = _list(self.subgraphs[host.subgraph or ""][1].get("inputs"))
+            name = _mapping(shown[slot]).get("name") if 0 <= slot < len(shown) else None
+            if not isinstance(name, str):
                 return None
-            return self._source(host, names[slot], hops + 1) or Border(host, names[slot])
+            return self._source(host, name, hops + 1) or Border(host, name)
         node = self._by_id.get(f"{scope}{origin}")
         if node is None:
             return None

@@ -124,7 +124,9 @@ def _promoted(workflow: Workflow, node: Node, name: str, border: Border, knowled
     host = border.node
     subgraph = workflow.subgraphs[host.subgraph or ""][1]
     inputs = subgraph.get("inputs")
-    shown = [entry for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
+    shown: list[Mapping[str, Any]] = []
+    if isinstance(inputs, list):
+        shown = [entry for entry in inputs if isinstance(entry, dict)]
     links = next((entry.get("linkIds") for entry in shown if entry.get("name") == border.input), None)
     if isinstance(links, list) and len(links) > 1:
         return text(
