@@ -36,7 +36,7 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 9877
 _REQUEST_SECONDS = 10.0
 _TURN_SECONDS = 5.0
 _MOST_CONNECTIONS = 256
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.1
 _PLAIN = "text/plain; charset=utf-8"
 _NOT_FOUND = b"not found: only /metrics, /-/healthy and /-/ready exist\n"
 
