@@ -20,9 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import Exporter, server
-from tests.faces.web import RULES, SECONDS, Answer, Certificates, Said, ask, make_certificates, serving
-
-HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(4)).decode()
+from tests.faces.web import HASH, RULES, SECONDS, Answer, Certificates, Said, ask, make_certificates, serving
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ from gpuwatch.texts import Text, render
 
 SECONDS = 60
 RULES = load_rules()
+HASH = "$2b$04$9TxHPMu5Tyv2uPVM6JauueA5QTEDn7IclIBZdvD1A6Gg16LYMCLCK"
+"""Of the password "open sesame"."""
 
 
 @dataclass

@@ -72,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    if arguments.textfile is not None and arguments.listen is None:
+        refuse_without_address(arguments)
     sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=False)
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
@@ -100,7 +102,6 @@ def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pi
             Textfile(arguments.textfile, lambda: pipeline.snapshot, rules, workloads=workloads, say=say).close
         )
         if arguments.listen is None:
-            refuse_without_address(arguments)
             say(text("metrics: written to {folder}", folder=str(arguments.textfile)), event="writing")
             return
     host, port = arguments.listen or (DEFAULT_HOST, DEFAULT_PORT)
