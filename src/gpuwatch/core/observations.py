@@ -196,6 +196,15 @@ class FixTried:
     action: str
     """The planner's name, one of `rules.ACTIONS`."""
     outcome: FixOutcome
+    server: str | None = None
+    """Where it was tried; with the node's type and values it is remembered there."""
+    node_type: str | None = None
+    before: Mapping[str, Any] = field(default_factory=dict)
+    """The values of the failed node that its memory depends on."""
+    after: Mapping[str, Any] = field(default_factory=dict)
+    """The values that the fix set."""
+    job_id: str | None = None
+    """The prompt that was queued with it."""
 
 
 @dataclass(frozen=True, slots=True)
