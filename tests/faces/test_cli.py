@@ -166,7 +166,7 @@ def test_help_is_there_in_both_languages(words: list[str]) -> None:
         ["diagnose", "--no-such"],
         ["diagnose", "--gpu-memory", "much", "x"],
         ["run", "ddcolor"],
-        ["serve", "http://127.0.0.1:1"],
+        ["serve", "ftp://127.0.0.1:1"],
     ],
 )
 def test_wrong_use_is_two(words: list[str]) -> None:

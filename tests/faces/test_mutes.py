@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.mutes import Mute, Mutes
@@ -17,7 +16,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.reloads import MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces import cli
-from gpuwatch.faces.exporter import SnapshotCollector
+from gpuwatch.faces.exporter import Page
 from gpuwatch.faces.watching import Printer
 from gpuwatch.texts import plain
 from tests.faces.tui_story import ILLEGAL, OOM, RULES
@@ -145,9 +144,7 @@ def test_the_printer_says_of_a_muted_failure_only_that_it_is() -> None:
 
 
 def metrics(snapshot: Snapshot) -> dict[str, float]:
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: snapshot, RULES))
-    lines = generate_latest(registry).decode().splitlines()
+    lines = Page(lambda: snapshot, RULES).text().decode().splitlines()
     return {
         name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if not name.startswith("#")
     }
