@@ -79,6 +79,12 @@ def read_job_errors(path: str) -> list[JobError]:
     return list(found.values())
 
 
+def job_error_of(value: Any) -> JobError | None:
+    """The first failure that a server's answer tells; None where it tells none."""
+    found = next(_errors(value, 0), None)
+    return _read(found) if found is not None else None
+
+
 def _value(path: str, words: str) -> Any:
     try:
         return parsed(path, words)

@@ -10,7 +10,6 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
@@ -24,6 +23,7 @@ TIMEOUT_SECONDS = 10.0
 _PIECE_BYTES = 1 << 16
 _NOT_FOUND = 404
 _RECEIVED_SECONDS = 60.0
+_JSON = "application/json"
 
 Trouble = Literal["refused", "slow", "lost", "status", "forbidden", "not_json", "too_large", "certificate"]
 
@@ -31,10 +31,14 @@ Trouble = Literal["refused", "slow", "lost", "status", "forbidden", "not_json", 
 class NoAnswerError(UnreachableError):
     """A request that got no answer of use. `message` names the server, never what identifies us."""
 
-    def __init__(self, trouble: Trouble, message: Text, hint: Text | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, trouble: Trouble, message: Text, hint: Text | None = None, status: int | None = None, said: Any = None
+    ) -> None:
         super().__init__(message, hint)
         self.trouble = trouble
         self.status = status
+        self.said = said
+        """The JSON that came with the status; None where there was none."""
 
     @property
     def absent(self) -> bool:
@@ -75,28 +79,50 @@ class Client:
         self.close()
         return self._ask(method, path, json.dumps(value).encode())
 
+    def send_bytes(self, path: str, body: bytes, kind: str) -> Any:
+        """Post bytes of a kind; the JSON of the answer. Never sent twice."""
+        self.close()
+        return self._ask("POST", path, body, kind)
+
+    def get_bytes(self, path: str, **query: str | int) -> bytes:
+        """The very bytes at a path."""
+        path += f"?{urlencode(query)}" if query else ""
+        status, kind, data = self._answered("GET", path, None, _JSON)
+        if not 200 <= status < 300:
+            self._value(status, kind, data, path)
+        return data
+
     def close(self) -> None:
         """Let go of the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
+    def abort(self) -> None:
+        """End the request that is under way; from another thread."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self, method: str, path: str, body: bytes | None, kind: str = _JSON) -> Any:
+        return self._value(*self._answered(method, path, body, kind), path)
+
+    def _answered(self, method: str, path: str, body: bytes | None, kind: str) -> tuple[int, str, bytes]:
         try:
-            status, kind, data = self._exchange(method, path, body)
+            return self._exchange(method, path, body, kind)
         except NoAnswerError:
             self.close()
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise self._no_answer(error) from error
-        return self._value(status, kind, data, path)
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None, sent: str) -> tuple[int, str, bytes]:
         kept = self._connection is not None
         while True:
             try:
-                answer = self._request(method, path, body)
+                answer = self._request(method, path, body, sent)
                 break
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 self.close()
@@ -110,7 +136,7 @@ class Client:
             self.close()
         return status, kind, data
 
-    def _request(self, method: str, path: str, body: bytes | None) -> http.client.HTTPResponse:
+    def _request(self, method: str, path: str, body: bytes | None, kind: str) -> http.client.HTTPResponse:
         server = self.server
         if self._connection is None:
             if self._tls is not None:
@@ -121,7 +147,7 @@ class Client:
                 self._connection = http.client.HTTPConnection(server.host, server.port, timeout=self._timeout_seconds)
         headers = {"Accept": "application/json", "User-Agent": "gpuwatch", **server.headers}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
         self.requests += 1
         self._connection.request(method, server.base + quote(path, safe="/?=&,%:+-._~"), body, headers)
         return self._connection.getresponse()
@@ -133,6 +159,8 @@ class Client:
         while told <= self._most_bytes and size <= self._most_bytes:
             piece = answer.read1(_PIECE_BYTES)
             if not piece:
+                if size < told:
+                    raise http.client.IncompleteRead(b"", told - size)
                 answer.close()  # read1 leaves it open at its end, and the connection would not be used again
                 return b"".join(pieces)
             pieces.append(piece)
@@ -163,6 +191,7 @@ class Client:
                 text("{server}: answers {route} with HTTP {status}.", server=name, route=route, status=status),
                 _hint_of(status, data),
                 status,
+                _said(data),
             )
         if not data.strip():
             return None
@@ -195,14 +224,18 @@ class Client:
         return NoAnswerError("lost", text("{server}: the connection failed: {error}", server=name, error=words))
 
 
+def _said(data: bytes) -> Any:
+    """What came with a status that tells of a failure, where it is JSON."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(data)
+    return None
+
+
 def _hint_of(status: int, data: bytes) -> Text | None:
     if 300 <= status < 400:
         return text("It sends us to another address; write that one.")
-    told: Mapping[str, Any] = {}
-    with suppress(ValueError, RecursionError):
-        value = json.loads(data[:_PIECE_BYTES])
-        told = value if isinstance(value, dict) else {}
-    error = told.get("error")
+    told = _said(data)
+    error = told.get("error") if isinstance(told, dict) else None
     if isinstance(error, dict):
         error = " ".join(str(error.get(name) or "") for name in ("message", "details")).strip()
     return text("It says: {words}", words=str(error)[:300]) if error else None
