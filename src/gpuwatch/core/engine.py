@@ -16,6 +16,7 @@ from gpuwatch.core.correlation import Correlator
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.logreader import LogReader
+from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
@@ -152,12 +153,16 @@ class Engine:
     """How many lines before an incident are kept with it."""
     counted_before: dict[str, int] = field(default_factory=dict)
     """Failures that an earlier run counted, by incident: where lines are read again, they are not counted again."""
+    tried: Tried = field(default_factory=Tried)
+    """What became of fixes, so that one that failed is not the first to be named again."""
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
     correlator: Correlator = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
     _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
+    _host: HostSample | None = None
+    """The machine's memory as it was told last."""
     _servers: dict[str, ServerSeen] = field(default_factory=dict)
     _workers: dict[str, WorkerWatch] = field(default_factory=dict)
     _twins: Twins = field(default_factory=Twins)
@@ -190,7 +195,10 @@ class Engine:
                 self.mutes = observation.mutes
             elif isinstance(observation, GpuSample):
                 self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
+            elif isinstance(observation, HostSample):
+                self._host = observation
             elif isinstance(observation, FixTried):
+                self.tried = self.tried.after(observation)
                 self._keep_outcome(observation)
             events = [observation]
         set_aside = self.matcher.quarantined | {mute.where for mute in self.mutes.set_aside}
@@ -312,7 +320,6 @@ class Engine:
             if (first := self._twins.first_of(incident, log.kind)) != incident.id:
                 yield from self._seen_twice(first, at)
                 continue
-            incident = replace(incident, also_in=self._twins.also_in(incident.id))
             if incident.label == WORKER_DEAD and log.source in self._workers:
                 self._workers[log.source].told_by_log = incident.active
             job = self._joined.get(incident.id) or self._job_of(incident)
@@ -322,6 +329,7 @@ class Engine:
             yield IncidentChanged(at, self._diagnosed(incident, job, at))
 
     def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
+        incident = replace(incident, also_in=self._twins.also_in(incident.id))
         around = Surroundings(
             workloads=self.workloads,
             gpu_total_bytes=self.gpu_total_bytes,
@@ -329,6 +337,8 @@ class Engine:
             server=self._server_of(incident),
             job=job,
             known_total_bytes=self._known_total.get(incident.source),
+            host=self._host if incident.fresh else None,
+            tried=self.tried,
         )
         return replace(
             incident,
@@ -347,7 +357,6 @@ class Engine:
         """Another source tells what was told: that is evidence, and said once."""
         incident = self._twins.news_of(incident_id)
         if incident is not None:
-            incident = replace(incident, also_in=self._twins.also_in(incident_id))
             job = self._joined.get(incident_id)
             incident = self._with_node_type(incident if job is None else with_job(incident, job))
             yield IncidentChanged(at, self._diagnosed(incident, job, at))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
+from gpuwatch.adapters.discovery import discovered
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Source, open_source
@@ -19,7 +22,7 @@ from gpuwatch.adapters.sources.stdin import StdinSource
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.observations import SourceDown
+from gpuwatch.core.observations import SourceDown, SourceUp
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
@@ -35,9 +38,24 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help=_("a log file to follow, - for standard input, cmd:COMMAND for a child process"),
+        help=_(
+            "a log file to follow, http://HOST:PORT for a ComfyUI server, - for standard input, cmd:COMMAND for a child "
+            "process, kernel, journal:UNIT, docker:NAME"
+        ),
     )
     parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
+    parser.add_argument(
+        "--header-file",
+        metavar="FILE",
+        help=_("headers to send to servers, one `Name: value` a line, as a proxy wants them"),
+    )
+    parser.add_argument("--token-file", metavar="FILE", help=_("a token to send to servers: Authorization: Bearer"))
+
+
+def headers_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """What is sent to servers to say who we are."""
+    headers = read_headers(arguments.header_file) if arguments.header_file else {}
+    return headers | (read_token(arguments.token_file) if arguments.token_file else {})
 
 
 def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine:
@@ -58,22 +76,24 @@ def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine
 
 
 def named_sources(
-    specs: Sequence[str], *, from_start: bool, show_history: bool, pipe: int | None = None
+    specs: Sequence[str],
+    *,
+    from_start: bool,
+    show_history: bool,
+    pipe: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[Source]:
     """The sources that were named, each under a name of its own, and the machine's own. Raises UsageError for none."""
     piped = pipe is not None or not sys.stdin.isatty()
     if not specs:
-        if not piped:
-            raise UsageError(
-                text("nothing to watch: no source was named and nothing is piped in."),
-                text("Try `gpuwatch watch path/to/comfyui.log`, or `python main.py 2>&1 | gpuwatch`."),
-            )
-        specs = ["-"]
+        specs = ["-"] if piped else [found_source()]
     if len(set(specs)) < len(specs):
         twice = next(spec for spec in specs if specs.count(spec) > 1)
-        raise UsageError(text("{spec} is named twice.", spec=twice))
+        raise UsageError(text("{spec} is named twice.", spec=without_credentials(twice)))
     opened: list[Source] = [
-        StdinSource(pipe) if spec == "-" else open_source(spec, from_start=from_start, show_history=show_history)
+        StdinSource(pipe)
+        if spec == "-"
+        else open_source(spec, from_start=from_start, show_history=show_history, headers=headers)
         for spec in specs
     ]
     names = [source.name for source in opened]
@@ -84,6 +104,26 @@ def named_sources(
             text("Watch them one by one, or link one under another name."),
         )
     return opened
+
+
+def found_source() -> str:
+    """The one source that this machine has. Raises UsageError where there is none, or where there is a choice."""
+    found = discovered()
+    if not found:
+        raise UsageError(
+            text(
+                "nothing to watch: no source was named, nothing is piped in, and no ComfyUI was found on this machine."
+            ),
+            text("Try `gpuwatch watch path/to/comfyui.log`, or `python main.py 2>&1 | gpuwatch`."),
+        )
+    if len(found) > 1:
+        commands = "\n".join(f"  gpuwatch watch {shlex.quote(each.spec)}    {render(each.what)}" for each in found)
+        raise UsageError(
+            text("there is more than one thing to watch; name one or several:\n{commands}", commands=commands)
+        )
+    told = text("found {what}: watching {spec}", what=found[0].what, spec=found[0].spec)
+    in_words(told, event="found")
+    return found[0].spec
 
 
 def machine_sources() -> list[Source]:
@@ -98,6 +138,7 @@ class Printer:
         self._as_json = as_json
         self._say = say
         self._printed: dict[str, int] = {}
+        self._down: set[str] = set()
         self.failures = 0
         self.closed = threading.Event()
         """Set when whoever read the output has gone."""
@@ -116,7 +157,14 @@ class Printer:
                         self._log(incident, event)
                 elif isinstance(event, SourceDown):
                     told = text("{source}: {reason}", source=event.source, reason=event.reason)
+                    if render(event.reason).startswith(f"{event.source}:"):
+                        told = event.reason
+                    self._down.add(event.source)
                     self._say(told, event="source_down", level="error" if event.failed else "info", source=event.source)
+                elif isinstance(event, SourceUp) and (event.note is not None or event.source in self._down):
+                    told = event.note or text("{source}: is back", source=event.source)
+                    self._down.discard(event.source)
+                    self._say(told, event="source_up", source=event.source)
                 elif isinstance(event, RulesQuarantined):
                     if event.rule_ids:
                         told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))

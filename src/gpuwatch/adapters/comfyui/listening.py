@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from websockets.exceptions import WebSocketException
@@ -31,7 +31,7 @@ class Socket:
         self.client_id = f"gpuwatch-{uuid.uuid4().hex}"
         self._name = client.server.name
         try:
-            self._connection: ClientConnection = connect(
+            opening = connect(
                 client.server.socket_url(self.client_id),
                 ssl=client.tls,
                 additional_headers=dict(client.server.headers),
@@ -43,6 +43,8 @@ class Socket:
                 max_size=_MOST_FRAME_BYTES,
                 proxy=None,
             )
+            self._goodbye = ExitStack()
+            self._connection: ClientConnection = self._goodbye.enter_context(opening)
         except (OSError, WebSocketException, ValueError) as error:
             raise SocketLostError(
                 text("{server}: its websocket cannot be opened: {error}", server=self._name, error=_words(error))
@@ -71,7 +73,7 @@ class Socket:
     def close(self) -> None:
         """Say goodbye; nobody waits long for an answer."""
         with suppress(OSError, WebSocketException):
-            self._connection.close()
+            self._goodbye.close()
 
 
 def _words(error: Exception) -> str:

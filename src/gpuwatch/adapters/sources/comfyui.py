@@ -115,6 +115,7 @@ class ComfyuiSource:
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Watch; a server that is away is waited for, longer each time."""
         self._emit, self._stop = emit, stop
+        threading.Thread(target=self._abort_when_stopped, name=f"stop {self.name}", daemon=True).start()
         wait_seconds = self._pace.first_wait_seconds
         try:
             while not stop.is_set():
@@ -123,7 +124,8 @@ class ComfyuiSource:
                     self._begin()
                     self._attend()
                 except NoAnswerError as error:
-                    self._down(error)
+                    if not stop.is_set():
+                        self._down(error)
                 finally:
                     self._drop_socket()
                     self.client.close()
@@ -134,6 +136,10 @@ class ComfyuiSource:
         except _StoppingError:
             pass
         return text("stopped")
+
+    def _abort_when_stopped(self) -> None:
+        self._stop.wait()
+        self.client.abort()
 
     # -- beginning and ending ------------------------------------------------------------------------------------------------
 
@@ -153,8 +159,8 @@ class ComfyuiSource:
         self._jobs.server_changed()
         self._ask_stats()
         self._listen()
-        self._ask_queue()
         self._take_jobs()
+        self._ask_queue()
         now = time.monotonic()
         self._slow = 0
         self._due = {
@@ -252,6 +258,7 @@ class ComfyuiSource:
             case "status":
                 heard = remaining_of(part(data, "status"))
                 if heard is not None and heard != self._heard_remaining:
+                    self._settling = _SETTLE_POLLS
                     self._due["poll"] = min(self._due["poll"], time.monotonic() + _SHORTEST_SECONDS)
                 self._heard_remaining = heard
             case "progress_state" | "progress":

@@ -28,7 +28,15 @@ from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter
 from gpuwatch.faces.exporter.files import Textfile, write_discovery
 from gpuwatch.faces.narration import Narrate, in_json, in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
-from gpuwatch.faces.watching import Printer, add_sources, machine_sources, make_engine, named_sources, stop_on_signals
+from gpuwatch.faces.watching import (
+    Printer,
+    add_sources,
+    headers_of,
+    machine_sources,
+    make_engine,
+    named_sources,
+    stop_on_signals,
+)
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
@@ -74,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
-    sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=False)
+    sources = named_sources(
+        arguments.sources, from_start=arguments.from_start, show_history=False, headers=headers_of(arguments)
+    )
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *machine_sources()], attendants=[files])

@@ -1,0 +1,339 @@
+"""A ComfyUI server is watched through all that servers do: each failure told once, nothing lost, nothing asked too often."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
+from gpuwatch.adapters.sources.file import FileSource
+from gpuwatch.core.observations import QueueState
+from tests.adapters.comfyui.beside import QUICK, submit, watched, watching
+from tests.adapters.comfyui.beside import source as source_of
+from tests.standin.comfyui import VERSIONS, ComfyUI
+from tests.standin.prompts import faulty, workflow
+from tests.standin.server import standing
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_failure_is_one_incident_with_node_size_and_job(version: str) -> None:
+    with standing(ComfyUI(version)) as standin, watched(standin) as beside:
+        id_ = submit(standin, client_id="somebody")
+        beside.until(lambda: beside.failures() == 1 and beside.incidents("cuda_oom")[0].job_id)
+        (incident,) = beside.incidents("cuda_oom")
+        assert (incident.job_id, incident.node.id, incident.node.type) == (id_, "3", "DDColor_Colorize")
+        assert incident.node.inputs["model_input_size"] == 1280
+        assert "image" not in incident.node.inputs  # a tensor's words
+        assert incident.diagnosis is not None
+        assert incident.diagnosis.fixes[0].params["to"] < 1280
+        seen = beside.snapshot.servers[source_of(standin).name]
+        assert (seen.version, seen.total_bytes) == (version, standin.comfyui.card.total_bytes)
+        (job,) = beside.jobs()
+        assert (job.outcome, job.workload) == ("error", "ddcolor")
+        assert [failures.label for failures in beside.events if hasattr(failures, "failures")] == ["cuda_oom"]
+
+
+def test_every_kind_of_end_is_told_as_what_it_is() -> None:
+    with standing() as standin, watched(standin) as beside:
+        well = submit(standin, workflow(256))
+        beside.until(lambda: len(beside.jobs()) == 1)
+        standin.comfyui.gate.clear()
+        interrupted = submit(standin, workflow(256))
+        deleted = submit(standin, workflow(256))
+        beside.until(lambda: any(isinstance(e, QueueState) and (e.pending, e.running) == (1, 1) for e in beside.events))
+        standin.comfyui.delete([deleted])
+        standin.comfyui.stop_running(interrupted)
+        beside.until(lambda: len(beside.jobs()) == 2)
+        assert {job.job_id: job.outcome for job in beside.jobs()} == {well: "success", interrupted: "interrupted"}
+        assert beside.failures() == 0
+
+
+def test_what_was_before_explains_and_is_not_counted() -> None:
+    with standing() as standin:
+        id_ = submit(standin)
+        with standin.comfyui.changed:
+            assert standin.comfyui.changed.wait_for(lambda: id_ in standin.comfyui.history, 20)
+        with watched(standin) as beside:
+            beside.until(lambda: any(each.job_id == id_ for each in beside.snapshot.incidents.values()))
+            assert (beside.failures(), beside.jobs()) == (0, [])
+            assert not beside.snapshot.failures_total
+
+
+def test_a_restart_forgets_and_is_survived() -> None:
+    with standing() as standin, watched(standin) as beside:
+        for count in (1, 2):
+            lives = standin.comfyui.lives
+            submit(standin, prompt_id="00000000-0000-0000-0000-000000001234")
+            beside.until(lambda: beside.failures() == len(beside.jobs()) == count)  # noqa: B023 - it is called at once
+            standin.restart()
+            beside.heard(standin)
+            assert standin.comfyui.lives == lives + 1
+        assert beside.failures() == 2
+        assert len(beside.incidents("cuda_oom")) == 2
+        assert all(not each.active for each in beside.incidents("cuda_oom"))  # a new process has not failed yet
+
+
+def test_what_was_logged_while_the_connection_was_gone_is_read_later() -> None:
+    with standing() as standin, watched(standin) as beside:
+        submit(standin)
+        beside.until(lambda: beside.failures() == 1)
+        standin.down()
+        beside.until(beside.downs)
+        submit(standin)
+        submit(standin, workflow(1152, "ddcolor_modelscope.pth"))
+        with standin.comfyui.changed:
+            assert standin.comfyui.changed.wait_for(lambda: len(standin.comfyui.history) == 3, 20)
+        standin.up()
+        beside.until(lambda: beside.failures() == standin.comfyui.failures and len(beside.jobs()) == 3)
+        beside.heard(standin)
+        assert len(beside.downs()) == 1
+        assert beside.ups() == 2
+
+
+def test_a_server_that_is_away_is_said_once_and_waited_for() -> None:
+    with standing() as standin:
+        standin.down()
+        with watching(source_of(standin)) as beside:
+            beside.until(beside.downs)
+            refused = standin.port
+            standin.up()
+            assert standin.port == refused
+            beside.heard(standin)
+            assert beside.downs() == [f"127.0.0.1:{refused}: nothing listens there."]
+            assert beside.snapshot.sources[f"127.0.0.1:{refused}"].state == "up"
+
+
+def test_a_socket_that_says_nothing_is_noticed_by_what_the_queue_does() -> None:
+    with standing() as standin, watched(standin) as beside:
+        (deaf,) = standin.comfyui.clients
+        with standin.comfyui.lock:  # as when another takes the same id: the first stays open, and hears nothing more
+            standin.comfyui.clients.clear()
+            standin.comfyui.subscribed.clear()
+        submit(standin)
+        beside.until(lambda: beside.failures() == 1 and beside.jobs())
+        beside.heard(standin)
+        assert deaf not in standin.comfyui.clients
+
+
+def test_a_log_that_no_frame_told_is_found_among_what_the_server_keeps() -> None:
+    with standing() as standin, watched(standin) as beside:
+        with standin.comfyui.lock:
+            standin.comfyui.subscribed.clear()
+        standin.comfyui.log_raw("RuntimeError: CUDA error: out of memory\n")
+        beside.until(lambda: beside.failures() == 1)
+        beside.heard(standin)
+
+
+def test_a_dead_worker_is_its_own_incident_until_it_runs_again() -> None:
+    with standing() as standin, watched(standin) as beside:
+        standin.comfyui.worker_alive = False
+        submit(standin, workflow(256))
+        beside.until(lambda: any(isinstance(e, QueueState) and (e.pending, e.running) == (1, 0) for e in beside.events))
+        assert beside.incidents("worker_dead") == []  # it may still take it: how long it must not is core's affair
+        with standin.comfyui.changed:
+            standin.comfyui.worker_alive = True
+            standin.comfyui.changed.notify_all()
+        beside.until(lambda: len(beside.jobs()) == 1)
+        assert beside.failures() == 0
+
+
+def test_an_illegal_access_names_the_node_and_the_server_stays_watched() -> None:
+    with standing() as standin, watched(standin) as beside:
+        submit(standin, faulty("illegal"))
+        beside.until(lambda: any(each.node.id == "2" for each in beside.incidents("illegal_memory_access")))
+        submit(standin, workflow(256))
+        beside.until(lambda: any(isinstance(e, QueueState) and (e.pending, e.running) == (1, 0) for e in beside.events))
+        assert beside.downs() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_a_log_stream_failures_come_from_the_job_list(version: str) -> None:
+    with standing(ComfyUI(version)) as standin:
+        standin.hazards.statuses = {"/internal/logs/subscribe": 404, "/internal/logs/raw": 404}
+        with watching(source_of(standin)) as beside:
+            beside.until(lambda: beside.snapshot.queues)
+            submit(standin)
+            beside.until(lambda: beside.failures() == 1 and beside.incidents("cuda_oom")[0].job_id)
+            assert beside.incidents("cuda_oom")[0].node.id == "3"
+            assert "its log is not to be had" in str(beside.snapshot.sources[source_of(standin).name].reason)
+
+
+def test_without_a_websocket_failures_come_from_the_job_list() -> None:
+    with standing() as standin:
+        standin.hazards.statuses = {"/ws": 404}
+        with watching(source_of(standin)) as beside:
+            beside.until(lambda: beside.snapshot.queues)
+            submit(standin)
+            beside.until(lambda: beside.failures() == 1 and beside.jobs())
+
+
+def test_a_file_and_the_server_that_writes_it_tell_each_failure_once(tmp_path: Path) -> None:
+    log = tmp_path / "comfyui.log"
+    with standing(ComfyUI(log_file=log)) as standin:
+        file = FileSource.from_path(str(log), from_start=False, show_history=True)
+        with watching(source_of(standin), file) as beside:
+            beside.heard(standin)
+            beside.until(lambda: "comfyui.log" in beside.snapshot.sources)
+            for count in (1, 2, 3):
+                submit(standin)
+                beside.until(lambda: len(beside.jobs()) == count)  # noqa: B023 - it is called at once
+            beside.until(
+                lambda: beside.failures() == 3 and sum(bool(i.also_in) for i in beside.incidents("cuda_oom")) == 3
+            )
+            submit(standin, workflow(256))
+            beside.until(lambda: len(beside.jobs()) == 4)
+            assert beside.failures() == 3
+            assert len(beside.incidents("cuda_oom")) == 3
+            assert all(each.node.id == "3" for each in beside.incidents("cuda_oom"))
+            told = beside.incidents("cuda_oom")[0].diagnosis
+            assert told is not None
+            assert any("tells it too" in str(line) for line in told.evidence)
+
+
+def test_behind_a_proxy_with_a_path_and_a_token() -> None:
+    with standing(base="/gpu/comfy", headers={"Authorization": "Bearer hidden"}) as standin:
+        server = server_of(standin.url, {"Authorization": "Bearer hidden"})
+        with watching(ComfyuiSource(server, pace=QUICK)) as beside:
+            beside.heard(standin)
+            submit(standin)
+            beside.until(lambda: beside.failures() == 1 and beside.jobs())
+            assert beside.jobs()[0].server == f"127.0.0.1:{standin.port}/gpu/comfy"
+        with watching(source_of(standin)) as beside:
+            beside.until(beside.downs)
+            assert "refuses us (HTTP 401)" in beside.downs()[0]
+
+
+def test_what_is_no_comfyui_is_said_once() -> None:
+    with standing() as standin:
+        standin.hazards.html = True
+        with watching(source_of(standin)) as beside:
+            beside.until(beside.downs)
+            asked = len(standin.asked)
+            beside.until(lambda: len(standin.asked) > asked + 3)
+            (reason,) = beside.downs()
+            assert reason.startswith(
+                f"127.0.0.1:{standin.port}: answers /prompt with text/html, not with JSON. Is it a ComfyUI"
+            )
+            standin.hazards.html = False
+            beside.heard(standin)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"exec_info": 3}',
+        b'{"exec_info": {"queue_remaining": "many"}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_an_answer_of_another_shape_is_no_crash(body: bytes) -> None:
+    with standing() as standin:
+        standin.hazards.raw["/prompt"] = body
+        with watching(source_of(standin)) as beside:
+            beside.until(beside.downs)
+            standin.hazards.raw.clear()
+            beside.heard(standin)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b'{"jobs": 4}',
+        b'{"jobs": [4, null, {"id": 4}, {"id": "x", "status": 9}]}',
+        b'{"jobs": [{"id": "x", "status": "failed", "execution_error": [], "execution_end_time": "l"}]}',
+    ],
+)
+def test_a_job_list_of_another_shape_is_no_crash(body: bytes) -> None:
+    with standing() as standin:
+        standin.hazards.raw["/api/jobs"] = body
+        with watched(standin) as beside:
+            asked = len(standin.asked)
+            submit(standin)
+            beside.until(lambda: len(standin.asked) > asked + 4)
+            assert beside.snapshot.sources[source_of(standin).name].state == "up"
+            beside.until(lambda: beside.failures() == 1)  # the log tells it
+
+
+def test_errors_of_system_stats_do_not_hide_the_rest() -> None:
+    with standing() as standin:
+        standin.hazards.statuses["/system_stats"] = 500
+        with watched(standin) as beside:
+            submit(standin)
+            beside.until(lambda: beside.failures() == 1 and beside.jobs())
+            assert beside.downs() == []
+
+
+def test_more_jobs_than_a_page_end_between_two_looks() -> None:
+    for version in VERSIONS:
+        with standing(ComfyUI(version)) as standin, watched(standin) as beside:
+            standin.comfyui.gate.clear()
+            ids = {submit(standin, workflow(256)) for _ in range(40)}
+            standin.comfyui.gate.set()
+            beside.until(lambda: len(beside.jobs()) >= 40)
+            assert {job.job_id for job in beside.jobs()} == ids
+            assert len(beside.jobs()) == 40
+
+
+def test_a_job_that_ends_late_and_deep_in_the_list_is_found() -> None:
+    with standing() as standin, watched(standin) as beside:
+        standin.comfyui.gate.clear()
+        first = submit(standin, workflow(256))
+        beside.until(lambda: any(isinstance(e, QueueState) and e.running for e in beside.events))
+        with standin.comfyui.lock:  # made long before the newest twenty, and ended after them
+            assert standin.comfyui.running is not None
+            standin.comfyui.running[3]["create_time"] = 1
+            for number in range(20):
+                said = {"prompt_id": f"x{number}", "timestamp": 5}
+                messages = [["execution_start", said], ["execution_success", said]]
+                status = {"status_str": "success", "completed": True, "messages": messages}
+                item = [number, f"x{number}", {}, {"create_time": 10**13 + number}, []]
+                entry = {"prompt": item, "outputs": {}, "status": status, "meta": {}}
+                standin.comfyui.history[f"x{number}"] = entry
+        standin.comfyui.gate.set()
+        beside.until(lambda: first in {job.job_id for job in beside.jobs()})
+        assert len(beside.jobs()) == 21
+
+
+def test_a_history_too_large_to_read_is_asked_for_in_smaller_pieces() -> None:
+    with standing(ComfyUI("0.3.64")) as standin:
+        source = source_of(standin)
+        source.client._most_bytes = 300_000
+        with watching(source) as beside:
+            beside.heard(standin)
+            standin.comfyui.gate.clear()
+            for _ in range(8):
+                submit(standin, workflow(256))
+            standin.hazards.padding_bytes = 80_000
+            standin.comfyui.gate.set()
+            beside.until(lambda: len(beside.jobs()) >= 2)
+            assert beside.downs() == []
+
+
+def test_it_stops_at_once_while_a_server_does_not_answer() -> None:
+    with standing() as standin, watching(source_of(standin)) as beside:
+        beside.heard(standin)
+        standin.hazards.slow = threading.Event()
+        beside.pipeline.stop()
+
+
+def test_an_idle_server_is_asked_seldom() -> None:
+    """Counted from the pace, not from the clock: so many requests a poll, and one for each of the others."""
+    pace = Pace()
+    polls, stats, ring = 60 / pace.idle_seconds, 60 / pace.stats_seconds, 60 / pace.ring_seconds
+    with (
+        standing() as standin,
+        watched(standin, pace=Pace(idle_seconds=0.02, stats_seconds=60, ring_seconds=60)) as beside,
+    ):
+        begun = len(standin.asked)
+        beside.until(lambda: len(standin.asked) >= begun + 12)
+        assert {path for _, path in standin.asked[begun + 6 :]} == {"/prompt"}
+    assert polls + stats + ring <= 16
