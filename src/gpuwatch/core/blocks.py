@@ -60,7 +60,7 @@ def marks_of_beginnings() -> frozenset[bytes]:
     )
 
 
-RESTART = (b"Total VRAM ", rb"(?:^|[\n\r\]|>:\-0-9A-Za-z] {0,40})Total VRAM [0-9]{1,20} MB, total RAM")
+RESTART = (b"Total VRAM ", rb"(?:^|[\n\r\])|>:\-0-9A-Za-z\x80-\xbf] {0,40})Total VRAM [0-9]{1,20} MB, total RAM")
 """A literal and a pattern over lines with their prefixes, for the record that says that the server began."""
 END_MARKS = re.compile(rb"Prompt executed in |got prompt|Stopped server")
 """Stands in every record that says that a prompt began or ended, or that the server ended."""

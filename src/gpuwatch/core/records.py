@@ -9,6 +9,7 @@ The formats are those of facts on ComfyUI 0.3 to 0.38, Python logging, docker, K
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,25 +44,47 @@ _LEVELS: dict[bytes, Level] = {
     b"F": "critical",
 }
 _LEVEL = rb"(?P<%s>TRACE|DEBUG|INFO|SUCCESS|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
-_DATE = rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_DATE = rb"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _DATE_WITH_ZONE = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)"
-_CTIME = rb"(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d:\d\d)(?: \d{4})?"
+_CTIME = rb"(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: \d{4})?"
+_PROGRAM = rb"(?:kernel|[\w./@-]{1,64}\[\d+\])"
+"""Who wrote to the journal. Without a process id only the kernel is surely one: `CUDA error:` is a message."""
 _PREFIX = re.compile(
     rb"(?:> ?"  # quoted in an issue or a chat
+    rb"|\[\d{1,3}(?:;\d{1,3})*m ?"  # colours whose escape byte was lost where the log was pasted
+    rb"|\[(?:Bug|BUG|Issue|Bug Report)\]:? "  # an issue's title
+    rb"|(?:\xe2[\x9a-\x9e][\x80-\xbf](?:\xef\xb8\x8f)?|\xf0\x9f[\x80-\xbf]{2}) ?"  # emoji that mark a level
     rb"|(?P<kube>" + _DATE + rb") std(?:out|err) [FP] "
-    rb"|[\w.-]{1,80} {1,40}\| "  # docker compose
-    rb"|(?:ComfyUI(?:[ -]\d+)? (?:error|warning|info|debug|stdout|stderr): |\[?(?:STDOUT|STDERR|stdout|stderr)\]?: )"
+    rb"|\[pod/[\w./-]{1,200}\] "  # kubectl logs --prefix
+    rb"|(?:\d{1,4}\|)?[\w.-]{1,80} {1,40}\| "  # docker compose, pm2
+    rb"|ComfyUI(?:[ -]\d+)?(?: on port \d{1,5})? (?:error|warning|info|debug|stdout|stderr): "  # SwarmUI
+    rb"|\[ComfyUI-\d{1,4}/STD(?:OUT|ERR)\] ?"
+    rb"|\[(?:Init|Verbose|Debug|Info|Warning|Error)\] "
+    rb"|\[?(?:STDOUT|STDERR|stdout|stderr)\]?: "
+    rb"|\([\w:]{1,60} pid=\d{1,10}(?:, ip=[\d.]{7,15})?\) "  # ray
     rb"|\[(?:default|rank|local_rank)?\d{1,4}\]: ?"  # torchrun
-    rb"|(?P<syslog>" + _CTIME + rb"|" + _DATE_WITH_ZONE + rb") \w[\w.-]{0,64} [\w./@-]{1,64}(?:\[\d+\])?: "
+    rb"|(?P<syslog>" + _CTIME + rb") \w[\w.-]{0,64} [\w./@-]{1,64}(?:\[\d+\])?: "
+    rb"|(?P<journal>" + _CTIME + rb"|" + _DATE_WITH_ZONE + rb") (?:\w[\w.-]{0,64} )?" + _PROGRAM + rb": "
     rb"|\[ *(?P<dmesg>\d{1,8}\.\d{6}|" + _CTIME + rb")\] "
-    rb"|\[(?P<bracket>" + _DATE + rb")\] ?"
-    rb"|(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + (_LEVEL % b"l1") + rb" - )?|: | )"
-    rb"|(?P<clock>\d\d:\d\d:\d\d[-.,]\d{3,6}) +(?:" + (_LEVEL % b"l2") + rb" +)?"
+    rb"|\[(?P<bracket>" + _DATE + rb"|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\] ?"
+    rb"|(?P<loguru>" + _DATE + rb") \| " + (_LEVEL % b"l5") + rb" *\| (?:[\w.<>-]{1,120}:[\w.<>-]{1,120}:\d{1,6} - )?"
+    rb"|(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + (_LEVEL % b"l1") + rb" - )?"
+    rb"| +\[?" + (_LEVEL % b"l6") + rb"\]? +|: | )"
+    rb"|(?P<clock>\d\d:\d\d:\d\d(?:[-.,]\d{3,6})?)(?: - | +(?:" + (_LEVEL % b"l2") + rb" +)?)"
     rb"|\[" + (_LEVEL % b"l3") + rb"\] ?"
-    rb"|(?:<\d>)?" + (_LEVEL % b"l4") + rb"(?: +- |: ))"
+    rb"|(?:<\d>)?"
+    + (_LEVEL % b"l4")
+    + rb"(?: +- |: |:(?:root|__main__|asyncio|py\.warnings|comfy\w{0,30}|[a-z_]\w{0,30}\.[\w.]{1,80}):))"
 )
-_MAY_HAVE_PREFIX = re.compile(rb"[\[>\d<A-Z]|[\w.-]{1,80} {1,40}\| ")
-_MOST_PREFIXES = 5
+_MAY_HAVE_PREFIX = re.compile(rb"[\[(>\d<A-Z\xe2\xf0]|[\w.-]{1,80} {1,40}\| ")
+_STAMPS = ("kube", "syslog", "journal", "dmesg", "bracket", "loguru", "plain", "clock")
+_WORDS = ("l1", "l2", "l3", "l4", "l5", "l6")
+_MOST_PREFIXES = 8
+PACKED = b'{"log":"'
+_PACKED_LINE = re.compile(
+    rb'^\{"log":"(?:[^"\\\r\n]|\\.)*","stream":"std(?:out|err)"[^{}\r\n]{0,400}\}(?=\r?$)', re.MULTILINE
+)
+"""A line as docker's json-file driver keeps it."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -156,7 +179,7 @@ class Cutter:
         self._long = False
         if newline:
             self.line += 1
-        text = clean(raw)
+        text = clean(unpacked(raw))
         if b"%|" in text and (frame := _BAR.match(text)) is not None:
             self.bar = frame[0]
             text = text[frame.end() :]
@@ -173,6 +196,20 @@ def clean(raw: bytes) -> bytes:
     return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
 
 
+def unpacked(lines: bytes) -> bytes:
+    """The lines that the program printed, where docker's json-file driver wrapped them; as many as before."""
+    return _PACKED_LINE.sub(_printed, lines) if PACKED in lines else lines
+
+
+def _printed(packed: re.Match[bytes]) -> bytes:
+    try:
+        line = str(json.loads(packed[0])["log"]).rstrip("\r\n")
+    except ValueError:
+        return packed[0]
+    # Of what a bar's carriage returns wiped, the last is what a screen would show.
+    return packed[0] if "\n" in line else line.rpartition("\r")[2].encode("utf-8", "replace")
+
+
 def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
     """Take stamps, level tags and the prefixes of containers off the front: (rest, level, stamp)."""
     level: Level | None = None
@@ -184,12 +221,10 @@ def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
         if prefix is None or not prefix[0]:
             break
         groups = prefix.groupdict()
-        word = next((groups[name] for name in ("l1", "l2", "l3", "l4") if groups[name]), None)
+        word = next((groups[name] for name in _WORDS if groups[name]), None)
         if word is not None and level is None:
             level = _LEVELS[word[:1]]
         if stamp is None:
-            stamp = next(
-                (groups[n] for n in ("kube", "syslog", "dmesg", "bracket", "plain", "clock") if groups[n]), None
-            )
+            stamp = next((groups[name] for name in _STAMPS if groups[name]), None)
         text = text[prefix.end() :]
     return text, level, stamp

@@ -19,7 +19,7 @@ from gpuwatch.core.blocks import RESTART, marks_of_beginnings
 from gpuwatch.core.matching.literals import folds_case, required_literals
 from gpuwatch.core.matching.nominate import Nominator, Probe, nominator_of, probe_of
 from gpuwatch.core.matching.scan import Hit, Scan
-from gpuwatch.core.records import clean
+from gpuwatch.core.records import PACKED, clean, unpacked
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
 PATTERN_TIMEOUT_SECONDS = 0.25
@@ -96,9 +96,9 @@ class Matcher:
     def scan(self, lines: bytes, count_newlines: Callable[[bytes], int] | None = None) -> Scan:
         """Find in whole lines where a rule may match, a failure begins, or a condition may be over. Thread-safe."""
         newlines = lines.count(b"\n") if count_newlines is None else count_newlines(lines)
-        if b"\x1b" not in lines:
+        if b"\x1b" not in lines and PACKED not in lines:
             return Scan(lines, newlines, self._nominator.hits(lines), escaped=False)
-        cleaned = clean(lines)
+        cleaned = clean(unpacked(lines))
         return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True)
 
     def candidates(self, hits: Iterable[Hit]) -> dict[Compiled, set[bytes]]:
