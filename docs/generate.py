@@ -22,6 +22,7 @@ from importlib.resources import as_file, files
 from itertools import groupby
 from pathlib import Path
 
+import yaml
 from rich.cells import cell_len
 
 from gpuwatch.adapters.rulebook import load_rules
@@ -75,6 +76,7 @@ UNITS = {
     "_joules": "joules",
     "_hertz": "hertz",
 }
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
 FAMILIES = {
     "cuda-memory": "CUDA memory / CUDA 显存",
     "cuda-faults": "CUDA kernels and libraries / CUDA 内核与库",
@@ -126,6 +128,7 @@ def blocks() -> dict[Path, tuple[str, str]]:
     return {
         DOCS / "rules.md": ("rules", rules_block(rules)),
         DOCS / "metrics.md": ("metrics", metrics_block()),
+        DOCS / "runbooks.md": ("alerts", alerts_block()),
         DOCS / "memory.md": ("memory", memory_block()),
         **{path: ("diagnosis", diagnosis_block(language)) for language, path in READMES.items()},
     }
@@ -296,6 +299,17 @@ def unit_of(row: Row) -> str:
     if row.unit or name.endswith("_info"):
         return row.unit or "1"
     return next(unit for end, unit in UNITS.items() if name.endswith(end))
+
+
+def alerts_block() -> str:
+    """Every alert: how urgent, when it fires, what it says in both languages."""
+    document = yaml.safe_load((ROOT / "dashboards" / "prometheus" / "gpuwatch-alerts.rules.yml").read_text("utf-8"))
+    lines = ["| Alert / 告警 | Severity / 级别 | Fires after / 触发 | It says | 内容 |", "|---|---|---|---|---|"]
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        name, told, after = rule["alert"], rule["annotations"], rule.get("for", "at once / 立即")
+        says, says_zh = (cell(_TEMPLATE.sub("…", told[key])) for key in ("summary", "summary_zh"))
+        lines.append(f"| [{name}](#{name.lower()}) | {rule['labels']['severity']} | {after} | {says} | {says_zh} |")
+    return "\n".join(lines)
 
 
 def labels_of(row: Row) -> str:

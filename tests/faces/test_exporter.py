@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -302,6 +303,37 @@ def test_ten_thousand_names_are_bounded_series() -> None:
     assert len(labels_of(told, "gpuwatch_queue_jobs")) <= 64
     counted = [value for (name, _), value in told.items() if name == "gpuwatch_node_duration_seconds_count"]
     assert sum(counted) == 10_000
+
+
+def test_the_documented_budget_is_the_one_that_is_kept() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    documented = [
+        int(count) for count in re.findall(r"^\| (?:gpuwatch without|each) .* \| (\d+) \|$", page, re.MULTILINE)
+    ]
+
+    def count(*observations: Observation) -> int:
+        snapshot = Snapshot().after(Tick(AT))
+        for each in observations:
+            snapshot = snapshot.after(each)
+        return len(series(snapshot))
+
+    def server(name: str) -> tuple[Observation, ...]:
+        ended = JobEnded(AT, name, "1", "success", duration_seconds=1.0, waited_seconds=1.0)
+        return QueueState(AT, name, 1, 1), ServerSeen(AT, name, "0", (), "x", 2, 1), ended
+
+    bare = replace(full_sample(), processes=())
+    one, two = (*server("a"), bare), (replace(bare, uuid="GPU-2"), *server("b"))
+    node = JobEnded(AT, "a", "2", "success", duration_seconds=1.0, node_seconds={"KSampler": 1.0})
+    assert (
+        documented
+        == [
+            count() + 6,  # process_*
+            count(*one, two[0]) - count(*one),
+            count(*one, replace(bare, processes=full_sample().processes[:1])) - count(*one),
+            count(*one, *two[1:]) - count(*one),
+            count(*one, node) - count(*one),
+        ]
+    )
 
 
 # -- the formats -----------------------------------------------------------------------------------------------------------

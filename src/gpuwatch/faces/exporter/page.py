@@ -71,11 +71,7 @@ def lines_of(row: Row, view: View, *, openmetrics: bool) -> Iterator[str]:
         if isinstance(sample.value, Histogram):
             yield from histogram_lines(row.name, words, sample.value)
             continue
-        line = (
-            f"{row.name}{{{words}}} {floatToGoString(sample.value)}"
-            if words
-            else f"{row.name} {floatToGoString(sample.value)}"
-        )
+        line = f"{row.name}{{{words}}} {number(sample.value)}" if words else f"{row.name} {number(sample.value)}"
         if openmetrics and sample.exemplar is not None:
             line += f' # {{incident="{sample.exemplar.incident_id}"}} 1.0 {sample.exemplar.at.timestamp():.3f}'
         yield line + "\n"
@@ -96,13 +92,13 @@ def histogram_lines(name: str, words: str, histogram: Histogram) -> Iterator[str
         yield f'{name}_bucket{{{before}le="{bound}"}} {count}.0\n'
     after = f"{{{words}}}" if words else ""
     yield f"{name}_count{after} {sum(counts)}.0\n"
-    yield f"{name}_sum{after} {floatToGoString(histogram.total)}\n"
+    yield f"{name}_sum{after} {number(histogram.total)}\n"
 
 
 @lru_cache(maxsize=64)
 def bounds_of(bounds: tuple[float, ...]) -> tuple[str, ...]:
     """A histogram's bounds as labels."""
-    return (*map(floatToGoString, bounds), "+Inf")
+    return (*map(number, bounds), "+Inf")
 
 
 def distinct(names: tuple[str, ...], samples: Samples) -> Iterator[tuple[str, Value]]:
@@ -121,3 +117,8 @@ def label_value(value: str) -> str:
     """A label's value that every reader can take: no control characters, no halves of characters, not long; quoted."""
     whole = value[:LONGEST_VALUE].encode("utf-8", "replace").decode("utf-8")
     return _UNSHOWN.sub("?", whole).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def number(value: float) -> str:
+    """A number as the library writes it."""
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the library's own

@@ -1,0 +1,189 @@
+"""A real Prometheus scrapes the real page: every panel gives numbers, an alert reaches a webhook, node_exporter takes the file.
+
+No Grafana draws anything here: what is proven is the queries.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.exporter.files import Textfile, write_discovery
+from tests.dashboards.feed import exporter
+from tests.dashboards.real import Prometheus, alertmanager, free_port, get, prometheus, running, tool, until
+from tests.dashboards.test_files import FOLDER, PANELS, RULES
+from tests.faces.web import HASH, make_certificates, serving
+
+pytestmark = pytest.mark.xdist_group("prometheus")
+
+VARIABLES = {
+    "$__rate_interval": "10s", "$__interval": "2s", "$__range": "30s", "$instance": ".*", "$server": ".*", "$gpu": ".*",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes three pages: a busy machine's, a quiet one found through a file, and a guarded one."""
+    tool("prometheus")
+    folder = tmp_path_factory.mktemp("prometheus")
+    guarded = make_certificates(folder)
+    web = folder / "web.yml"
+    web.write_text(
+        f"tls_server_config: {{cert_file: server.crt, key_file: server.key}}\nbasic_auth_users: {{scraper: {HASH}}}\n"
+    )
+    with exporter() as busy, serving() as quiet, serving(web_config=web) as closed:
+        write_discovery(folder / "found.json", "127.0.0.1", quiet.port, quiet.scheme)
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(path) for path in RULES],
+            "scrape_configs": [
+                {
+                    "job_name": "gpuwatch",
+                    "static_configs": [{"targets": [f"127.0.0.1:{busy.port}"], "labels": {"machine": "busy"}}],
+                },
+                {"job_name": "found", "file_sd_configs": [{"files": [str(folder / "found.json")]}]},
+                {
+                    "job_name": "guarded",
+                    "scheme": "https",
+                    "basic_auth": {"username": "scraper", "password": "open sesame"},
+                    "tls_config": {"ca_file": str(guarded.path("ca.crt"))},
+                    "static_configs": [{"targets": [f"127.0.0.1:{closed.port}"]}],
+                },
+            ],
+        }
+        with prometheus(folder, json.dumps(config)) as server:
+            until(
+                lambda: server.values('count_over_time(gpuwatch_build_info{machine="busy"}[1m]) > 3'), "no scrape came"
+            )
+            yield server
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_panel_gives_numbers(scraped: Prometheus, panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        expr = target["expr"]
+        for name, value in VARIABLES.items():
+            expr = expr.replace(name, value)
+        assert "$" not in expr
+        assert until(lambda expr=expr: scraped.values(expr), f"nothing but emptiness or NaN: {expr}")
+
+
+def test_the_annotations_give_numbers(scraped: Prometheus) -> None:
+    for path in sorted((FOLDER / "grafana").glob("*.json")):
+        (annotation,) = json.loads(path.read_text("utf-8"))["annotations"]["list"]
+        expr = annotation["expr"].replace("$instance", ".*").replace("$__rate_interval", "10s")
+        assert until(lambda expr=expr: scraped.values(expr), expr)
+
+
+def test_what_is_found_through_a_file_and_what_is_guarded_is_scraped_too(scraped: Prometheus) -> None:
+    for job in ("gpuwatch", "found", "guarded"):
+        expr = 'up{job="gpuwatch",machine=""}' if job == "found" else f'up{{job="{job}"}}'
+        assert until(lambda expr=expr: 1.0 in scraped.values(expr), expr)
+
+
+def test_no_scrape_was_refused_for_its_content(scraped: Prometheus) -> None:
+    assert until(lambda: scraped.values('scrape_samples_scraped{machine="busy"}'))
+    assert max(scraped.values("prometheus_target_scrapes_sample_duplicate_timestamp_total") or [0.0]) == 0
+    assert scraped.values('sum(up{machine="busy"})') == [1.0]
+
+
+def test_an_exemplar_leads_to_the_incident(scraped: Prometheus) -> None:
+    question = urllib.parse.urlencode({"query": "gpuwatch_incidents_total", "start": "0", "end": "9999999999"})
+
+    def exemplars() -> Any:
+        body = get(f"{scraped.url}/api/v1/query_exemplars?{question}")
+        return json.loads(body)["data"] if body else None
+
+    told = until(exemplars, "no exemplar came")
+    assert all(len(each["labels"]["incident"]) > 6 for series in told for each in series["exemplars"])
+
+
+# -- from a failure to a person --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    """An address that takes what Alertmanager sends."""
+    received: list[tuple[str, dict[str, Any]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", received
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_failure_reaches_the_webhook_with_words_in_both_languages(tmp_path: Path) -> None:
+    tool("prometheus")
+    tool("prometheus-alertmanager")
+    example = (FOLDER / "alertmanager" / "alertmanager.example.yml").read_text("utf-8")
+    with webhook() as (address, received), exporter(gpus=1) as page:
+        routed = example.replace("http://127.0.0.1:9095", address)
+        for slow in ("group_wait: 10s", "group_wait: 2m", "group_interval: 5m"):
+            routed = routed.replace(slow, slow.partition(":")[0] + ": 1s")
+        with alertmanager(tmp_path, routed) as manager:
+            config = {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": [str(path) for path in RULES],
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [manager]}]}]},
+                "scrape_configs": [
+                    {"job_name": "gpuwatch", "static_configs": [{"targets": [f"127.0.0.1:{page.port}"]}]}
+                ],
+            }
+            with prometheus(tmp_path, json.dumps(config)):
+
+                def burst() -> Any:
+                    return [
+                        (path, alert)
+                        for path, notice in list(received)
+                        for alert in notice["alerts"]
+                        if alert["labels"]["alertname"] == "GpuwatchOutOfMemoryBurst"
+                    ]
+
+                path, alert = until(burst, "no notice came")[0]
+    assert path == "/channel"
+    assert alert["status"] == "firing"
+    assert alert["labels"]["severity"] == "warning"
+    assert "GPU memory ran out" in alert["annotations"]["summary"]
+    assert "显存不足" in alert["annotations"]["summary_zh"]
+    assert alert["annotations"]["runbook_url"].endswith("#gpuwatchoutofmemoryburst")
+
+
+def test_node_exporter_takes_the_file(tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        tool("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}", "--collector.disable-defaults",
+        "--collector.textfile", f"--collector.textfile.directory={tmp_path}",
+    ]  # fmt: skip
+    writer = Textfile(tmp_path, Snapshot, load_rules(), workloads=("ddcolor",))
+    try:
+        with running(command, tmp_path / "node_exporter.log", f"http://127.0.0.1:{port}/"):
+            page = until(lambda: get(f"http://127.0.0.1:{port}/metrics")).decode()
+    finally:
+        writer.close()
+    assert "node_textfile_scrape_error 0" in page
+    assert 'gpuwatch_incidents_total{label="cuda_oom",severity="error"} 0' in page
+    assert 'gpuwatch_job_duration_seconds_bucket{outcome="success"' in page
