@@ -19,18 +19,22 @@ from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.rule_watch import Change
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine, Event
-from gpuwatch.core.observations import Observation, SourceDown, SourceUp, Tick
+from gpuwatch.core.observations import LogChunk, Observation, SourceDown, SourceUp, Tick
 from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import text
 
 _QUEUE_LENGTH = 256
+_MOST_WAITING_BYTES = 4 << 20
+"""Of logs, in the queue: a file is read faster than it is understood."""
 _BATCH = 64
 _TICK_SECONDS = 0.25
 _STOP_SECONDS = 5.0
 
 Listener = Callable[[Sequence[Event], Snapshot], None]
 """Called on the pipeline's thread with what just happened and the snapshot after it; must not block."""
+Witness = Callable[[Sequence[Observation | Change]], None]
+"""Called on the pipeline's thread with observations before the engine reads them: for who keeps what a log said."""
 
 
 class Attendant(Protocol):
@@ -57,9 +61,13 @@ class Pipeline:
         self._attendants = tuple(attendants)
         self._clock = clock
         self._queue: queue.Queue[Observation | Change] = queue.Queue(_QUEUE_LENGTH)
+        self._waiting_bytes = 0
+        self._room = threading.Condition()
         self._stop = threading.Event()
         self._finished = threading.Event()
         self._listeners: list[Listener] = []
+        self._keepers: list[Listener] = []
+        self._witnesses: list[Witness] = []
         self._threads: list[threading.Thread] = []
         self._snapshot = Snapshot(mutes=engine.mutes)
         self._error: BaseException | None = None
@@ -77,6 +85,14 @@ class Pipeline:
     def subscribe(self, listener: Listener) -> None:
         """Have a listener called after each batch; call before `start`."""
         self._listeners.append(listener)
+
+    def keep_with(self, keeper: Listener) -> None:
+        """Have a listener called after each batch, before anybody sees what happened; call before `start`."""
+        self._keepers.append(keeper)
+
+    def overhear(self, witness: Witness) -> None:
+        """Have a witness called with what each batch is made of; call before `start`."""
+        self._witnesses.append(witness)
 
     def start(self) -> None:
         """Start every source and the loop."""
@@ -113,13 +129,31 @@ class Pipeline:
 
     def emit(self, observation: Observation | Change) -> bool:
         """Put an observation into the queue, waiting while it is full; False where the pipeline is stopping."""
+        size = len(observation.data) if isinstance(observation, LogChunk) else 0
         while not self._stop.is_set():
+            if size and not self._has_room(size):
+                continue
             try:
                 self._queue.put(observation, timeout=_TICK_SECONDS)
             except queue.Full:
+                self._give_room(size)
                 continue
             return True
         return False
+
+    def _has_room(self, size: int) -> bool:
+        """Take so many bytes of the room that waiting logs have, when there is room for them; False where that took long."""
+        with self._room:
+            if self._room.wait_for(lambda: self._waiting_bytes < _MOST_WAITING_BYTES, _TICK_SECONDS):
+                self._waiting_bytes += size
+                return True
+            return False
+
+    def _give_room(self, size: int) -> None:
+        if size:
+            with self._room:
+                self._waiting_bytes -= size
+                self._room.notify_all()
 
     def _run_source(self, source: Source) -> None:
         self.emit(SourceUp(self._clock(), source.name, source.kind))
@@ -153,6 +187,8 @@ class Pipeline:
             if not batch or (now - last_tick).total_seconds() >= 1:
                 batch.append(Tick(now))
                 last_tick = now
+            for witness in self._witnesses:
+                witness(batch)
             started = time.perf_counter()
             events = [event for observation in batch for event in self._engine.feed(observation)]
             self._count(len(batch), time.perf_counter() - started)
@@ -173,6 +209,7 @@ class Pipeline:
                 batch.append(self._queue.get_nowait())
         except queue.Empty:
             pass
+        self._give_room(sum(len(one.data) for one in batch if isinstance(one, LogChunk)))
         return batch
 
     def _count(self, observations: int, seconds: float) -> None:

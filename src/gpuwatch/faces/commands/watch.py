@@ -19,9 +19,16 @@ import threading
 
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources.stdin import take_terminal
-from gpuwatch.faces.exporter import Exporter
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
-from gpuwatch.faces.watching import Printer, add_sources, machine_sources, make_engine, named_sources, stop_on_signals
+from gpuwatch.faces.watching import (
+    Printer,
+    add_sources,
+    headers_of,
+    machine_sources,
+    make_engine,
+    named_sources,
+    stop_on_signals,
+)
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import translate as _
 
@@ -46,15 +53,21 @@ def run(arguments: argparse.Namespace) -> int:
     pipe = None if plain or sys.stdin.isatty() else take_terminal()
     if not plain and pipe is None and not sys.stdin.isatty():
         plain = True
-    sources = named_sources(arguments.sources, from_start=arguments.from_start, show_history=True, pipe=pipe)
-    files = RuleWatch(arguments.rules)
-    engine = make_engine(arguments, shows_records=not plain)
-    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
-    exporter = (
-        Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=engine.workloads.ids)
-        if arguments.listen
-        else None
+    sources = named_sources(
+        arguments.sources,
+        from_start=arguments.from_start,
+        show_history=True,
+        pipe=pipe,
+        headers=headers_of(arguments),
     )
+    files = RuleWatch(arguments.rules)
+    engine = make_engine(arguments, shows_records=False)
+    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
+    exporter = None
+    if arguments.listen:
+        from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415 - it brings the metrics library, which few runs need
+
+        exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=engine.workloads.ids)
     try:
         if plain:
             return print_until_end(pipeline, as_json=arguments.json)

@@ -30,6 +30,7 @@ from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
+from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.paint import row, wrapped
@@ -78,6 +79,7 @@ class WatchApp(App[None]):
         self.health = HealthBar(id="health")
         self.notice_line = OneLine(id="notice")
         self.body = Body()
+        pipeline.overhear(self.body.log_pane.view.book.take)
         self.mute_bar = MuteBar(id="mute")
         self.keys = KeyBar(id="keys")
         self.animation_level = "none"
@@ -187,8 +189,8 @@ class WatchApp(App[None]):
             self.mute_bar.offer(None)
             self.draw()
 
-    @on(LogView.FollowChanged)
-    def _follow_changed(self) -> None:
+    @on(LogView.Changed)
+    def _log_changed(self) -> None:
         if self.body.log_pane.display:
             self.body.log_pane.draw(self.snapshot)
 
@@ -220,7 +222,7 @@ class WatchApp(App[None]):
         if place is None:
             self.notify(_("Its line is no longer in the log kept here."), timeout=3)
             return
-        self.body.log_pane.view.show_entry(place)
+        self.body.log_pane.view.show_row(place)
 
     def action_fix(self, number: int) -> None:
         """Choose a fix, or what to mute while that is asked."""
@@ -324,8 +326,27 @@ class WatchApp(App[None]):
 
     def action_search(self) -> None:
         """Type what to search."""
+        self._ask("search")
+
+    def _ask(self, what: Asked) -> None:
         self._look_at("log")
-        self.body.log_pane.open_search()
+        self.body.log_pane.ask(what)
+
+    def action_only(self) -> None:
+        """Type what the lines must hold that are shown."""
+        self._ask("only")
+
+    def action_without(self) -> None:
+        """Type what the lines must not hold that are shown."""
+        self._ask("without")
+
+    def action_go(self) -> None:
+        """Type where to go."""
+        self._ask("go")
+
+    def action_histogram(self) -> None:
+        """Show when how much was said."""
+        self.body.log_pane.toggle_histogram()
 
     def action_found(self, forward: bool) -> None:
         """Go to the next or previous line that holds what is searched."""

@@ -67,11 +67,16 @@ class Body(Container):
     def draw(self, snapshot: Snapshot, choice: Choice) -> None:
         """Bring every pane in view up to date; each redraws only what changed."""
         incident = choice.incident(snapshot)
-        if self.incidents.display:
+        if in_view(self.incidents):
             self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None)
-        if self.detail.display:
+        if in_view(self.detail):
             self.detail.draw(snapshot, incident, choice.fix)
-        if self.machine.display:
+        if in_view(self.machine):
             self.machine.draw(snapshot)
-        if self.log_pane.display:
+        if in_view(self.log_pane):
             self.log_pane.draw(snapshot)
+
+
+def in_view(pane: Pane) -> bool:
+    """Whether it has a place and knows how large that is."""
+    return pane.display and pane.size.width > 0

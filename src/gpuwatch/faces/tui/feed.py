@@ -1,20 +1,23 @@
 """Between the pipeline's thread and the screen's: gathers what happened until the screen has time for it.
 
-The pipeline never waits here. One message at most is under way to the screen, however much is read.
+The pipeline never waits here. One message at most is under way to the screen, however much is read. The log's lines do not
+pass through here: the book takes them as they are read.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
-from gpuwatch.core.engine import Event, IncidentChanged, RecordsRead
+from gpuwatch.core.engine import Event, IncidentChanged
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.records import LogRecord
+from gpuwatch.core.observations import Tick
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.faces.tui.logbook import MOST_ENTRIES
+
+_QUIET = timedelta(seconds=1)
+"""While nothing but time passes, the screen looks this often."""
 
 
 @dataclass(slots=True)
@@ -22,12 +25,7 @@ class News:
     """What happened since the screen last looked."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
-    records: deque[tuple[str, Sequence[LogRecord]]] = field(default_factory=deque)
     incidents: dict[str, Incident] = field(default_factory=dict)
-    kept: int = 0
-    """Records in `records`."""
-    skipped: int = 0
-    """Records that came and went before the screen could look."""
 
 
 class Feed:
@@ -38,6 +36,7 @@ class Feed:
         self._lock = threading.Lock()
         self._news = News()
         self._told = False
+        self._told_at: datetime | None = None
 
     def __call__(self, events: Sequence[Event], snapshot: Snapshot) -> None:
         """Take what happened; on the pipeline's thread."""
@@ -45,18 +44,17 @@ class Feed:
             news = self._news
             news.snapshot = snapshot
             for event in events:
-                if isinstance(event, RecordsRead):
-                    news.records.append((event.source, event.records))
-                    news.kept += len(event.records)
-                elif isinstance(event, IncidentChanged):
+                if isinstance(event, IncidentChanged):
                     news.incidents[event.incident.id] = event.incident
-            while len(news.records) > 1 and news.kept - len(news.records[0][1]) >= MOST_ENTRIES:
-                _source, gone = news.records.popleft()
-                news.kept -= len(gone)
-                news.skipped += len(gone)
+            if self._may_wait(snapshot.at) and all(isinstance(event, Tick) for event in events):
+                return
+            self._told_at = snapshot.at
             told, self._told = self._told, True
         if not told:
             self._wake()
+
+    def _may_wait(self, at: datetime | None) -> bool:
+        return self._told_at is not None and at is not None and timedelta(0) <= at - self._told_at < _QUIET
 
     def take(self) -> News:
         """What happened since the last call; on the screen's thread."""

@@ -41,6 +41,10 @@ KEYS: tuple[Key, ...] = (
     Key("slash", "/", "search", text("search"), text("search the log; re:PATTERN is a pattern"), 2),
     Key("n", "n", "found(True)", text("next hit"), text("next line that holds it")),
     Key("N", "N", "found(False)", text("previous hit"), text("previous line that holds it")),
+    Key("i", "i", "only", text("only"), text("show only lines with these words, also those to come")),
+    Key("o", "o", "without", text("without"), text("hide lines with these words")),
+    Key("colon", ":", "go", text("go to"), text("go to a line's number or to a time")),
+    Key("h", "h", "histogram", text("when"), text("when how much was said: lines, warnings, errors over time")),
     Key("f", "f", "follow", text("follow"), text("follow the end of the log"), 5),
     Key("p", "p", "machine", text("GPU"), text("GPU, processes, host memory; again: back"), 6),
     Key(
@@ -65,8 +69,10 @@ MOVES: tuple[tuple[str, Text], ...] = (
     ("PgDn PgUp  ^D ^U", text("a page down and up")),
     ("1 … 9", text("choose a fix by its number")),
     ("Enter", text("in the list: show the failure in the log")),
-    ("← →  h  0", text("in the log: sideways, back to the margin")),
-    ("r", text("in the log: as printed, or tidied")),
+    ("← →  0", text("in the log: sideways, back to the margin")),
+    ("r  w", text("in the log: as printed or tidied; long lines wrapped or not")),
+    ("b  B", text("in the log: bookmark, next bookmark")),
+    ("v  y", text("in the log: select lines, copy them; the mouse selects too")),
 )
 SIGNS: tuple[tuple[str, Text], ...] = (
     ("✖ ✗ ▲ ·", text("critical, error, warning, info")),

@@ -1,149 +1,367 @@
-"""The log as the screen keeps it: the last records of every source in the order they came, and where the incidents are.
+"""The log as the screen keeps it: the lines of every source in the order they came, and where the incidents are.
 
-Bounded; the oldest go first. Each entry has a number that never changes, so that a mark or a search keeps its line while
-others go.
+The bytes go into a spool on disk as they are read and are cut into what a person sees only when they come into view: ten
+million lines cost as little memory as ten. A row is a line up to its newline; what was printed over a progress bar stands
+behind it, and a line that is nothing but bars is its last frame. Rows are numbered from the first that ever came, so that a
+mark or a search keeps its line while others go.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from gpuwatch.adapters.spool import Gone, Spool
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.records import Level, LogRecord
+from gpuwatch.core.observations import LogChunk, LogRestarted, LogResumed, SourceDown
+from gpuwatch.core.records import Cutter, Level, LogRecord, unprefixed
 from gpuwatch.texts import visible
 
-MOST_ENTRIES = 20_000
 LONGEST_SHOWN = 4_000
-"""Characters of a record that are shown."""
+"""Characters of a line that are shown."""
+LONGEST_LINE_BYTES = 64 * 1024
+"""Bytes of a line without an end that are kept."""
+MOST_MARKS = 2_000
+_READ_BYTES = 16 * 1024
+_TAIL_BYTES = 4 * 1024
+_MOST_RUNS = 100_000
+_MOST_MOMENTS = 50_000
+_LOOKED_AT_FOR_STAMPS = 30
+_SQUEEZE_BYTES = 4 * 1024
+_MOST_PLACES = 8
 _COLOURS = re.compile(rb"\x1b\[[0-9;:]*m")
 _CLOCK = re.compile(rb"\d\d:\d\d:\d\d")
-_LOOK_AHEAD = 40
+_FRAME = re.compile(rb"[^\r\n]{0,200}?\d{1,3}%\|[^\r\n]{0,400}")
+_TAGS = ((b"ERROR", 0), (b"CRITICAL", 0), (b"FATAL", 0), (b"WARN", 1))
+_TAG_WITHIN = 80
+_AFTER_TAG = frozenset(b"]: -|\x1b\tI")
+
+
+def tagged_lines(piece: bytes) -> tuple[int, int]:
+    """How many lines say by a tag near their begin that they are errors, and how many that they are warnings."""
+    counts = [0, 0]
+    for tag, kind in _TAGS:
+        place = piece.find(tag)
+        while place >= 0:
+            begin = piece.rfind(b"\n", 0, place) + 1
+            after = piece[place + len(tag) : place + len(tag) + 1]
+            if place - begin < _TAG_WITHIN and after and after[0] in _AFTER_TAG:
+                counts[kind] += 1
+                end = piece.find(b"\n", place)
+                if end < 0:
+                    break
+                place = piece.find(tag, end)
+            else:
+                place = piece.find(tag, place + len(tag))
+    return counts[0], counts[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record and which log it is from."""
+    """A row: a line of one log, cut into what it says."""
 
     number: int
     source: str
-    record: LogRecord
+    raw: bytes
+    """As it was printed, escape codes and all; its first and last bytes where it is very long."""
+    text: bytes
+    """Without escape codes, stamps and tags; what was printed onto a bar, or else the bar's last frame."""
+    level: Level | None = None
+    stamp: bytes | None = None
+    is_bar: bool = False
+    long: bool = False
 
-    @property
-    def level(self) -> Level | None:
-        """The record's level."""
-        return self.record.level
+    @classmethod
+    def of(cls, number: int, source: str, raw: bytes, *, long: bool = False) -> Entry:
+        """The row that a line makes."""
+        cutter = Cutter()
+        records: list[LogRecord] = [*cutter.feed(raw.rstrip(b"\r")), *cutter.flush()]
+        told = [record for record in records if record.text.strip()]
+        if not told and cutter.bar:
+            return cls(number, source, raw, cutter.bar, is_bar=True, long=long)
+        level = next((record.level for record in records if record.level is not None), None)
+        stamp = next((record.stamp for record in records if record.stamp is not None), None)
+        text = b"\r".join(record.text for record in told)
+        return cls(number, source, raw, text, level, stamp, long=long or any(record.long for record in records))
 
     def clock(self) -> str:
         """The time of day it was printed with; empty where it has none."""
-        found = _CLOCK.search(self.record.stamp) if self.record.stamp else None
+        found = _CLOCK.search(self.stamp) if self.stamp else None
         return found[0].decode() if found else ""
 
     def words(self, *, raw: bool = False) -> str:
         """What the screen shows of it.
 
-        Colour codes are dropped. Stamps and level tags have their own columns. Where a record holds other escape codes, or
+        Colour codes are dropped. Stamps and level tags have their own columns. Where a line holds other escape codes, or
         where `raw` asks for it, it is shown as it was printed, every code as a visible sign.
         """
-        record = self.record
-        shown = _COLOURS.sub(b"", record.raw)
+        shown = _COLOURS.sub(b"", self.raw)
         if not raw and (b"\x1b" not in shown or b"%|" in shown):
-            shown = record.text
+            shown = self.text
         words = visible(shown[: 4 * LONGEST_SHOWN].decode("utf-8", "replace"))
-        if len(words) > LONGEST_SHOWN or record.long or len(shown) > 4 * LONGEST_SHOWN:
+        if len(words) > LONGEST_SHOWN or self.long or len(shown) > 4 * LONGEST_SHOWN:
             words = words[:LONGEST_SHOWN] + " …"
         return words
 
 
 @dataclass(slots=True)
+class _Source:
+    """One log: what of its last line has come, and where its lines are among the rows."""
+
+    name: str
+    half: bytearray = field(default_factory=bytearray)
+    dropping: bool = False
+    """The half line is longer than is kept of one."""
+    line: int = 1
+    """The number that its next line has in its own log."""
+    bar: str = ""
+    bar_at: float = 0.0
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    """Where runs of its lines begin among the rows, and the number of the first line of each."""
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    lengths: array[int] = field(default_factory=lambda: array("q"))
+
+    def places_of(self, line: int) -> Iterator[int]:
+        """The rows of a line, the newest first: a log that began anew has it twice."""
+        for place in range(len(self.rows) - 1, -1, -1):
+            if self.lines[place] <= line < self.lines[place] + self.lengths[place]:
+                yield self.rows[place] + line - self.lines[place]
+
+
 class Logbook:
-    """The entries."""
+    """The rows. `take` is called on the pipeline's thread, everything else on the screen's."""
 
-    most: int = MOST_ENTRIES
-    entries: deque[Entry] = field(default_factory=deque)
-    next: int = 0
-    """The number of the entry that comes next."""
-    longest: int = 0
-    """Bytes of the longest record that came; no row is longer in cells."""
-    stamped: bool = False
-    """Whether any record had a time."""
-    sources: list[str] = field(default_factory=list)
-    marks: dict[int, Incident] = field(default_factory=dict)
-    """Incident by the number of its first entry."""
-    _places: dict[str, int] = field(default_factory=dict)
-    _lines: dict[tuple[str, int], int] = field(default_factory=dict)
+    def __init__(self, spool: Spool | None = None, now: Callable[[], float] = time.time) -> None:
+        self.spool = spool if spool is not None else Spool(count_levels=tagged_lines)
+        self.stamped = False
+        """Whether a line had a time."""
+        self.marks: dict[int, Incident] = {}
+        """Incident by the row that tells it."""
+        self.longest = 0
+        """Cells of the longest row that was drawn."""
+        self._now = now
+        self._lock = threading.RLock()
+        self._sources: dict[str, _Source] = {}
+        self._run_rows, self._run_sources = array("q"), array("H")
+        self._names: list[str] = []
+        self._last: str | None = None
+        self._moments, self._moment_rows = array("d"), array("q")
+        self._places: dict[str, int] = {}
+        self._unplaced: dict[str, Incident] = {}
 
-    def __len__(self) -> int:
-        return len(self.entries)
+    # -- what comes in ---------------------------------------------------------------------------------------------------
+
+    def take(self, observations: Sequence[object]) -> None:
+        """Keep what logs say; on the pipeline's thread."""
+        for observation in observations:
+            if isinstance(observation, LogChunk):
+                self._take_chunk(self._source(observation.source), observation.data)
+            elif isinstance(observation, LogRestarted):
+                source = self._source(observation.source)
+                self._end_line(source)
+                source.line = 1
+            elif isinstance(observation, LogResumed):
+                source = self._source(observation.source)
+                self._end_line(source)
+                source.line = observation.line + 1
+            elif isinstance(observation, SourceDown) and observation.source in self._sources:
+                self._end_line(self._sources[observation.source])
+
+    def _source(self, name: str) -> _Source:
+        if name not in self._sources:
+            with self._lock:
+                self._sources[name] = _Source(name)
+                self._names.append(name)
+        return self._sources[name]
+
+    def _take_chunk(self, source: _Source, data: bytes) -> None:
+        end = data.rfind(b"\n") + 1
+        if end:
+            lines = data[:end]
+            if source.half:
+                lines = bytes(source.half) + lines
+            self._append(source, lines)
+            source.half.clear()
+            source.dropping = False
+        self._keep_half(source, data[end:])
+        if (place := data.rfind(b"%|")) >= 0:
+            begin = max(data.rfind(b"\n", 0, place), data.rfind(b"\r", 0, place)) + 1
+            if (frame := _FRAME.match(data, max(begin, place - 200))) is not None:
+                source.bar, source.bar_at = frame[0].decode("utf-8", "replace"), self._now()
+
+    def _keep_half(self, source: _Source, rest: bytes) -> None:
+        room = LONGEST_LINE_BYTES - len(source.half)
+        if len(rest) > room and b"\r" not in rest:
+            source.dropping = True
+            rest = rest[: max(room, 0)]
+        source.half += rest
+        if len(source.half) > _SQUEEZE_BYTES and b"\r" in rest:
+            source.half[:] = squeezed(bytes(source.half))
+            del source.half[LONGEST_LINE_BYTES:]
+
+    def _end_line(self, source: _Source) -> None:
+        """The log ended or begins anew: its half line is a line."""
+        if source.half.strip():
+            self._append(source, bytes(source.half) + b"\n")
+        source.half.clear()
+        source.dropping = False
+
+    def _append(self, source: _Source, lines: bytes) -> None:
+        if not self.stamped:
+            first = lines[: 64 * _LOOKED_AT_FOR_STAMPS].split(b"\n", _LOOKED_AT_FOR_STAMPS)
+            self.stamped = any(unprefixed(line[:400])[2] is not None for line in first[:-1])
+        row = self.spool.rows
+        self.spool.append(lines)
+        count = self.spool.rows - row
+        with self._lock:
+            known = len(source.rows) and source.lines[-1] + source.lengths[-1] == source.line
+            if known and source.rows[-1] + source.lengths[-1] == row:
+                source.lengths[-1] += count
+            else:
+                source.rows.append(row)
+                source.lines.append(source.line)
+                source.lengths.append(count)
+            source.line += count
+            if self._last != source.name:
+                self._last = source.name
+                self._run_rows.append(row)
+                self._run_sources.append(self._names.index(source.name))
+            if len(self._run_rows) > _MOST_RUNS:
+                self._forget_runs()
+            now = self._now()
+            if not self._moments or now - self._moments[-1] >= 1 or now < self._moments[-1]:
+                self._moments.append(now)
+                self._moment_rows.append(row)
+                if len(self._moments) > _MOST_MOMENTS:
+                    del self._moments[1::2]
+                    del self._moment_rows[1::2]
+
+    def _forget_runs(self) -> None:
+        """Forget where the older half of the lines came from: many logs that take turns at every line."""
+        half = len(self._run_rows) // 2
+        del self._run_rows[:half]
+        del self._run_sources[:half]
+        for source in self._sources.values():
+            gone = bisect_right(source.rows, self._run_rows[0]) - 1
+            if gone > 0:
+                for column in (source.rows, source.lines, source.lengths):
+                    del column[:gone]
+
+    # -- the rows --------------------------------------------------------------------------------------------------------
 
     @property
     def first(self) -> int:
-        """The number of the oldest entry."""
-        return self.next - len(self.entries)
+        """The oldest row that is kept."""
+        return self.spool.first_row
 
-    def extend(self, source: str, records: Sequence[LogRecord]) -> int:
-        """Add records; give how many old ones went."""
-        if source not in self.sources:
-            self.sources.append(source)
-        for record in records:
-            self.entries.append(Entry(self.next, source, record))
-            before = self._lines.get((source, record.line))
-            if before is None or before < self.next - _LOOK_AHEAD:
-                self._lines[(source, record.line)] = self.next
-            self.longest = max(self.longest, min(len(record.raw), LONGEST_SHOWN) + 2)
-            self.stamped = self.stamped or record.stamp is not None
-            self.next += 1
-        gone = max(len(self.entries) - self.most, 0)
-        for _ in range(gone):
-            entry = self.entries.popleft()
-            if self._lines.get((entry.source, entry.record.line)) == entry.number:
-                del self._lines[(entry.source, entry.record.line)]
-            if (marked := self.marks.pop(entry.number, None)) is not None:
-                self._places.pop(marked.id, None)
-        return gone
+    @property
+    def end(self) -> int:
+        """The row that comes next."""
+        return self.spool.rows
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the logs."""
+        return self._names
+
+    def half(self) -> Entry | None:
+        """What has come of the last line that is not complete, where that is words and no bar."""
+        with self._lock:
+            for source in self._sources.values():
+                if source.half.strip():
+                    entry = Entry.of(self.end, source.name, bytes(source.half), long=source.dropping)
+                    if entry.text.strip() and not entry.is_bar:
+                        return entry
+        return None
+
+    def bars(self) -> list[tuple[str, str, float]]:
+        """The last progress bar of each log: the log, the frame, when it was drawn."""
+        return [(source.name, source.bar, source.bar_at) for source in self._sources.values() if source.bar]
+
+    def at(self, row: int) -> Entry | None:
+        """A row; None where there is none, or no longer."""
+        try:
+            raw, length = self.spool.line(row, _READ_BYTES)
+            if length > len(raw) and b"\r" in raw:  # what was printed last is what a terminal would show
+                start = self.spool.line_start(row)
+                raw = raw[:-_TAIL_BYTES] + self.spool.read(start + length - _TAIL_BYTES, _TAIL_BYTES)
+        except Gone:
+            return None
+        return Entry.of(row, self.source_of(row), raw, long=length > len(raw) or length >= LONGEST_LINE_BYTES)
+
+    def source_of(self, row: int) -> str:
+        """Which log a row is from; empty where that was forgotten."""
+        with self._lock:
+            place = bisect_right(self._run_rows, row) - 1
+            return self._names[self._run_sources[place]] if place >= 0 else ""
+
+    def place_of_line(self, source: str, line: int) -> int | None:
+        """The row of a log's line."""
+        with self._lock:
+            known = self._sources.get(source)
+            return next(known.places_of(line), None) if known is not None else None
+
+    # -- incidents -------------------------------------------------------------------------------------------------------
 
     def mark(self, incident: Incident) -> None:
-        """Remember where an incident begins; it comes again as it changes."""
+        """Remember where an incident is told; it comes again as it changes."""
         place = self._places.get(incident.id)
         if place is None:
             place = self._find(incident)
-        if place is not None:
-            self._places[incident.id] = place
-            self.marks[place] = incident
+        if place is None:
+            self._unplaced[incident.id] = incident
+            if len(self._unplaced) > MOST_MARKS:
+                del self._unplaced[next(iter(self._unplaced))]
+            return
+        self._places[incident.id] = place
+        self.marks[place] = incident
+        if len(self.marks) > MOST_MARKS:
+            oldest = min(self.marks)
+            self._places.pop(self.marks.pop(oldest).id, None)
+
+    def settle(self) -> None:
+        """Mark what was told on a line that is complete only now; forget marks of lines that are gone."""
+        waiting, self._unplaced = self._unplaced, {}
+        for incident in waiting.values():
+            self.mark(incident)
+        first = self.first
+        for row in [row for row in self.marks if row < first]:
+            self._places.pop(self.marks.pop(row).id, None)
 
     def place_of(self, incident_id: str) -> int | None:
-        """The number of an incident's first entry, while it is kept."""
+        """The row of an incident, while it is kept."""
         return self._places.get(incident_id)
 
-    def row_of(self, number: int) -> int:
-        """Where an entry stands now."""
-        return number - self.first
-
-    def at(self, row: int) -> Entry | None:
-        """The entry in a row."""
-        return self.entries[row] if 0 <= row < len(self.entries) else None
-
-    def since(self, number: int, *, raw: bool) -> Iterator[tuple[int, str]]:
-        """Numbers and words of the entries from this one on."""
-        skip = max(number - self.first, 0)
-        entries: Iterable[Entry] = self.entries
-        if skip:
-            entries = (self.entries[place] for place in range(skip, len(self.entries)))
-        for entry in entries:
-            yield entry.number, entry.words(raw=raw)
-
     def _find(self, incident: Incident) -> int | None:
-        """The entry that tells it: of the line's records (a \\r cuts a line into several) the one that says its text."""
-        start = self._lines.get((incident.source, incident.line))
-        if start is None:
-            return None
-        for number in range(start, min(start + _LOOK_AHEAD, self.next)):
-            entry = self.at(self.row_of(number))
-            if entry is None or (entry.source == incident.source and entry.record.line != incident.line):
-                break
-            shown = entry.record.text.decode("utf-8", "replace")
-            if entry.source == incident.source and shown and incident.text.startswith(shown[:200]):
-                return number
-        return start if self.at(self.row_of(start)) is not None else None
+        with self._lock:
+            source = self._sources.get(incident.source)
+            places = list(source.places_of(incident.line)) if source is not None else []
+        kept = [place for place in places if self.first <= place < self.end]
+        return next((place for place in kept[:_MOST_PLACES] if self._tells(place, incident)), kept[0] if kept else None)
+
+    def _tells(self, row: int, incident: Incident) -> bool:
+        entry = self.at(row)
+        return entry is not None and incident.text[:80].strip() in entry.text.decode("utf-8", "replace")
+
+    # -- time ------------------------------------------------------------------------------------------------------------
+
+    def moments(self) -> list[tuple[float, int]]:
+        """When which row came, about a second apart."""
+        with self._lock:
+            return list(zip(self._moments, self._moment_rows, strict=True))
+
+
+def squeezed(half: bytes) -> bytes:
+    """A half line without the frames of bars that were drawn over."""
+    *before, last = half.split(b"\r")
+    kept = [piece for piece in before if b"%|" not in piece and piece.strip()]
+    shown = last if last.strip() or not before else before[-1]
+    return b"\r".join([*kept, shown, b""] if shown is not last else [*kept, shown])

@@ -1,23 +1,27 @@
-"""The log's lines: the last records, drawn one by one as they come into view; follow, marks, what was found.
+"""The log's lines, drawn one by one as they come into view; follow, marks, what was found, what was chosen.
 
-Textual's own log widgets keep rendered lines and freeze at a few thousand a second; this draws only what is in view. The
-last column is a map of the whole book: where the view is, and where the incidents are.
+Textual's own log widgets keep rendered lines and freeze at a few thousand a second. This keeps a place: the row at the top,
+or that it stands at the end. Rows are read from the book when they come into view, and nothing is drawn again where what is
+in view is the same. The last column is a map of the whole log: where the view is, and where the incidents are.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
-from gpuwatch.core.rules import SEVERITIES
+from gpuwatch.faces.tui.hunt import Hunt, Only, Sheet, Without
 from gpuwatch.faces.tui.logbook import Entry, Logbook
-from gpuwatch.faces.tui.paint import Row, Span, cut_front, padded, row, strip_of
+from gpuwatch.faces.tui.logmap import map_cells
+from gpuwatch.faces.tui.paint import Row, Span, crop, cut_front, padded, row, strip_of
 from gpuwatch.faces.tui.pane import palette_of
 from gpuwatch.faces.tui.search import Search
 from gpuwatch.faces.tui.themes import Back, Tone
@@ -28,185 +32,414 @@ _LEVEL: dict[str | None, tuple[str, Tone]] = {
     "error": ("E", "error"), "critical": ("C", "critical"),
 }  # fmt: skip
 _STEP = 8
+_WHEEL = 3
 _SOURCE_CELLS = 10
+_ENTRIES_AT_HAND = 400
+_MOST_COPIED = 2_000
 
 
-class LogView(ScrollView, can_focus=True):
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One line of the screen: a row, or a part of one that is wrapped."""
+
+    entry: Entry
+    part: int
+    words: str
+    start: int
+    """Where the part's words begin in the row's."""
+
+
+class LogView(Widget, can_focus=True):
     """The lines."""
 
-    class FollowChanged(Message):
-        """The view began or ceased to follow, or new lines came while it does not."""
+    class Changed(Message):
+        """The view follows or stays, or there is something new to say above it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "scroll_down", show=False),
-        Binding("k,up", "scroll_up", show=False),
-        Binding("h,left", "sideways(-1)", show=False),
+        Binding("j,down", "move(1)", show=False),
+        Binding("k,up", "move(-1)", show=False),
+        Binding("left", "sideways(-1)", show=False),
         Binding("right", "sideways(1)", show=False),
         Binding("0", "sideways(-1000)", show=False),
-        Binding("g,home", "scroll_home", show=False),
+        Binding("g,home", "to_begin", show=False),
         Binding("G,end", "follow", show=False),
-        Binding("ctrl+d", "page_down", show=False),
-        Binding("ctrl+u", "page_up", show=False),
+        Binding("ctrl+d,pagedown", "page(1)", show=False),
+        Binding("ctrl+u,pageup", "page(-1)", show=False),
         Binding("r", "raw", show=False),
+        Binding("w", "wrap", show=False),
+        Binding("b", "bookmark", show=False),
+        Binding("B", "next_bookmark", show=False),
+        Binding("v", "select", show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__(id="log-view")
         self.book = Logbook()
+        self.sheet = Sheet(self.book)
         self.following = True
-        self.unseen = 0
         self.current: int | None = None
+        self.mark_from: int | None = None
+        """The other end of what is selected."""
         self.search: Search | None = None
+        self.hunt: Hunt | None = None
+        """The search's."""
+        self.filter: Hunt | None = None
         self.raw = False
-        self._moving = False
+        self.wrap = False
+        self.left = 0
+        self.bookmarks: set[int] = set()
+        self._top = 0
+        """The row at the top while the view stays."""
+        self._part = 0
+        self._seen = 0
+        self._to_first_hit = False
+        self._dragging = False
+        self._pieces: list[Piece] = []
+        self._edge: list[Span] = []
+        self._drawn: object = None
+        self._entries: OrderedDict[int, Entry] = OrderedDict()
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
-    def settle(self, gone: int, came: int) -> None:
-        """The book changed: keep the view on its lines, or on the end."""
-        if self.search is not None:
-            self.search.forget_before(self.book.first)
-            self.search.look(self.book.since(self.book.next - came, raw=self.raw))
-        self._resize()
-        if self.following:
-            self._to(self.max_scroll_y)
-        else:
-            self.unseen = min(self.unseen + came, len(self.book))
-            if gone:
-                self._to(max(self.scroll_y - gone, 0))
-        self.refresh()
-        self.post_message(self.FollowChanged())
+    def settle(self) -> None:
+        """The book may hold more: keep the view on its rows, or on the end."""
+        self.book.settle()
+        for hunt in (self.hunt, self.filter):
+            if hunt is not None:
+                hunt.wake()
+                hunt.hits.forget_before(self.book.first)
+        if self._to_first_hit and self.hunt is not None and (len(self.hunt.hits) or self.hunt.done):
+            self._to_first_hit = False
+            if len(self.hunt.hits):
+                self.step_found(forward=False)
+        self.update()
 
-    def _resize(self) -> None:
-        self.virtual_size = Size(max(self.book.longest + self.gutter_width, 1), len(self.book))
+    @property
+    def unseen(self) -> int:
+        """Rows that came since the view ceased to follow."""
+        return 0 if self.following else max(self.sheet.count - self._seen, 0)
 
-    def on_resize(self) -> None:
-        """Stay at the end while following."""
-        if self.following:
-            self.call_after_refresh(self._to_end)
-
-    def on_show(self) -> None:
-        """Likewise when it comes into view."""
-        self.on_resize()
-
-    def _to_end(self) -> None:
-        if self.following:
-            self._to(self.max_scroll_y)
-
-    def _to(self, y: float) -> None:
-        self._moving = True
-        try:
-            self.scroll_to(y=y, animate=False, force=True)  # it may not know yet that it can scroll
-        finally:
-            self._moving = False
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """A person scrolls: up ceases to follow, the end begins it."""
-        super().watch_scroll_y(old_value, new_value)
-        clamped = old_value > self.max_scroll_y
-        if self._moving or clamped or not self.is_attached:
+    def update(self) -> None:
+        """Lay out what is in view; draw it where it is not the same as before."""
+        if not self.is_attached or not self.size.height:
             return
-        self.set_following(following=new_value >= self.max_scroll_y)
+        self._lay()
+        drawn = (
+            [(piece.entry.number, piece.part, piece.words) for piece in self._pieces],
+            self.left, self.current, self.mark_from, self.raw, self.gutter_width, self.size, self.search,
+            {piece.entry.number: self.book.marks.get(piece.entry.number) for piece in self._pieces},
+            self.bookmarks & {piece.entry.number for piece in self._pieces}, self.app.theme,
+        )  # fmt: skip
+        edge = map_cells(self.book, self.sheet, self.size.height, self._first_place(), len(self._pieces))
+        if drawn != self._drawn:
+            self._drawn, self._edge = drawn, edge
+            self.refresh()
+        elif edge != self._edge:
+            self._edge = edge
+            self.refresh(Region(self.size.width - 1, 0, 1, self.size.height))
+        self.post_message(self.Changed())
 
-    def set_following(self, *, following: bool) -> None:
-        """Follow the end, or stay."""
-        if following:
-            self.unseen = 0
-            self._to(self.max_scroll_y)
-        if following != self.following:
-            self.following = following
-            self.post_message(self.FollowChanged())
-        self.refresh()
+    def _first_place(self) -> int:
+        return self.sheet.rank(self._pieces[0].entry.number) if self._pieces else 0
 
-    # -- where to look ---------------------------------------------------------------------------------------------------
+    # -- layout ----------------------------------------------------------------------------------------------------------
 
-    def show_entry(self, number: int) -> None:
-        """Bring an entry to a third of the height and mark it."""
-        self.current = number
-        self.set_following(following=False)
-        self._to(min(max(self.book.row_of(number) - self.size.height // 3, 0), self.max_scroll_y))
-        self.refresh()
+    def _lay(self) -> None:
+        """Read the rows that are in view."""
+        height = self.size.height
+        if not self.following:
+            self._pieces = self._down(self.sheet.rank(self._top), self._part, height)
+            if len(self._pieces) >= height or (self._pieces and self._first_place() == 0 and not self._part):
+                return
+        self._pieces = self._up(height)
 
-    def find(self, search: Search | None) -> None:
-        """Look for something in the whole book; nothing where None."""
-        self.search = search
-        if search is not None:
-            search.look(self.book.since(self.book.first, raw=self.raw))
-        self.refresh()
+    def _down(self, place: int, part: int, height: int) -> list[Piece]:
+        pieces: list[Piece] = []
+        for number in range(place, min(place + height, self.sheet.count)):
+            pieces += self._pieces_of(self.sheet.row(number))[part if number == place else 0 :]
+            if len(pieces) >= height:
+                return pieces[:height]
+        if (half := self._half()) is not None:
+            pieces += self._parts(half)
+        return pieces[:height]
 
-    def step_found(self, forward: bool) -> int | None:
-        """Go to the next or previous line that holds it; give which of them it is, from 1."""
-        if self.search is None or not self.search.found:
-            return None
-        found = self.search.found
-        here = self.current if self.current is not None else self.book.first + self.scroll_offset.y - 1
-        if self.following and self.current is None:
-            here = self.book.next
-        if forward:
-            place = next((place for place, number in enumerate(found) if number > here), 0)
+    def _up(self, height: int) -> list[Piece]:
+        """What stands at the end."""
+        half = self._half()
+        pieces = self._parts(half) if half is not None else []
+        for number in range(self.sheet.count - 1, max(self.sheet.count - 1 - height, -1), -1):
+            if len(pieces) >= height:
+                break
+            pieces = [*self._pieces_of(self.sheet.row(number)), *pieces]
+        return pieces[-height:]
+
+    def _half(self) -> Entry | None:
+        return self.book.half() if type(self.sheet) is Sheet else None
+
+    def _pieces_of(self, number: int) -> list[Piece]:
+        entry = self.entry(number)
+        return self._parts(entry) if entry is not None else []
+
+    def entry(self, number: int) -> Entry | None:
+        """A row; the last few hundred are at hand."""
+        if (known := self._entries.get(number)) is not None:
+            return known
+        entry = self.book.at(number)
+        if entry is not None:
+            self._entries[number] = entry
+            if len(self._entries) > _ENTRIES_AT_HAND:
+                self._entries.popitem(last=False)
+        return entry
+
+    def _parts(self, entry: Entry) -> list[Piece]:
+        words = entry.words(raw=self.raw)
+        width = max(self.size.width - 1 - self.gutter_width, 8)
+        if not self.wrap:
+            self.book.longest = max(self.book.longest, len(words))
+            return [Piece(entry, 0, words, 0)]
+        pieces: list[Piece] = []
+        start = 0
+        while start < len(words) or not pieces:
+            part = crop(words[start : start + width], width) or words[start : start + 1]
+            pieces.append(Piece(entry, len(pieces), part, start))
+            start += max(len(part), 1)
+        return pieces
+
+    # -- moving ----------------------------------------------------------------------------------------------------------
+
+    def action_move(self, steps: int) -> None:
+        """Down or up by lines of the screen; while lines are selected, the selection's end."""
+        if self.mark_from is not None and self.current is not None and not self._dragging:
+            self._extend(steps)
+            return
+        self._scroll(steps)
+
+    def _scroll(self, steps: int) -> None:
+        if not self._pieces or (self.following and steps > 0):
+            return
+        height, first = self.size.height, self._pieces[0]
+        if self.following and len(self._pieces) < height:
+            return  # all of it is in view
+        place, part = self.sheet.rank(first.entry.number), first.part + steps
+        if self.wrap:
+            while part < 0 and place > 0:
+                place -= 1
+                part += len(self._pieces_of(self.sheet.row(place)))
+            while part and place < self.sheet.count and part >= (size := len(self._pieces_of(self.sheet.row(place)))):
+                part -= max(size, 1)
+                place += 1
         else:
-            place = next((place for place in range(len(found) - 1, -1, -1) if found[place] < here), len(found) - 1)
-        self.show_entry(found[place])
-        return place + 1
+            place, part = place + part, 0
+        place, part = max(place, 0), max(part, 0)
+        self._stay(place, part)
+        if len(self._down(place, part, height + 1)) <= height and steps > 0:
+            self.set_following(following=True)
+        else:
+            self.update()
 
-    def action_sideways(self, steps: int) -> None:
-        """Scroll sideways."""
-        self.scroll_to(x=max(self.scroll_x + steps * _STEP, 0), animate=False, force=True)
+    def _stay(self, place: int, part: int = 0) -> None:
+        if self.following:
+            self._seen = self.sheet.count
+        self.following = False
+        self._top, self._part = self.sheet.row(place), part
+
+    def action_page(self, pages: int) -> None:
+        """A page down or up."""
+        self.action_move(pages * max(self.size.height - 2, 1))
+
+    def action_to_begin(self) -> None:
+        """The first line that is kept."""
+        self._stay(0)
+        self.update()
 
     def action_follow(self) -> None:
         """Follow the end."""
-        self.current = None
+        self.current = self.mark_from = None
         self.set_following(following=True)
+
+    def set_following(self, *, following: bool) -> None:
+        """Follow the end, or stay where the view is."""
+        if following:
+            self.following = True
+        elif self._pieces:
+            self._stay(self._first_place(), self._pieces[0].part)
+        else:
+            self._stay(self.sheet.count)
+        self.update()
+
+    def action_sideways(self, steps: int) -> None:
+        """Scroll sideways."""
+        room = max(self.size.width - 1 - self.gutter_width, 1)
+        self.left = 0 if self.wrap else min(max(self.left + steps * _STEP, 0), max(2 * self.book.longest - room, 0))
+        self.update()
+
+    def show_row(self, number: int) -> None:
+        """Bring a row to a third of the height and mark it."""
+        self.current, self.mark_from = number, None
+        place = max(self.sheet.rank(number) - self.size.height // 3, 0)
+        self._stay(min(place, max(self.sheet.count - self.size.height, 0)) if not self.wrap else place)
+        self.update()
 
     def action_raw(self) -> None:
         """Show lines as they were printed, or tidied."""
         self.raw = not self.raw
-        if self.search is not None:
-            self.find(Search.of(self.search.words))
-        self.refresh()
-        self.post_message(self.FollowChanged())
+        self.update()
+
+    def action_wrap(self) -> None:
+        """Break long lines, or let them go on beyond the edge."""
+        self.wrap, self.left = not self.wrap, 0
+        self._part = 0
+        self.update()
+
+    # -- finding ---------------------------------------------------------------------------------------------------------
+
+    def find(self, search: Search | None) -> None:
+        """Look for something in the whole book; nothing where None."""
+        if self.hunt is not None:
+            self.hunt.stop()
+        self.search, self.hunt = search, None
+        if search is not None:
+            self.hunt = Hunt(self.book.spool, search, tell=self._told)
+            self._to_first_hit = True
+            self.hunt.start()
+        self.update()
+
+    def show_only(self, wanted: Search | None, unwanted: Search | None) -> None:
+        """Show only the lines that hold one thing and do not hold another; all of them where both are None."""
+        if self.filter is not None:
+            self.filter.stop()
+        top = self._pieces[0].entry.number if self._pieces else 0
+        self.filter, self.sheet = None, Sheet(self.book)
+        if wanted is not None or unwanted is not None:
+            self.filter = Hunt(self.book.spool, wanted, unwanted, self._told)
+            self.sheet = (Only if wanted is not None else Without)(self.book, self.filter.hits)
+            self.filter.start()
+        self._top, self._part = top, 0
+        self.update()
+
+    def _told(self) -> None:
+        """A thread found more."""
+        if self.is_running:
+            self.call_later(self.settle)
+
+    def step_found(self, *, forward: bool) -> None:
+        """Go to the next or previous line that holds what is searched; round the end."""
+        if self.hunt is None or not len(self.hunt.hits):
+            return
+        hits = self.hunt.hits
+        here = self.current
+        if here is None:
+            here = self.book.end if self.following or not self._pieces else self._pieces[0].entry.number - forward
+        place = hits.rank(here + 1) if forward else hits.rank(here) - 1
+        self.show_row(hits.at(place % len(hits)))
+
+    @property
+    def found_place(self) -> int | None:
+        """Which of the lines that were found is the current one, from 1."""
+        if self.hunt is None or self.current is None or not self.hunt.hits.holds(self.current):
+            return None
+        return self.hunt.hits.rank(self.current) + 1
+
+    # -- bookmarks and selection -----------------------------------------------------------------------------------------
+
+    @property
+    def here(self) -> int | None:
+        """The row that is meant: the marked one, else the one at the top, else the last."""
+        shown = [piece.entry.number for piece in self._pieces]
+        if self.current in shown or not shown:
+            return self.current
+        return shown[-1] if self.following else shown[0]
+
+    def action_bookmark(self) -> None:
+        """Put a bookmark here, or take it away."""
+        if self.here is not None and self.here < self.book.end:
+            self.bookmarks ^= {self.here}
+            self.current = self.here
+            self.update()
+
+    def action_next_bookmark(self) -> None:
+        """Go to the next bookmark; round the end."""
+        kept = sorted(number for number in self.bookmarks if number >= self.book.first)
+        if kept:
+            here = self.current if self.current is not None else -1
+            self.show_row(next((number for number in kept if number > here), kept[0]))
+
+    def action_select(self) -> None:
+        """Begin to select lines, or end it."""
+        if self.mark_from is not None:
+            self.mark_from = None
+        elif self.here is not None:
+            self.set_following(following=False)
+            self.current = self.mark_from = self.here
+        self.update()
+
+    def _extend(self, steps: int) -> None:
+        place = self.sheet.rank(self.current or 0) + steps
+        self.current = self.sheet.row(min(max(place, 0), max(self.sheet.count - 1, 0)))
+        place, top = self.sheet.rank(self.current), self._first_place()
+        if place < top:
+            self._stay(place)
+        elif place >= top + self.size.height:
+            self._stay(place - self.size.height + 1)
+        self.update()
+
+    def selected(self) -> list[str]:
+        """The words of the lines that are selected, else of the current one; the first few thousand."""
+        if self.current is None:
+            return []
+        ends = sorted((self.current, self.mark_from if self.mark_from is not None else self.current))
+        first, last = (self.sheet.rank(number) for number in ends)
+        rows = (self.sheet.row(place) for place in range(first, min(last + 1, first + _MOST_COPIED)))
+        entries = (self.entry(number) for number in rows)
+        return [entry.words(raw=self.raw) for entry in entries if entry is not None]
 
     # -- drawing ---------------------------------------------------------------------------------------------------------
 
     @property
     def gutter_width(self) -> int:
-        """Cells before a line's words."""
+        """Cells before a line's words; none where there is hardly room for the words."""
+        if self.size.width < 40:
+            return 2
         return 4 + (9 if self.book.stamped else 0) + (_SOURCE_CELLS + 1 if len(self.book.sources) > 1 else 0)
 
     def render_line(self, y: int) -> Strip:
         """One line of what is in view, and its cell of the map."""
         width, palette = self.size.width, palette_of(self)
-        entry = self.book.at(y + self.scroll_offset.y)
-        edge = self._map_cell(y)
-        if entry is None:
+        edge = self._edge[y] if y < len(self._edge) else (" ", "faint")
+        if y >= len(self._pieces):
             return strip_of(row((" " * (width - 1), "text"), edge), width, palette)
-        gutter, words = self._gutter(entry), self._words(entry)
-        back = words.back
-        left = strip_of(row(*gutter, back=back), min(self.gutter_width, width - 1), palette)
+        piece = self._pieces[y]
+        gutter, words = self._gutter(piece), self._words(piece)
+        left = strip_of(row(*gutter, back=words.back), min(self.gutter_width, width - 1), palette)
         room = max(width - 1 - self.gutter_width, 0)
-        start = self.scroll_offset.x
-        body = strip_of(words, start + room, palette).crop(start, start + room)
+        body = strip_of(words, self.left + room, palette).crop(self.left, self.left + room)
         return Strip.join([left, body, strip_of(row(edge), 1, palette)])
 
-    def _gutter(self, entry: Entry) -> list[Span]:
+    def _gutter(self, piece: Piece) -> list[Span]:
+        entry = piece.entry
+        if piece.part:
+            return [(" " * (self.gutter_width - 2) + "↪ ", "faint")]
         incident = self.book.marks.get(entry.number)
         sign, tone = SEVERITY_SIGN[incident.severity] if incident else (" ", "text")
+        mark: Span = ("◆", "accent") if entry.number in self.bookmarks else (" ", "text")
         letter, level_tone = _LEVEL[entry.level]
-        spans: list[Span] = [(sign + " ", tone)]
+        if self.gutter_width == 2:
+            return [(sign, tone), (letter, level_tone)]
+        spans: list[Span] = [(sign, tone), mark]
         if self.book.stamped:
             spans.append((padded(entry.clock(), 9), "dim"))
         if len(self.book.sources) > 1:
             spans.append((padded(cut_front(entry.source, _SOURCE_CELLS), _SOURCE_CELLS + 1), "dim"))
         return [*spans, (letter + " ", level_tone)]
 
-    def _words(self, entry: Entry) -> Row:
+    def _words(self, piece: Piece) -> Row:
         """A line's words; what was found in them stands out."""
+        entry, words = piece.entry, piece.words
         incident = self.book.marks.get(entry.number)
-        tone: Tone = _LEVEL[entry.level][1]
+        tone: Tone = "dim" if entry.is_bar else _LEVEL[entry.level][1]
         if incident is not None:
             tone = SEVERITY_SIGN[incident.severity][1]
-        back: Back = "current" if entry.number == self.current else "marked" if incident is not None else ""
-        words = entry.words(raw=self.raw)
+        back: Back = "current" if self._is_chosen(entry.number) else "marked" if incident is not None else ""
         spans: list[Span] = []
         end = 0
         for start, stop in self.search.places(words) if self.search is not None else ():
@@ -214,33 +447,54 @@ class LogView(ScrollView, can_focus=True):
             end = stop
         return row(*spans, (words[end:], tone), back=back)
 
-    def _map_cell(self, y: int) -> Span:
-        """One cell of the map: a sign's colour where incidents are, else the view's extent."""
-        height, total = max(self.size.height, 1), len(self.book)
-        if total <= height:
-            return (" ", "faint")
-        first, last = y * total // height, max((y + 1) * total // height, y * total // height + 1)
-        worst = self._worst(first, last)
-        in_view = last > self.scroll_offset.y and first < self.scroll_offset.y + height
-        if worst is not None:
-            return ("◂", SEVERITY_SIGN[SEVERITIES[worst]][1])
-        return ("▐", "dim") if in_view else ("│", "faint")
+    def _is_chosen(self, number: int) -> bool:
+        if self.current is None or self.mark_from is None:
+            return number == self.current
+        return min(self.current, self.mark_from) <= number <= max(self.current, self.mark_from)
 
-    def _worst(self, first: int, last: int) -> int | None:
-        lowest = self.book.first
-        severities = [
-            SEVERITIES.index(incident.severity)
-            for number, incident in self.book.marks.items()
-            if first <= number - lowest < last
-        ]
-        return max(severities, default=None)
+    # -- the mouse and the size ------------------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        """Lay out for the new size."""
+        self._drawn = None
+        self.update()
+
+    def on_show(self) -> None:
+        """Likewise when it comes into view."""
+        self.on_resize()
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """A press on the map goes there; on a line it marks the line."""
+        """A press on the map goes there; on a line it marks the line, and what it is drawn over selects."""
         if event.x >= self.size.width - 1:
-            self.scroll_to(
-                y=event.y * len(self.book) // max(self.size.height, 1) - self.size.height // 2, animate=False
-            )
-        elif (entry := self.book.at(event.y + self.scroll_offset.y)) is not None:
-            self.current = entry.number
-            self.refresh()
+            self._stay(event.y * self.sheet.count // max(self.size.height, 1) - self.size.height // 2)
+        elif event.y < len(self._pieces):
+            self.set_following(following=False)
+            self.current = self.mark_from = self._pieces[min(event.y, len(self._pieces) - 1)].entry.number
+            self._dragging = True
+            self.capture_mouse()
+        self.update()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Select what the mouse is drawn over."""
+        if self._dragging and self._pieces:
+            self.current = self._pieces[min(max(event.y, 0), len(self._pieces) - 1)].entry.number
+            self.update()
+
+    def on_mouse_up(self) -> None:
+        """The selection stands; a mere press selects nothing."""
+        if self._dragging:
+            self._dragging = False
+            self.release_mouse()
+            if self.mark_from == self.current:
+                self.mark_from = None
+            self.update()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel."""
+        event.stop()
+        self._scroll(_WHEEL)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel."""
+        event.stop()
+        self._scroll(-_WHEEL)

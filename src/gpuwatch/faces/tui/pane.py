@@ -143,7 +143,7 @@ class Rows(ScrollView, can_focus=True):
 class Pane(Vertical):
     """A heading over something that scrolls."""
 
-    def __init__(self, body: ScrollView, *, id: str) -> None:  # noqa: A002 - Textual's name
+    def __init__(self, body: Widget, *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self.heading = Heading(classes="heading")
         self.body = body

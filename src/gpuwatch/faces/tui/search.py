@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import regex
 
+from gpuwatch.core.records import clean
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
 _PATTERN = "re:"
-_SECONDS = 0.5
-"""For one look through the whole book."""
-_LINE_SECONDS = 0.05
+_PIECE_SECONDS = 0.25
+"""For one look through a piece of the log, beside the screen."""
+_LINE_SECONDS = 0.02
+_SCREEN_SECONDS = 0.02
+"""For what is marked on the screen in one line; a pattern that takes longer is marked by whole lines from then on."""
+_MOST_STRIKES = 20
+_LONGEST_LINE = 16_000
 
 
 @dataclass(slots=True)
@@ -24,10 +29,15 @@ class Search:
 
     words: str
     pattern: Any = None
-    found: list[int] = field(default_factory=list)
-    """The numbers of the entries that hold it, ascending."""
-    cut_short: bool = False
-    """True where a pattern took too long and not everything was looked at."""
+    slow: bool = False
+    """Whether marking what was found took too long."""
+    strikes: int = 0
+    """How often the pattern took too long over a line, which then counts as one that does not hold it."""
+    _needle: bytes | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.pattern is None and self.words.isascii():
+            self._needle = self.words.encode()
 
     @classmethod
     def of(cls, typed: str) -> Search:
@@ -35,30 +45,73 @@ class Search:
         if not typed.startswith(_PATTERN):
             return cls(typed)
         written = typed.removeprefix(_PATTERN)
+        if not written:
+            raise UsageError(text("The pattern cannot be read: {error}", error="re:"))
         try:
-            return cls(typed, regex.compile(written, 0 if has_capital(written) else regex.IGNORECASE))
-        except regex.error as error:
+            flags = regex.MULTILINE | (0 if has_capital(written) else regex.IGNORECASE)
+            return cls(typed, regex.compile(written, flags))
+        except (regex.error, RecursionError, OverflowError, ValueError) as error:
             raise UsageError(text("The pattern cannot be read: {error}", error=str(error))) from None
 
-    def look(self, entries: Iterable[tuple[int, str]]) -> None:
-        """Look through entries that were not looked at yet, in order."""
-        deadline = time.monotonic() + _SECONDS
-        for number, words in entries:
-            if self.pattern is not None and time.monotonic() > deadline:
-                self.cut_short = True
-                return
-            if self.places(words, most=1):
-                self.found.append(number)
+    @property
+    def given_up(self) -> bool:
+        """Whether the pattern took too long too often."""
+        return self.strikes >= _MOST_STRIKES
 
-    def forget_before(self, number: int) -> None:
-        """Entries before this one are gone."""
-        if self.found and self.found[0] < number:
-            self.found = [place for place in self.found if place >= number]
+    # -- in pieces of the log, beside the screen -----------------------------------------------------------------------------
+
+    def rows_in(self, lines: bytes) -> list[int]:
+        """Which of these whole lines hold it, the first being 0. Escape codes are looked past."""
+        lines = clean(lines)
+        if self.pattern is not None:
+            return list(self._pattern_rows(lines.decode("utf-8", "replace")))
+        any_case = not has_capital(self.words)
+        if self._needle is not None:
+            return list(rows_of(lines.lower() if any_case else lines, self._needle, b"\n"))
+        decoded = lines.decode("utf-8", "replace")
+        return list(rows_of(decoded.lower() if any_case else decoded, self.words, "\n"))
+
+    def _pattern_rows(self, lines: str) -> Iterator[int]:
+        row, place = 0, 0
+        while place < len(lines) and not self.given_up:
+            try:
+                found = self.pattern.search(lines, place, timeout=_PIECE_SECONDS, concurrent=True)
+            except TimeoutError:
+                yield from self._line_by_line(lines, place, row)
+                return
+            if found is None:
+                return
+            begin = lines.rfind("\n", 0, found.start()) + 1
+            end = lines.find("\n", found.start())
+            end = len(lines) if end < 0 else end
+            row += lines.count("\n", place, begin)
+            if found.start() >= len(lines):
+                return
+            if found.end() <= end or self._holds(lines[begin:end]):
+                yield row
+            row, place = row + 1, end + 1
+
+    def _line_by_line(self, lines: str, place: int, row: int) -> Iterator[int]:
+        """A piece over which the pattern took too long: each line for itself."""
+        for number, line in enumerate(lines[place:].split("\n"), row):
+            if self.given_up:
+                return
+            if line and self._holds(line):
+                yield number
+
+    def _holds(self, line: str) -> bool:
+        try:
+            return bool(self.pattern.search(line[:_LONGEST_LINE], timeout=_LINE_SECONDS, concurrent=True))
+        except TimeoutError:
+            self.strikes += 1
+            return False
+
+    # -- in what is on the screen --------------------------------------------------------------------------------------------
 
     def places(self, words: str, most: int = 50) -> list[tuple[int, int]]:
         """Where in a line it stands."""
         if self.pattern is not None:
-            return self._pattern_places(words, most)
+            return [] if self.slow else self._pattern_places(words, most)
         if not self.words:
             return []
         look_in = words if has_capital(self.words) else words.lower()
@@ -73,15 +126,30 @@ class Search:
 
     def _pattern_places(self, words: str, most: int) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
+        started = time.perf_counter()
         try:
-            for match in self.pattern.finditer(words, timeout=_LINE_SECONDS):
+            for match in self.pattern.finditer(words, timeout=_SCREEN_SECONDS):
                 if match.end() > match.start():
                     places.append(match.span())
                 if len(places) >= most:
                     break
         except TimeoutError:
-            self.cut_short = True
+            self.slow = True
+        self.slow = self.slow or time.perf_counter() - started > _SCREEN_SECONDS
         return places
+
+
+def rows_of(lines: Any, needle: Any, newline: Any) -> Iterator[int]:
+    """The lines that hold the needle, bytes in bytes or words in words."""
+    row, counted = 0, 0
+    place = lines.find(needle) if needle else -1
+    while place >= 0:
+        row += lines.count(newline, counted, place)
+        yield row
+        counted = lines.find(newline, place)
+        if counted < 0:
+            return
+        place = lines.find(needle, counted)
 
 
 def has_capital(words: str) -> bool:
