@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import colorizing, following, scanning, starting
+from benchmarks import colorizing, following, scanning, scraping, starting
 from benchmarks.measuring import machine_line
 
 BEGIN = "<!-- measured: begin -->"
@@ -23,6 +23,7 @@ PARTS = {
     "scanning": scanning.tables,
     "following": following.tables,
     "colorizing": colorizing.tables,
+    "scraping": scraping.tables,
     "starting": starting.tables,
 }
 

@@ -48,6 +48,9 @@ def test_the_wheel_carries_rules_demo_texts_and_runner(built: tuple[list[str], l
     assert {
         "gpuwatch/py.typed",
         "gpuwatch/_shipped/rules/schema.json",
+        "gpuwatch/_shipped/dashboards/grafana/gpuwatch-now.json",
+        "gpuwatch/_shipped/dashboards/prometheus/gpuwatch-alerts.rules.yml",
+        "gpuwatch/_shipped/dashboards/prometheus/tests/alerts_test.yml",
         "gpuwatch/demo/portrait.jpg",
         "gpuwatch/demo/oom_large_1280.jsonl",
         "gpuwatch/locale/zh_CN/LC_MESSAGES/gpuwatch.mo",
