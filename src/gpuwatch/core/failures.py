@@ -29,6 +29,7 @@ _TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
 _REPORT_HEAD_LINES = 3
 _EXCERPT_LINES = 80
+_WRAPPED_BYTES = 400
 _UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
 """What a line is that neither begins nor ends a block."""
 
@@ -96,9 +97,11 @@ class Failures:
         self._follow(record, kind, told=bool(matches))
         self.matched += bool(matches)
         for gathering in self._members:
-            if gathering.lookahead and not matches:
-                gathering.lookahead -= 1
-                self._gather(gathering, record)
+            if gathering.lookahead:
+                if not matches:
+                    gathering.lookahead -= 1
+                    self._gather(gathering, record)
+                self._gather_wrapped(gathering, record)
         for rule in matches:
             self._place(rule, record, at)
         if self.standing.awaited:
@@ -174,8 +177,12 @@ class Failures:
                 if beaten is not None:
                     self._merge(beaten, rule, record, at)
                     return
-                if any((g.rule.beats(rule) or rule.echo) and not differ(g.rule, facts, g.facts) for g in self._members):
+                beating = (g for g in self._members if g.rule.beats(rule) or rule.echo)
+                elder = next((g for g in beating if not differ(g.rule, facts, g.facts)), None)
+                if elder is not None:
                     block.last_line = self._line
+                    if rule.echo and elder.lookahead:
+                        self._gather(elder, record)
                     return
             else:
                 self._close_block()
@@ -252,6 +259,7 @@ class Failures:
         for earlier in self.earlier(rule.back):
             self._gather(gathering, earlier)
         gathering.lookahead = rule.ahead
+        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
         self._gather(gathering, record)
         self.standing.touch(gathering)
 
@@ -271,6 +279,7 @@ class Failures:
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)
         gathering.last_line = self._line
+        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
         if gathering.block:
             gathering.block.last_line = self._line
         self._gather(gathering, record, rule)
@@ -294,6 +303,18 @@ class Failures:
             gathering.facts.get(name, value) != value for name, value in gathering.again.items()
         ):
             self._split(gathering, record)
+
+    def _gather_wrapped(self, gathering: Gathering, record: LogRecord) -> None:
+        """Take the facts that a window's edge cut in two: wrapped between words, or within one."""
+        if gathering.tail_line == record.line - 1:
+            facts = gathering.facts if gathering.again is None else gathering.again
+            for between in (b" ", b""):
+                joined = gathering.tail + between + record.text[:_WRAPPED_BYTES].lstrip()
+                for name, value in self.matcher.facts(gathering.rule, joined, across=len(gathering.tail)):
+                    if name not in facts:
+                        facts[name] = value
+                        self.standing.touch(gathering)
+        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
 
     def _split(self, gathering: Gathering, record: LogRecord) -> None:
         """What was taken for a repeat says other numbers: it is a failure of its own."""

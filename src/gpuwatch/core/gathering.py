@@ -35,6 +35,10 @@ class Gathering:
     block: Block | None = None
     last_line: int = 0
     lookahead: int = 0
+    tail_line: int = 0
+    """The line that `tail` ends."""
+    tail: bytes = b""
+    """The end of the last line that facts were looked for in: the next may be its rest, where a window wrapped it."""
     echoes: int = 0
     excerpt: list[str] = field(default_factory=list)
     before: tuple[str, ...] = ()
@@ -47,6 +51,10 @@ class Gathering:
         """The rule's label, or the one that its facts refine it to."""
         refined = self.rule.refine.get("fragmentation")
         return refined if refined is not None and is_fragmented(self.facts) else self.rule.label
+
+    def keep_tail(self, line: int, tail: bytes) -> None:
+        """Remember the end of a line, for the next to be read together with."""
+        self.tail_line, self.tail = line, tail.rstrip()
 
     def attribute(self) -> None:
         """Take from the block which node failed, as far as its lines have told."""

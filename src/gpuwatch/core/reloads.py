@@ -61,11 +61,11 @@ class _Succession:
         """The newest first."""
         return (self._newest, *self._earlier)
 
-    def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
+    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> Iterator[tuple[str, Any]]:
         """The facts by the rule as it was when the incident was opened; none where that is long gone."""
         for matcher in self.matchers:
             if matcher.rules.by_id.get(rule.id) is rule:
-                return matcher.facts(rule, text)
+                return matcher.facts(rule, text, across=across)
         return iter(())
 
     def clears(self, rule_id: str, text: bytes) -> bool:

@@ -133,11 +133,16 @@ class Matcher:
                 matched[place] = found
         return matched
 
-    def facts(self, rule: Rule, text: bytes) -> Iterator[tuple[str, Any]]:
-        """The facts that the rule's patterns find in one record; a name may come more than once."""
+    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> Iterator[tuple[str, Any]]:
+        """The facts that the rule's patterns find in one record; a name may come more than once.
+
+        With `across` only those whose words stand on both sides of that place.
+        """
         compiled = self._compiled[rule.id]
         for pattern in rule.facts:
             for found in self._finditer(compiled, pattern, text):
+                if across is not None and not found.start() < across < found.end():
+                    continue
                 for name, raw in found.groupdict().items():
                     value = None if raw is None else convert_fact(name, raw)
                     if value is not None:
