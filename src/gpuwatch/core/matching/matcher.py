@@ -24,6 +24,8 @@ from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
 PATTERN_TIMEOUT_SECONDS = 0.25
 _STRIKES = 3
+_PACKED_PROBE = 0
+"""The place of the probe that finds lines which docker wrapped."""
 _NEWLINE = re.compile(b"\n")
 
 
@@ -71,7 +73,7 @@ class Matcher:
     def __post_init__(self, dumped: bytes | None) -> None:
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
         self._compiled = {rule.id: Compiled(rule) for rule in self.rules}
-        marks = [Probe(frozenset({mark}), folds=False) for mark in sorted(marks_of_beginnings())]
+        marks = [Probe(frozenset({mark}), folds=False) for mark in (PACKED, *sorted(marks_of_beginnings()))]
         marks.append(Probe(frozenset({RESTART[0]}), RESTART[1], folds=False))
         owners: list[tuple[Compiled, bytes] | None] = [None] * len(marks)
         patterns: list[bytes] = []
@@ -96,8 +98,10 @@ class Matcher:
     def scan(self, lines: bytes, count_newlines: Callable[[bytes], int] | None = None) -> Scan:
         """Find in whole lines where a rule may match, a failure begins, or a condition may be over. Thread-safe."""
         newlines = lines.count(b"\n") if count_newlines is None else count_newlines(lines)
-        if b"\x1b" not in lines and PACKED not in lines:
-            return Scan(lines, newlines, self._nominator.hits(lines), escaped=False)
+        if b"\x1b" not in lines:
+            hits = self._nominator.hits(lines)
+            if all(number != _PACKED_PROBE for _, number in hits):
+                return Scan(lines, newlines, hits, escaped=False)
         cleaned = clean(unpacked(lines))
         return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True)
 
