@@ -17,6 +17,7 @@ from gpuwatch.texts import text
 VARIABLE = "GPUWATCH_CONFIG_DIR"
 DATA_VARIABLE = "GPUWATCH_DATA_DIR"
 CACHE_VARIABLE = "GPUWATCH_CACHE_DIR"
+STATE_VARIABLE = "GPUWATCH_STATE_DIR"
 
 
 def config_folder(environment: Mapping[str, str], home: Path | None) -> Path | None:
@@ -48,6 +49,17 @@ def cache_folder(environment: Mapping[str, str] | None = None, home: Path | None
         return Path(base) / "gpuwatch"
     home = home or home_folder()
     return home / ".cache" / "gpuwatch" if home is not None else None
+
+
+def state_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
+    """Where what happened is kept, whether it is there or not; None where there is no home to keep it in."""
+    environment = os.environ if environment is None else environment
+    if named := environment.get(STATE_VARIABLE):
+        return Path(named)
+    if (base := environment.get("XDG_STATE_HOME")) and Path(base).is_absolute():
+        return Path(base) / "gpuwatch"
+    home = home or home_folder()
+    return home / ".local" / "state" / "gpuwatch" if home is not None else None
 
 
 def own_rules_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:

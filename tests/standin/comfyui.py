@@ -262,6 +262,7 @@ class ComfyUI:
                 life = self.lives
                 self.status()
                 self._tell_running(item)
+                self.changed.notify_all()
             self.gate.wait()
             with self.changed:
                 if self._ended or life != self.lives:

@@ -95,6 +95,10 @@ class Hands:
         self.client = client
         self.name = client.server.name
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.client.close()
+
     def greet(self) -> None:
         """Raise what is wrong, unless a ComfyUI server is there."""
         if remaining_of(self.client.get("/prompt")) is None:
@@ -199,15 +203,22 @@ class Hands:
         self.client.send("POST", "/free", {"unload_models": True, "free_memory": True})
 
     def queue(
-        self, prompt: Mapping[str, Any], extra_data: Mapping[str, Any] | None = None, *, front: bool = False
+        self,
+        prompt: Mapping[str, Any],
+        extra_data: Mapping[str, Any] | None = None,
+        *,
+        front: bool = False,
+        id_: str | None = None,
     ) -> Queued:
-        """Queue a prompt. Raises RefusedError with what the server has against it."""
+        """Queue a prompt, under that id where one is given. Raises RefusedError with what the server has against it."""
         kept = {name: value for name, value in (extra_data or {}).items() if name not in _NOT_KEPT}
         body: dict[str, Any] = {"prompt": prompt, "extra_data": kept}
         if isinstance(kept.get("client_id"), str):
             body["client_id"] = kept["client_id"]
         if front:
             body["front"] = True
+        if id_ is not None:
+            body["prompt_id"] = id_
         try:
             answer = self.client.send("POST", "/prompt", body)
         except NoAnswerError as error:
@@ -217,11 +228,11 @@ class Hands:
                     error.hint if not isinstance(error.said, dict) else None,
                 ) from error
             raise
-        id_ = words_of(part({"answer": answer}, "answer").get("prompt_id"))
-        if id_ is None:
+        taken = words_of(part({"answer": answer}, "answer").get("prompt_id"))
+        if taken is None:
             raise self._strange()
         errors = _node_errors(answer.get("node_errors"))
-        return Queued(id_, plain(errors) if errors else None)
+        return Queued(taken, plain(errors) if errors else None)
 
     def _strange(self) -> UnreachableError:
         return NoAnswerError(

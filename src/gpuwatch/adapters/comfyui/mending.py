@@ -1,0 +1,160 @@
+"""A failed job of a server -> what to queue in its place, and that queued: for `fix --server`, `guard`, `submit`, the screen.
+
+`Mender.propose` decides, `Mender.carry_out` acts, `Mender.closed` remembers what became of it. Between the first two a person
+may be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.comfyui.acting import EndedJob, Hands, Queued, Told, card_of, incidents_of
+from gpuwatch.adapters.tried_file import TriedFile
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.loop.mirror import mirrored
+from gpuwatch.core.loop.next_try import MOST_TRIES, Conditions, Failed, GiveUp, Lineage, Retry
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.observations import FixOutcome, FixTried
+from gpuwatch.core.workflow.graph import NotWorkflow
+from gpuwatch.core.workflow.nodes import Knowledge
+from gpuwatch.core.workflow.trouble import troubles_of
+from gpuwatch.core.workload import Workloads
+from gpuwatch.texts import Text, text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far one may go."""
+
+    most_tries: int = MOST_TRIES
+    min_px: int | None = None
+    gpu_memory: int | None = None
+    """The card's memory, where a person says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What to queue in a failed job's place."""
+
+    job: EndedJob
+    incident: Incident | None
+    retry: Retry
+    lineage: Lineage
+    """With this try."""
+    extra_data: Mapping[str, Any] = field(repr=False)
+    notes: tuple[Text, ...] = ()
+
+    def tried(self, at: datetime, outcome: FixOutcome, incident_id: str, new_id: str) -> FixTried:
+        """What is told of it."""
+        scene = self.retry.scene
+        return FixTried(
+            at,
+            incident_id,
+            self.retry.action,
+            outcome,
+            scene.server,
+            scene.node_type,
+            dict(scene.values),
+            dict(self.retry.after),
+            new_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing is queued in a failed job's place."""
+
+    job: EndedJob
+    incident: Incident | None
+    give_up: GiveUp
+    of_memory: bool
+    """Whether it ran out of GPU memory at all."""
+
+
+class Mender:
+    """Proposes and queues for one server. Not for use by several threads at once."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        matcher: Matcher,
+        workloads: Workloads,
+        knowledge: Knowledge,
+        *,
+        limits: Limits | None = None,
+        memory: TriedFile | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.hands = hands
+        self.limits = limits or Limits()
+        self.memory = memory or TriedFile(None)
+        self.clock = clock
+        self._matcher, self._workloads, self._shipped = matcher, workloads, knowledge
+        self._told: Told | None = None
+
+    def forget_server(self) -> None:
+        """The server may be another now: it is asked anew for its nodes."""
+        self._told = None
+
+    def told(self) -> Told:
+        """What the server says of its card and its nodes; asked once."""
+        if self._told is None:
+            self._told = self.hands.told(self._shipped)
+        return self._told
+
+    def propose(self, job: EndedJob, lineage: Lineage | None = None) -> Proposal | Refusal:
+        """What to queue now that this job failed; `lineage` holds what was tried for it before."""
+        lineage = lineage or Lineage()
+        now, name = self.clock(), self.hands.name
+        incidents = incidents_of(job.error, self._matcher, self._workloads, now, name) if job.error else []
+        incident = next(iter(incidents), None)
+        failed = Failed(job.prompt, tuple(troubles_of(incidents)))
+        if not failed.troubles:
+            words = job.error.message.partition("\n")[0][:200] if job.error else "?"
+            why = text("The failure is not about GPU memory: {words}", words=words)
+            return Refusal(job, incident, GiveUp(why), of_memory=False)
+        told = self.told()
+        totals = [trouble.balance.total_bytes for trouble in failed.troubles if trouble.balance.total_bytes]
+        card = card_of(told, self.limits.gpu_memory or (totals[0] if totals and told.card_bytes is None else None))
+        if card is None:
+            give_up = GiveUp(text("How much memory the card has is not known; say it with --gpu-memory 8GiB."))
+            return Refusal(job, incident, give_up, of_memory=True)
+        conditions = Conditions(
+            name,
+            card,
+            self._workloads,
+            replace(told.knowledge, version=told.version),
+            now,
+            self.memory.tried,
+            self.limits.most_tries,
+            self.limits.min_px,
+        )
+        try:
+            found = lineage.next(failed, conditions)
+        except NotWorkflow as no:
+            found = GiveUp(text("The job's prompt is no workflow; it looks like {what}.", what=no.why))
+        if isinstance(found, GiveUp):
+            return Refusal(job, incident, found, of_memory=True)
+        extra = mirrored(job.extra_data, found.plan.changes, told.knowledge)
+        notes = found.plan.notes
+        if extra is None:
+            notes = (
+                *notes,
+                text("The editor's copy of the workflow, which saved pictures carry, keeps the old values."),
+            )
+        after = lineage.after(failed, found)
+        return Proposal(job, incident, found, after, job.extra_data if extra is None else extra, notes)
+
+    def carry_out(self, proposal: Proposal, id_: str | None = None) -> Queued:
+        """Free memory where that is what helps, and queue the prompt before all others, under that id."""
+        if proposal.retry.frees:
+            self.hands.free()
+        return self.hands.queue(proposal.retry.prompt, proposal.extra_data, front=True, id_=id_)
+
+    def closed(self, tried: FixTried) -> None:
+        """Remember what became of a fix."""
+        self.memory.learn(tried)

@@ -1,0 +1,316 @@
+"""Unattended: queue again, as it fits, each job that runs out of GPU memory.
+
+Examples:
+  gpuwatch guard http://127.0.0.1:8188 --yes
+  gpuwatch guard http://127.0.0.1:8188 --yes --min-size 512 --tries 2
+  gpuwatch guard http://10.0.0.4:8188 http://10.0.0.5:8188 --yes --log guard.jsonl
+
+Only jobs that fail for want of GPU memory while it watches are touched: not those that were interrupted, not those that failed
+for another reason. Each is queued again in front, in the largest size that is predicted to fit, or with the exact rewrite
+where the server has gpuwatch's node; its end says whether that held, and what failed on a server is not tried first there
+again. After --tries it gives up and says so. Where only a restart helps, nothing is queued. Ctrl-C ends it; what it queued stays
+queued.
+
+Exit codes: 0 ended by Ctrl-C, 2 an option cannot be used, 3 a server does not answer when it begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from gpuwatch.errors import UsageError
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.texts import Text, render, text, visible
+from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:
+    from gpuwatch.adapters.comfyui.guarding import Guard, Note
+    from gpuwatch.core.engine import Event
+    from gpuwatch.core.incidents import Incident
+    from gpuwatch.core.snapshot import Snapshot
+
+_LOOK_SECONDS = 1.0
+_BROKEN = frozenset({
+    "worker_dead", "poisoned_context", "illegal_memory_access", "misaligned_address", "illegal_instruction",
+    "device_side_assert", "launch_failure", "gpu_lost",
+})  # fmt: skip
+"""After these a process computes nothing any more; whatever it is given fails or waits for ever."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument("servers", nargs="+", metavar="URL", help=_("a ComfyUI server: http://HOST:PORT"))
+    add_limits(parser)
+    parser.add_argument("--yes", action="store_true", help=_("do not ask"))
+    parser.add_argument("--log", type=Path, metavar="FILE", help=_("add what is done to this file, as JSON lines"))
+    add_server_access(parser)
+    add_gpu_memory(parser)
+    add_json(parser)
+    add_rules(parser)
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """How far one may go; `submit` has them too."""
+    parser.add_argument(
+        "--tries", type=tries, default=3, metavar="N", help=_("how often a job is queued again (default: 3)")
+    )
+    parser.add_argument("--min-size", type=pixels, metavar="PX", help=_("set no side below this"))
+
+
+def add_server_access(parser: argparse.ArgumentParser) -> None:
+    """What identifies us; never on the command line itself."""
+    parser.add_argument("--header-file", metavar="FILE", help=_("headers to send, one `Name: value` a line"))
+    parser.add_argument("--token-file", metavar="FILE", help=_("a file with the token that the server wants"))
+
+
+def tries(words: str) -> int:
+    """From 1 to 20."""
+    if not words.isdecimal() or not 1 <= int(words) <= 20:
+        raise argparse.ArgumentTypeError(render(text("write a number from 1 to 20, not {words}", words=words)))
+    return int(words)
+
+
+def pixels(words: str) -> int:
+    """A side in pixels."""
+    if not words.isdecimal() or not 1 <= int(words) <= 65536:
+        raise argparse.ArgumentTypeError(render(text("write a number of pixels, not {words}", words=words)))
+    return int(words)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Guard until told to stop."""
+    from gpuwatch.faces.watching import stop_on_signals  # noqa: PLC0415 - --help must not load the sources
+
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        return keep_guard(arguments, stop)
+
+
+def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any = None) -> int:
+    """Greet the servers, ask, and guard them until `stop`."""
+    from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
+    from gpuwatch.faces.watching import make_engine  # noqa: PLC0415
+    from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
+
+    servers = servers_of(arguments)
+    with Journal(arguments.log, as_json=arguments.json) as journal, ExitStack() as opened:
+        menders = [mender_of(server, arguments) for server in servers]
+        for mender in menders:
+            opened.callback(mender.hands.close)
+            mender.hands.greet()
+        if not arguments.yes and not agreed(arguments):
+            print(render(text("Nothing is guarded.")), file=sys.stderr)
+            return 0
+        arguments.from_start = False
+        engine = make_engine(arguments, shows_records=False)
+        sources = [ComfyuiSource(server, show_history=False, pace=pace) for server in servers]
+        pipeline = Pipeline(engine, sources)
+        inbox = Inbox()
+        pipeline.subscribe(inbox)
+        guards = {mender.hands.name: guard_of(mender, pipeline, journal.note) for mender in menders}
+        try:
+            pipeline.start()
+            names = ", ".join(guards)
+            journal.say("guarding", text("guarding {servers}; Ctrl-C ends it.", servers=names), tries=arguments.tries)
+            watch_over(guards, inbox, pipeline.wait, stop)
+        finally:
+            pipeline.stop()
+            journal.say("stopped", ended_words(guards), **totals(guards))
+    return 0
+
+
+def watch_over(guards: dict[str, Guard], inbox: Inbox, check: Callable[[float], bool], stop: threading.Event) -> None:
+    """Pass on what is heard, and look by oneself now and then."""
+    looked = time.monotonic()
+    while not stop.is_set():
+        heard = inbox.next(_LOOK_SECONDS / 4)
+        if heard is not None and (guard := guards.get(heard[1])) is not None:
+            if heard[0] == "up":
+                guard.server_changed()
+            else:
+                guard.heard(heard[2], heard[0])
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            for each in guards.values():
+                each.look()
+            check(0)
+            looked = time.monotonic()
+
+
+class Inbox:
+    """What the pipeline tells of jobs, for another thread. A listener."""
+
+    def __init__(self) -> None:
+        self._heard: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
+
+    def __call__(self, events: Sequence[Event], _snapshot: Snapshot) -> None:
+        """Keep the ends of jobs, and that a server came back."""
+        from gpuwatch.core.observations import JobEnded, SourceUp  # noqa: PLC0415
+
+        for event in events:
+            if isinstance(event, JobEnded) and event.fresh:
+                self._heard.put((event.outcome, event.server, event.job_id))
+            elif isinstance(event, SourceUp):
+                self._heard.put(("up", event.source, ""))
+
+    def next(self, timeout_seconds: float) -> tuple[str, str, str] | None:
+        """The next; None where none came in time."""
+        try:
+            return self._heard.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+
+
+class Journal:
+    """Says what is done: words or JSON on stdout, JSON lines in a file."""
+
+    def __init__(self, path: Path | None, *, as_json: bool) -> None:
+        self._path, self._as_json = path, as_json
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Journal:
+        if self._path is not None:
+            try:
+                self._file = self._path.open("a", encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise UsageError(
+                    text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or str(error))
+                ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def note(self, note: Note) -> None:
+        """Say what a guard did."""
+        self.say(note.event, note.words, server=note.server, job=note.job, **note.fields)
+
+    def say(self, event: str, words: Text, **fields: Any) -> None:
+        """Say one thing."""
+        from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
+        from gpuwatch.faces.report import json_line  # noqa: PLC0415
+
+        now = utc_now()
+        line = json_line({"time": now.isoformat(), "event": event, **fields, "message": render(words, "en")})
+        if self._file is not None:
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except OSError as error:  # a full disk must not end the guard
+                self._file = None
+                told = text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or "?")
+                print(visible(render(told)), file=sys.stderr, flush=True)
+        if self._as_json:
+            print(line, flush=True)
+        else:
+            server = f"{fields['server']}: " if "server" in fields else ""
+            print(visible(f"{now.astimezone():%H:%M:%S} {server}{render(words)}"), flush=True)
+
+
+def agreed(arguments: argparse.Namespace) -> bool:
+    """Ask once, before anything is watched. Where nobody can answer, --yes is needed."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            text("guard queues prompts by itself, and nobody is here to agree."), text("Say --yes for that.")
+        )
+    question = text(
+        "Queue jobs again by itself that run out of GPU memory, at most {tries} times each? [y/N] ",
+        tries=arguments.tries,
+    )
+    print(render(question), end="", file=sys.stderr, flush=True)
+    try:
+        return input().strip().lower() in {"y", "yes", "j", "ja", "是"}
+    except EOFError:
+        return False
+
+
+def servers_of(arguments: argparse.Namespace) -> list[Any]:
+    """The servers that were named, each once."""
+    from gpuwatch.adapters.comfyui.address import (  # noqa: PLC0415
+        is_address,
+        read_headers,
+        read_token,
+        server_of,
+        without_credentials,
+    )
+
+    headers: dict[str, str] = {}
+    if arguments.header_file is not None:
+        headers |= read_headers(arguments.header_file)
+    if arguments.token_file is not None:
+        headers |= read_token(arguments.token_file)
+    servers = []
+    for spec in arguments.servers:
+        address = spec if is_address(spec) or "://" in spec else f"http://{spec}"
+        servers.append(server_of(address, headers))
+    names = [server.name for server in servers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(text("{spec} is named twice.", spec=without_credentials(twice)))
+    return servers
+
+
+def mender_of(server: Any, arguments: argparse.Namespace) -> Any:
+    """What proposes and queues for one server."""
+    from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415
+    from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
+    from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
+    from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
+    from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415
+    from gpuwatch.adapters.tried_file import TriedFile  # noqa: PLC0415
+    from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
+
+    return Mender(
+        Hands(Client(server)),
+        load_matcher(arguments.rules),
+        load_workloads(),
+        load_knowledge(),
+        limits=Limits(arguments.tries, arguments.min_size, arguments.gpu_memory),
+        memory=TriedFile.own(),
+    )
+
+
+def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:
+    """A guard that asks the pipeline which incident a job is, and whether its server is broken."""
+    from gpuwatch.adapters.comfyui.guarding import Guard  # noqa: PLC0415
+
+    name = mender.hands.name
+
+    def incident_of(job_id: str) -> str | None:
+        return next((each.id for each in pipeline.snapshot.incidents.values() if each.job_id == job_id), None)
+
+    def broken() -> Text | None:
+        incidents: list[Incident] = list(pipeline.snapshot.incidents.values())
+        return next(
+            (each.title for each in incidents if each.active and each.label in _BROKEN and each.source == name), None
+        )
+
+    return Guard(mender, note, pipeline.emit, incident_of=incident_of, broken=broken)
+
+
+def totals(guards: dict[str, Guard]) -> dict[str, int]:
+    """How many were queued again, held, and were given up."""
+    return {
+        event: sum(guard.counts.get(event, 0) for guard in guards.values())
+        for event in ("requeued", "held", "failed", "gave_up", "left_alone")
+    }
+
+
+def ended_words(guards: dict[str, Guard]) -> Text:
+    """The last line."""
+    count = totals(guards)
+    return text(
+        "{requeued} queued again, {held} held, {failed} failed again, {gave_up} given up.",
+        requeued=count["requeued"],
+        held=count["held"],
+        failed=count["failed"],
+        gave_up=count["gave_up"],
+    )

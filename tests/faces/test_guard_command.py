@@ -1,0 +1,195 @@
+"""`gpuwatch guard` as it is run: the source, the engine, the guard, and a server that answers as ComfyUI does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.cli import main
+from gpuwatch.faces.commands import guard
+from gpuwatch.pipeline import Pipeline
+from tests.adapters.comfyui.beside import QUICK
+from tests.standin.comfyui import VERSIONS, ComfyUI
+from tests.standin.prompts import faulty, workflow
+from tests.standin.server import Standin, standing
+
+PATIENCE_SECONDS = 60
+
+
+class Guarding:
+    """A guard that runs, and what it says."""
+
+    def __init__(self, said: list[dict[str, Any]], changed: threading.Condition) -> None:
+        self.said, self.changed = said, changed
+        self.pipelines: list[Pipeline] = []
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.pipelines[0].snapshot
+
+    def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until it said that so often."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.of(event)) >= count, PATIENCE_SECONDS), self.said
+        return self.of(event)
+
+    def known(self, happened: Callable[[], bool]) -> None:
+        """Wait until the pipeline knows it: what is told to it is known a moment later."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with self.changed:
+            while not happened():
+                assert time.monotonic() < deadline, self.snapshot
+                self.changed.wait(0.02)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.said if line["event"] == event]
+
+
+@pytest.fixture
+def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(guard, "_LOOK_SECONDS", 0.1)
+
+    @contextmanager
+    def running(*servers: str, **more: Any) -> Iterator[Guarding]:
+        said: list[dict[str, Any]] = []
+        changed = threading.Condition()
+        say = guard.Journal.say
+
+        def heard(journal: guard.Journal, event: str, words: Any, **fields: Any) -> None:
+            say(journal, event, words, **fields)
+            with changed:
+                said.append({"event": event, **fields})
+                changed.notify_all()
+
+        monkeypatch.setattr(guard.Journal, "say", heard)
+        arguments = argparse.Namespace(
+            servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
+            gpu_memory=None, json=True, rules=None,
+        )  # fmt: skip
+        vars(arguments).update(more)
+        stop = threading.Event()
+        watched = Guarding(said, changed)
+        make = guard.guard_of
+
+        def made(mender: Any, pipeline: Pipeline, note: Any) -> Any:
+            watched.pipelines.append(pipeline)
+            return make(mender, pipeline, note)
+
+        monkeypatch.setattr(guard, "guard_of", made)
+        codes: list[int] = []
+        thread = threading.Thread(target=lambda: codes.append(guard.keep_guard(arguments, stop, QUICK)))
+        thread.start()
+        try:
+            watched.until("guarding")
+            yield watched
+        finally:
+            stop.set()
+            thread.join(PATIENCE_SECONDS)
+        assert codes == [0]
+
+    return running
+
+
+def seen(standin: Standin) -> None:
+    """Wait until the source has read the history, so that what fails now is new."""
+    comfyui = standin.comfyui
+    with comfyui.changed:
+        while not comfyui.subscribed or not any(
+            path.startswith(("/api/jobs", "/history")) for _, path in standin.asked
+        ):
+            comfyui.changed.wait(0.05)
+
+
+def submit(standin: Standin, prompt: dict[str, Any]) -> str:
+    _status, answer = standin.comfyui.submit({"prompt": prompt, "client_id": "browser"})
+    return str(answer["prompt_id"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_memory_runs_out_at_1280_and_a_fitting_size_is_queued_and_holds(
+    version: str, guarding: Callable[..., Any], tmp_path: Path
+) -> None:
+    log = tmp_path / "guard.jsonl"
+    with standing(ComfyUI(version)) as standin, guarding(standin.url, log=log) as guarded:
+        seen(standin)
+        failed = submit(standin, workflow(1280))
+        (held,) = guarded.until("held")
+        (again,) = guarded.of("requeued")
+        assert (again["job"], again["first_job"], held["job"]) == (failed, failed, again["new_job"])
+        assert (again["action"], again["predicted"]["fits"]) == ("shrink_size", "yes")
+        (change,) = again["changes"]
+        assert (change["node_id"], change["class_type"], change["from"]) == ("3", "DDColor_Colorize", 1280)
+        assert standin.comfyui.executed == [failed, again["new_job"]]
+        guarded.known(lambda: guarded.snapshot.tallies.fixes.get(("shrink_size", "held")) == 1)
+        (incident,) = [each for each in guarded.snapshot.incidents.values() if each.label == "cuda_oom"]
+        assert (incident.count, incident.fix_outcome, incident.job_id) == (1, "held", failed)
+        assert (incident.node.id, incident.node.type) == ("3", "DDColor_Colorize")
+        assert incident.node.inputs["model_input_size"] == 1280
+        assert guarded.snapshot.tallies.fixes[("shrink_size", "applied")] == 1
+
+        standin.restart()
+        with standin.comfyui.changed:
+            while not standin.comfyui.subscribed:
+                standin.comfyui.changed.wait(0.05)
+        second = submit(standin, workflow(1280))
+        assert guarded.until("held", 2)[1]["first_job"] == second
+        assert guarded.of("gave_up") == guarded.of("failed") == []
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["guarding", "requeued", "held", "requeued", "held", "stopped"]
+    assert all(line["time"] and line["message"] for line in lines)
+    assert (lines[-1]["requeued"], lines[-1]["held"]) == (2, 2)
+
+
+def test_a_dead_worker_is_not_fed_and_after_the_restart_the_next_job_is_mended(guarding: Callable[..., Any]) -> None:
+    with standing() as standin, guarding(standin.url) as guarded:
+        seen(standin)
+        submit(standin, faulty("illegal"))
+        guarded.until("restart_needed")
+        assert standin.comfyui.worker_alive is False
+        standin.restart()
+        with standin.comfyui.changed:
+            while not standin.comfyui.subscribed:
+                standin.comfyui.changed.wait(0.05)
+        submit(standin, workflow(1280))
+        guarded.until("held")
+        assert len(standin.comfyui.executed) == 3
+
+
+def test_two_servers_are_guarded_at_once(guarding: Callable[..., Any]) -> None:
+    with standing() as one, standing(ComfyUI("0.3.64")) as two, guarding(one.url, two.url) as guarded:
+        for standin in (one, two):
+            seen(standin)
+            submit(standin, workflow(1280))
+        held = guarded.until("held", 2)
+        assert {line["server"] for line in held} == {f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = main(["guard", *words])
+    return code, capsys.readouterr().err
+
+
+def test_what_cannot_be_guarded_is_said_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with standing() as standin:
+        assert refused(capsys, standin.url)[0] == 2  # nobody is here to agree
+        code, words = refused(capsys, standin.url, standin.url, "--yes")
+        assert (code, "twice" in words) == (2, True)
+        code, words = refused(capsys, standin.url, "--yes", "--log", str(tmp_path / "no" / "where"))
+        assert (code, "cannot be written" in words) == (2, True)
+        assert refused(capsys, standin.url, "--yes", "--tries", "0")[0] == 2
+        assert refused(capsys, "ftp://somewhere", "--yes")[0] == 2
+        standin.hazards.html = True
+        code, words = refused(capsys, standin.url.replace("//", "//me:hunter2@"), "--yes")
+        assert (code, "text/html" in words, "hunter2" in words) == (3, True, False)
+        gone = standin.url
+    assert refused(capsys, gone, "--yes")[0] == 3
