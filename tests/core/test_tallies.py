@@ -47,6 +47,10 @@ def test_a_duration_that_is_none_counts_nothing(nonsense: Any) -> None:
     assert told == Tallies()
 
 
+def test_a_job_from_before_we_came_is_not_counted() -> None:
+    assert Tallies().after(job(duration_seconds=1.0, waited_seconds=1.0, fresh=False)) == Tallies()
+
+
 def test_ten_thousand_node_types_are_a_few() -> None:
     dice = random.Random(1)  # noqa: S311 - a test's dice
     told = Tallies()

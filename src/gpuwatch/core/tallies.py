@@ -71,7 +71,7 @@ class Tallies:
     def after(self, event: object) -> Tallies:
         """The sums once this event has happened."""
         if isinstance(event, JobEnded):
-            return self._with_job(event)
+            return self._with_job(event) if event.fresh else self
         if isinstance(event, RunEvent):
             return self._with_run(event.event)
         if isinstance(event, FixTried):

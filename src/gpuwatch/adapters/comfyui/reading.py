@@ -34,6 +34,8 @@ class Ended:
     error: Mapping[str, Any]
     """The execution_error; empty where there is none."""
     duration_seconds: float | None = None
+    waited_seconds: float | None = None
+    """From being queued to being run, by the server's clock; servers before 0.24 do not keep it."""
 
     def observation(self, at: datetime, server: str, *, fresh: bool) -> JobEnded:
         """The job as the engine takes it. The time is ours: the server's clock may be another."""
@@ -48,6 +50,7 @@ class Ended:
             exception_message=words_of(self.error.get("exception_message"), _LONGEST_MESSAGE),
             inputs=plain_inputs(self.error.get("current_inputs")),
             duration_seconds=self.duration_seconds,
+            waited_seconds=self.waited_seconds,
             fresh=fresh,
         )
 
@@ -104,7 +107,8 @@ def ended_job(job: Any) -> Ended | None:
         return None
     began, ended = whole(job.get("execution_start_time")), whole(job.get("execution_end_time"))
     error = part(job, "execution_error") if outcome == "error" else {}
-    return Ended(job["id"], ended, outcome, error, _seconds(began, ended))
+    waited = _seconds(whole(job.get("create_time")), began)
+    return Ended(job["id"], ended, outcome, error, _seconds(began, ended), waited)
 
 
 def ended_entries(answer: Any) -> list[Ended]:
@@ -127,7 +131,10 @@ def ended_entry(id_: str, entry: Any) -> Ended | None:
     began = whole(said.get("execution_start", {}).get("timestamp"))
     ended = whole(said[last].get("timestamp"))
     outcome = _ENDS[last]
-    return Ended(id_, ended, outcome, said[last] if outcome == "error" else {}, _seconds(began, ended))
+    prompt = items(entry, "prompt")
+    extra = prompt[3] if len(prompt) > 3 and isinstance(prompt[3], dict) else {}
+    waited = _seconds(whole(extra.get("create_time")), began)
+    return Ended(id_, ended, outcome, said[last] if outcome == "error" else {}, _seconds(began, ended), waited)
 
 
 def log_of(ended: Ended) -> bytes:
