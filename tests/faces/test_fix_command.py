@@ -247,4 +247,4 @@ def test_the_server_tells_the_card_and_the_bounds_of_its_nodes(
 
 def test_a_server_that_is_not_there(workflow: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fix", str(workflow), "--gpu-memory", "4GiB", "--server", "127.0.0.1:1"]) == 3
-    assert "does not answer" in capsys.readouterr().err
+    assert "nothing listens there" in capsys.readouterr().err

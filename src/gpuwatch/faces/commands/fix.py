@@ -1,4 +1,4 @@
-"""Change a workflow so that it fits the card: show the difference, ask, write it.
+"""Change a workflow so that it fits the card: show the difference, ask, write it or queue it again.
 
 Examples:
   gpuwatch fix workflow.json --gpu-memory 6GiB                       only shows
@@ -6,13 +6,19 @@ Examples:
   gpuwatch fix workflow.json --error history.json --in-place         keeps a backup
   gpuwatch fix photo.png --gpu-memory 8GiB --out workflow.json       the workflow in a saved picture
   gpuwatch fix --undo workflow.json                                  puts the newest backup back
+  gpuwatch fix --server http://127.0.0.1:8188                        the server's newest failed job
+  gpuwatch fix --server http://127.0.0.1:8188 --job ID --yes --wait  queues it again and sees whether it held
 
 Takes workflows as the editor saves them and as Export (API) gives them, subgraphs too. Only the values that are shown
 change; the rest of the file stays as it is, byte for byte. With --log or --error the nodes that failed are made smaller;
 without, the DDColor nodes that the card has no room for. Where no profile tells what a node needs, the share of the failed
 request that was free decides, and whether it is enough then is uncertain.
 
-Exit codes: 0 changed or shown, 1 nothing to change, 2 an input cannot be used, 3 the server does not answer.
+With --server and no file the failed prompt is taken from the server, changed, and queued again in front, with all that came
+with it; where something else held the memory, that is freed first.
+
+Exit codes: 0 changed or shown, 1 nothing to change, 2 an input cannot be used, 3 the server does not answer, 4 the server
+refused the prompt, or it failed again.
 """
 
 from __future__ import annotations
@@ -54,6 +60,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.fix_page import plan_json, print_plan, summary
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, size
 from gpuwatch.faces.report import console_for, json_line
+from gpuwatch.faces.servers import add_access, server_named
 from gpuwatch.texts import Text, plain, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -69,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--error", metavar="FILE", help=_("the failed job as JSON, from /history or /api/jobs"))
     add_gpu_memory(parser)
     parser.add_argument("--used", type=used_size, default=0, metavar="SIZE", help=_("what others hold on the card"))
-    parser.add_argument("--server", metavar="URL", help=_("ask this ComfyUI for the bounds of its nodes"))
+    parser.add_argument(
+        "--server", metavar="URL", help=_("ask this ComfyUI for its nodes; without a workflow: its failed job")
+    )
+    parser.add_argument("--job", metavar="ID", help=_("this failed job of the server, not the newest"))
+    parser.add_argument("--wait", action="store_true", help=_("wait for the end of what is queued"))
+    add_access(parser)
     parser.add_argument("--object-info", metavar="FILE", help=_("the same, from a saved /object_info"))
     parser.add_argument("--keep-size", action="store_true", help=_("rather a smaller network than a smaller size"))
     where = parser.add_mutually_exclusive_group()
@@ -91,6 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, show, ask, write."""
     if arguments.undo is not None:
         return put_back(arguments)
+    if arguments.workflow is None and arguments.server is not None:
+        return mend_server(arguments)
+    if arguments.job is not None or arguments.wait:
+        raise UsageError(
+            text("--job and --wait speak of a server's job."), plain("gpuwatch fix --server URL --job ID --wait")
+        )
     if arguments.workflow is None:
         raise UsageError(text("which workflow?"), plain("gpuwatch fix WORKFLOW.json --gpu-memory 8GiB"))
     file = read_workflow_file(arguments.workflow)
@@ -108,6 +126,28 @@ def run(arguments: argparse.Namespace) -> int:
     plan = plan_fix(file.workflow, told.troubles, card, load_workloads(), told.knowledge, keep_size=arguments.keep_size)
     plan = replace(plan, notes=(*plan.notes, *told.notes))
     return carry_out(arguments, file, plan, changed_text(file, plan))
+
+
+def mend_server(arguments: argparse.Namespace) -> int:
+    """The failed job of a server, in place of a file."""
+    from gpuwatch.faces.mending import mend  # noqa: PLC0415 - only for servers
+
+    given = {
+        "--out": arguments.out,
+        "--in-place": arguments.in_place,
+        "--log": arguments.log,
+        "--error": arguments.error,
+        "--object-info": arguments.object_info,
+        "--keep-size": arguments.keep_size,
+        "--used": arguments.used,
+    }
+    other = next((option for option, value in given.items() if value), None)
+    if other is not None:
+        raise UsageError(
+            text("{option} goes with a workflow file.", option=other),
+            text("Without one, the server itself tells which job failed and how."),
+        )
+    return mend(arguments)
 
 
 def check_places(arguments: argparse.Namespace, file: WorkflowFile) -> None:
@@ -231,7 +271,7 @@ def gather(arguments: argparse.Namespace) -> Told:
         told.knowledge = with_object_info(told.knowledge, read_object_info(arguments.object_info), complete=False)
     version: tuple[int, ...] | None = None
     if arguments.server is not None:
-        said = ask_server(arguments.server)
+        said = ask_server(server_named(arguments.server, arguments))
         told.knowledge = with_object_info(told.knowledge, said.object_info, complete=True)
         told.server_bytes = said.total_bytes
         version = version_of(b"ComfyUI version: " + (said.version or "").encode())

@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -51,38 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.add_argument("--yes", action="store_true", help=_("do not ask"))
     parser.add_argument("--log", type=Path, metavar="FILE", help=_("add what is done to this file, as JSON lines"))
-    add_server_access(parser)
+    add_access(parser)
     add_gpu_memory(parser)
     add_json(parser)
     add_rules(parser)
-
-
-def add_limits(parser: argparse.ArgumentParser) -> None:
-    """How far one may go; `submit` has them too."""
-    parser.add_argument(
-        "--tries", type=tries, default=3, metavar="N", help=_("how often a job is queued again (default: 3)")
-    )
-    parser.add_argument("--min-size", type=pixels, metavar="PX", help=_("set no side below this"))
-
-
-def add_server_access(parser: argparse.ArgumentParser) -> None:
-    """What identifies us; never on the command line itself."""
-    parser.add_argument("--header-file", metavar="FILE", help=_("headers to send, one `Name: value` a line"))
-    parser.add_argument("--token-file", metavar="FILE", help=_("a file with the token that the server wants"))
-
-
-def tries(words: str) -> int:
-    """From 1 to 20."""
-    if not words.isdecimal() or not 1 <= int(words) <= 20:
-        raise argparse.ArgumentTypeError(render(text("write a number from 1 to 20, not {words}", words=words)))
-    return int(words)
-
-
-def pixels(words: str) -> int:
-    """A side in pixels."""
-    if not words.isdecimal() or not 1 <= int(words) <= 65536:
-        raise argparse.ArgumentTypeError(render(text("write a number of pixels, not {words}", words=words)))
-    return int(words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -100,7 +73,7 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
     from gpuwatch.faces.watching import make_engine  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
-    servers = servers_of(arguments)
+    servers = servers_named(arguments.servers, arguments)
     with Journal(arguments.log, as_json=arguments.json) as journal, ExitStack() as opened:
         menders = [mender_of(server, arguments) for server in servers]
         for mender in menders:
@@ -230,52 +203,6 @@ def agreed(arguments: argparse.Namespace) -> bool:
         return input().strip().lower() in {"y", "yes", "j", "ja", "是"}
     except EOFError:
         return False
-
-
-def servers_of(arguments: argparse.Namespace) -> list[Any]:
-    """The servers that were named, each once."""
-    from gpuwatch.adapters.comfyui.address import (  # noqa: PLC0415
-        is_address,
-        read_headers,
-        read_token,
-        server_of,
-        without_credentials,
-    )
-
-    headers: dict[str, str] = {}
-    if arguments.header_file is not None:
-        headers |= read_headers(arguments.header_file)
-    if arguments.token_file is not None:
-        headers |= read_token(arguments.token_file)
-    servers = []
-    for spec in arguments.servers:
-        address = spec if is_address(spec) or "://" in spec else f"http://{spec}"
-        servers.append(server_of(address, headers))
-    names = [server.name for server in servers]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(text("{spec} is named twice.", spec=without_credentials(twice)))
-    return servers
-
-
-def mender_of(server: Any, arguments: argparse.Namespace) -> Any:
-    """What proposes and queues for one server."""
-    from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415
-    from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
-    from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
-    from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
-    from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415
-    from gpuwatch.adapters.tried_file import TriedFile  # noqa: PLC0415
-    from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
-
-    return Mender(
-        Hands(Client(server)),
-        load_matcher(arguments.rules),
-        load_workloads(),
-        load_knowledge(),
-        limits=Limits(arguments.tries, arguments.min_size, arguments.gpu_memory),
-        memory=TriedFile.own(),
-    )
 
 
 def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:

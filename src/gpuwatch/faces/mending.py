@@ -1,0 +1,159 @@
+"""`fix --server` without a file: the failed job of a server, shown, asked about, queued again, and waited for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.comfyui.acting import EndedJob, Queued
+from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+from gpuwatch.core.observations import FixOutcome
+from gpuwatch.core.workflow.changes import Plan
+from gpuwatch.errors import JobError
+from gpuwatch.faces.fix_page import plan_json, print_plan
+from gpuwatch.faces.report import console_for, json_line
+from gpuwatch.faces.servers import mender_of, server_named
+from gpuwatch.texts import Text, render, text, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FAILED = JobError.exit_code
+
+
+def mend(arguments: argparse.Namespace) -> int:
+    """Show what would be queued, ask, queue, and where it is asked for see what becomes of it."""
+    mender = mender_of(server_named(arguments.server, arguments), arguments)
+    with closing(mender.hands):
+        mender.hands.greet()
+        return mend_job(arguments, mender, mender.hands.failed_job(arguments.job))
+
+
+def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> int:
+    """One failed job."""
+    console = console_for(sys.stdout)
+    found = mender.propose(job)
+    value = job_json(mender, job, found)
+    if not arguments.json:
+        head(console, mender, job)
+    if isinstance(found, Refusal):
+        if arguments.json:
+            print(json_line(value), flush=True)
+        else:
+            console.print(f"[red]✗[/] {escaped(found.give_up.why)}")
+        return 1
+    if not arguments.json:
+        print_plan(console, shown_plan(found))
+        if found.retry.frees:
+            console.print(render(text("Memory is freed, and the same prompt is queued again.")), style="bold")
+    if not may_act(arguments):
+        if arguments.json:
+            print(json_line(value), flush=True)
+        return 0
+    queued = mender.carry_out(found)
+    tell(mender, found, queued, "applied")
+    value |= {"queued": queued.id, "dropped": render(queued.dropped) if queued.dropped else None}
+    if not arguments.json:
+        console.print(escaped(text("Queued in front as {id}.", id=queued.id)), soft_wrap=True)
+        if queued.dropped is not None:
+            console.print(escaped(text("Some of its outputs are invalid and left out: {why}", why=queued.dropped)))
+    code = 0
+    if arguments.wait:
+        outcome, words = wait_for(mender, found, queued)
+        value["outcome"] = outcome
+        code = 0 if outcome == "held" else _FAILED
+        if not arguments.json:
+            console.print(escaped(words), style="green" if code == 0 else "red", soft_wrap=True)
+    if arguments.json:
+        print(json_line(value), flush=True)
+    return code
+
+
+def wait_for(mender: Mender, proposal: Proposal, queued: Queued) -> tuple[str, Text]:
+    """See what becomes of a prompt: held, failed, interrupted or lost."""
+    print(render(text("waiting for its end; Ctrl-C leaves it queued")), file=sys.stderr, flush=True)
+    ended = mender.hands.await_end(queued.id, threading.Event().wait)
+    if ended is None:
+        return "lost", text("Job {id} is neither in the queue nor in the history: it was lost.", id=queued.id)
+    if ended.ended.outcome == "success":
+        tell(mender, proposal, queued, "held")
+        return "held", text("It held: job {id} ran to its end.", id=queued.id)
+    if ended.ended.outcome == "interrupted":
+        return "interrupted", text("Job {id} was interrupted.", id=queued.id)
+    words = ended.error.message.partition("\n")[0][:300] if ended.error else "?"
+    again = mender.propose(ended, proposal.lineage)
+    if isinstance(again, Proposal) or again.of_memory:
+        tell(mender, proposal, queued, "failed")
+    return "failed", text("It failed again: {words}", words=words)
+
+
+def tell(mender: Mender, proposal: Proposal, queued: Queued, outcome: FixOutcome) -> None:
+    """Remember what became of it."""
+    mender.closed(proposal.tried(utc_now(), outcome, "", queued.id))
+
+
+def may_act(arguments: argparse.Namespace) -> bool:
+    """Whether a person wants it queued."""
+    if arguments.dry_run:
+        told = text("Only shown, nothing was queued.")
+    elif arguments.yes:
+        return True
+    elif not (sys.stdin.isatty() and sys.stderr.isatty()):
+        told = text("Nothing was queued: nobody is here to agree. Say --yes for that.")
+    else:
+        print(render(text("Queue this in front? [y/N] ")), end="", file=sys.stderr, flush=True)
+        try:
+            if input().strip().lower() in {"y", "yes", "j", "ja", "是"}:
+                return True
+        except EOFError:
+            pass
+        told = text("Nothing was queued.")
+    print(render(told), file=sys.stderr)
+    return False
+
+
+def head(console: Console, mender: Mender, job: EndedJob) -> None:
+    """Which job it is, and how it failed."""
+    error = job.error
+    node = f"{error.node_type or '?'} #{error.node_id or '?'}" if error else "?"
+    words = error.message.partition("\n")[0][:300] if error else "?"
+    told = text("{server}: job {id} failed in {node}", server=mender.hands.name, id=job.id, node=node)
+    console.print(escaped(told), style="bold", soft_wrap=True)
+    console.print(escaped(words), style="dim", soft_wrap=True)
+    console.print()
+
+
+def escaped(words: Text | str) -> str:
+    """Words safe to print, of this program or of another."""
+    from rich.markup import escape  # noqa: PLC0415 - only where a person reads
+
+    return escape(visible(render(words)))
+
+
+def shown_plan(proposal: Proposal) -> Plan:
+    """The plan with what else is to be said of it; without what it said when it changed nothing."""
+    plan = proposal.retry.plan
+    return Plan(plan.changes, plan.outlooks, () if proposal.retry.frees else plan.unfixable, proposal.notes)
+
+
+def job_json(mender: Mender, job: EndedJob, found: Proposal | Refusal) -> dict[str, Any]:
+    """What `fix --server --json` gives."""
+    plan = shown_plan(found) if isinstance(found, Proposal) else found.give_up.plan
+    error = job.error
+    value: dict[str, Any] = {
+        "server": mender.hands.name,
+        "job": job.id,
+        "node": {"id": error.node_id, "type": error.node_type} if error else None,
+        "label": found.incident.label if found.incident else None,
+        "action": found.retry.action if isinstance(found, Proposal) else None,
+        **plan_json(plan),
+        "queued": None,
+        "outcome": None,
+    }
+    if isinstance(found, Refusal):
+        value["unfixable"] = list(dict.fromkeys([render(found.give_up.why), *value["unfixable"]]))
+    return value

@@ -1,0 +1,91 @@
+"""Servers on a command line, for the verbs that act on them: which they are, what identifies us, how far one may go."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gpuwatch.errors import UsageError
+from gpuwatch.texts import render, text
+from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:
+    from gpuwatch.adapters.comfyui.address import Server
+    from gpuwatch.adapters.comfyui.mending import Mender
+
+MOST_TRIES = 20
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """How far one may go."""
+    parser.add_argument(
+        "--tries", type=tries, default=3, metavar="N", help=_("how often a job is queued again (default: 3)")
+    )
+    parser.add_argument("--min-size", type=pixels, metavar="PX", help=_("set no side below this"))
+
+
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """What identifies us; never on the command line itself."""
+    parser.add_argument("--header-file", metavar="FILE", help=_("headers to send, one `Name: value` a line"))
+    parser.add_argument("--token-file", metavar="FILE", help=_("a file with the token that the server wants"))
+
+
+def tries(words: str) -> int:
+    """From 1 on, not without end."""
+    if not words.isdecimal() or not 1 <= int(words) <= MOST_TRIES:
+        raise argparse.ArgumentTypeError(
+            render(text("write a number from 1 to {most}, not {words}", most=MOST_TRIES, words=words))
+        )
+    return int(words)
+
+
+def pixels(words: str) -> int:
+    """A side in pixels."""
+    if not words.isdecimal() or not 1 <= int(words) <= 65536:
+        raise argparse.ArgumentTypeError(render(text("write a number of pixels, not {words}", words=words)))
+    return int(words)
+
+
+def server_named(spec: str, arguments: argparse.Namespace) -> Server:
+    """The server that a word means; http:// may be left out."""
+    from gpuwatch.adapters.comfyui.address import is_address, read_headers, read_token, server_of  # noqa: PLC0415
+
+    headers: dict[str, str] = {}
+    if arguments.header_file is not None:
+        headers |= read_headers(arguments.header_file)
+    if arguments.token_file is not None:
+        headers |= read_token(arguments.token_file)
+    return server_of(spec if is_address(spec) or "://" in spec else f"http://{spec}", headers)
+
+
+def servers_named(specs: Sequence[str], arguments: argparse.Namespace) -> list[Server]:
+    """The servers, each once."""
+    servers = [server_named(spec, arguments) for spec in specs]
+    names = [server.name for server in servers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(text("{spec} is named twice.", spec=twice))
+    return servers
+
+
+def mender_of(server: Server, arguments: argparse.Namespace) -> Mender:
+    """What proposes and queues for one server."""
+    from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
+    from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
+    from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
+    from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
+    from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415
+    from gpuwatch.adapters.tried_file import TriedFile  # noqa: PLC0415
+    from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
+
+    return Mender(
+        Hands(Client(server)),
+        load_matcher(arguments.rules),
+        load_workloads(),
+        load_knowledge(),
+        limits=Limits(
+            getattr(arguments, "tries", 1), getattr(arguments, "min_size", None), getattr(arguments, "gpu_memory", None)
+        ),
+        memory=TriedFile.own(),
+    )

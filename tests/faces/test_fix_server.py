@@ -1,0 +1,140 @@
+"""`gpuwatch fix --server` without a file: the failed job of a server, changed and queued again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuwatch.faces.cli import main
+from tests.standin.comfyui import GIB, ComfyUI
+from tests.standin.prompts import faulty, workflow
+from tests.standin.server import Standin, standing
+
+PATIENCE_SECONDS = 30
+
+
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    with standing() as standin:
+        yield standin
+
+
+def ran(standin: Standin, prompt: dict[str, Any], **more: Any) -> str:
+    _status, answer = standin.comfyui.submit({"prompt": prompt, **more})
+    comfyui = standin.comfyui
+    with comfyui.changed:
+        assert comfyui.changed.wait_for(lambda: answer["prompt_id"] in comfyui.history, PATIENCE_SECONDS)
+    return str(answer["prompt_id"])
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = main(["fix", "--server", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_the_newest_failed_job_is_queued_again_and_held(standin: Standin, capsys: pytest.CaptureFixture[str]) -> None:
+    ran(standin, workflow(2048))
+    failed = ran(standin, workflow(1280), extra_data={"api_key_comfy_org": "opensecret"})
+    ran(standin, workflow(256))
+    code, value = told(capsys, standin.url, "--yes", "--wait")
+    assert (code, value["job"], value["outcome"], value["action"]) == (0, failed, "held", "shrink_size")
+    assert (value["node"], value["label"]) == ({"id": "3", "type": "DDColor_Colorize"}, "cuda_oom")
+    (change,) = value["changes"]
+    assert (change["from"], change["input"]) == (1280, "model_input_size")
+    assert value["predicted"]["fits"] == "yes"
+    assert standin.comfyui.history[value["queued"]]["prompt"][3]["api_key_comfy_org"] == "opensecret"
+
+
+def test_it_is_only_shown_where_nobody_agrees(standin: Standin, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = ran(standin, workflow(1280), extra_data={"api_key_comfy_org": "opensecret"})
+    for words in ([], ["--dry-run"], ["--dry-run", "--yes"]):
+        assert main(["fix", "--server", standin.url, *words]) == 0
+        said = capsys.readouterr()
+        assert failed in said.out
+        assert "1280  →  " in said.out
+        assert "opensecret" not in said.out + said.err
+    assert standin.comfyui.executed == [failed]
+
+
+def test_one_that_fails_again_says_so_and_is_not_proposed_again(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standin.comfyui.needs_bytes = lambda _side, _checkpoint: 99.0 * GIB  # type: ignore[method-assign]  # nothing ever fits
+    failed = ran(standin, workflow(1280))
+    code, first = told(capsys, standin.url, "--yes", "--wait")
+    assert (code, first["outcome"]) == (4, "failed")
+    code, second = told(capsys, standin.url, "--job", failed, "--dry-run")
+    assert code == 0
+    assert second["changes"][0]["to"] < first["changes"][0]["to"]
+
+
+def test_a_job_that_was_interrupted_or_lost_while_it_waited(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(standin, workflow(1280))
+    comfyui = standin.comfyui
+    comfyui.gate.clear()
+
+    def interrupt() -> None:
+        with comfyui.changed:
+            comfyui.changed.wait_for(lambda: comfyui.running is not None, PATIENCE_SECONDS)
+        comfyui.stop_running(None)
+
+    beside = threading.Thread(target=interrupt)
+    beside.start()
+    code, value = told(capsys, standin.url, "--yes", "--wait")
+    beside.join()
+    assert (code, value["outcome"]) == (4, "interrupted")
+
+
+def test_what_cannot_be_mended(standin: Standin, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fix", "--server", standin.url]) == 2
+    assert "no failed job" in capsys.readouterr().err
+    broken = ran(standin, faulty("shapes do not match"))
+    code, value = told(capsys, standin.url)
+    assert (code, value["job"], value["changes"]) == (1, broken, [])
+    assert "shapes do not match" in value["unfixable"][0]
+    assert main(["fix", "--server", standin.url, "--job", "nobody"]) == 4
+    well = ran(standin, workflow(128))
+    assert main(["fix", "--server", standin.url, "--job", well]) == 2
+    assert main(["fix", "--server", standin.url, "--in-place"]) == 2
+    assert main(["fix", "--job", "x", "--undo", "x"]) == 2
+    assert main(["fix", "x.json", "--wait"]) == 2
+    capsys.readouterr()
+
+
+def test_a_node_that_is_gone_since_is_told_as_the_server_does(
+    standin: Standin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran(standin, workflow(1280))
+    monkeypatch.setattr("tests.standin.comfyui._KNOWN", {"SaveImage", "EmptyImage"})
+    assert main(["fix", "--server", standin.url, "--yes"]) == 4
+    assert "DDColor_Colorize" in capsys.readouterr().err
+
+
+def test_what_is_no_server(standin: Standin, capsys: pytest.CaptureFixture[str]) -> None:
+    standin.hazards.html = True
+    assert main(["fix", "--server", standin.url.replace("//", "//me:hunter2@")]) == 3
+    said = capsys.readouterr()
+    assert "text/html" in said.err
+    assert "hunter2" not in said.err
+    standin.down()
+    assert main(["fix", "--server", standin.url]) == 3
+    assert main(["fix", "--server", "ftp://x"]) == 2
+    capsys.readouterr()
+
+
+def test_an_older_server_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with standing(ComfyUI("0.3.64")) as standin:
+        ran(standin, workflow(1280))
+        assert told(capsys, standin.url, "--yes", "--wait")[1]["outcome"] == "held"
