@@ -247,6 +247,10 @@ FLEET = Board(
             "As the drivers tell them.", "gpuwatchgpulost", "table", span=8,
         ),
         Panel(
+            "Servers that answer", one(f"gpuwatch_server_up{{{HERE}}}", "{{server}}"), "bool",
+            "1 answers, 0 does not.", "gpuwatchserverdown", span=24, most=1,
+        ),
+        Panel(
             "Servers", one(f"gpuwatch_server_info{{{HERE}}}", "{{server}} {{version}} {{device}}"), "short",
             "ComfyUI, as it tells of itself.", "gpuwatchsourcefailed", "table", span=8,
         ),

@@ -29,6 +29,7 @@ from gpuwatch.core.observations import (
     RunEvent,
     ServerSeen,
     SourceKind,
+    SourceUp,
 )
 from gpuwatch.faces.exporter import Exporter
 from gpuwatch.pipeline import Pipeline
@@ -67,6 +68,7 @@ class Life:
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         step = 0
+        emit(SourceUp(datetime.now(UTC), SERVER, "comfyui"))
         while not stop.wait(0.2):
             step += 1
             for observation in self._step(datetime.now(UTC), step):

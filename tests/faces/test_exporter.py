@@ -106,6 +106,7 @@ def everything() -> Snapshot:
         HostSample(AT, 100, 40, 3, 0.5, 0.001),
         LogChunk(AT, "comfyui.log", OOM * 2 + XID),
         Tick(AT + timedelta(seconds=3)),
+        SourceUp(AT, "a:8188", "comfyui"),
         QueueState(AT, "a:8188", 3, 1),
         ServerSeen(AT, "a:8188", "0.24.0", (), "cuda:0", 10, 4),
         JobEnded(
@@ -249,6 +250,21 @@ def test_a_driver_that_is_gone_takes_its_gpus_with_it_and_says_so() -> None:
     assert told["gpuwatch_collector_success", (("collector", "nvml"),)] == 0
 
 
+def test_a_server_that_is_away_has_no_queue_any_more() -> None:
+    seen = (
+        SourceUp(AT, "a:1", "comfyui"),
+        QueueState(AT, "a:1", 3, 1),
+        ServerSeen(AT, "a:1", "0.24.0", (), "cuda", 2, 1),
+    )
+    away = SourceDown(AT, "a:1", "comfyui", plain("away"), failed=True)
+    there, gone = series(after(*seen)), series(after(*seen, away))
+    server = (("server", "a:1"),)
+    assert (there["gpuwatch_server_up", server], gone["gpuwatch_server_up", server]) == (1, 0)
+    for name in ("gpuwatch_queue_jobs", "gpuwatch_server_info", "gpuwatch_server_device_memory_bytes"):
+        assert labels_of(there, name)
+        assert not labels_of(gone, name)
+
+
 def test_a_collector_that_hangs_is_seen() -> None:
     later = AT + timedelta(seconds=60)
     told = series(after(SourceUp(AT, "nvml", "nvml"), full_sample(), Tick(later)))
@@ -319,7 +335,12 @@ def test_the_documented_budget_is_the_one_that_is_kept() -> None:
 
     def server(name: str) -> tuple[Observation, ...]:
         ended = JobEnded(AT, name, "1", "success", duration_seconds=1.0, waited_seconds=1.0)
-        return QueueState(AT, name, 1, 1), ServerSeen(AT, name, "0", (), "x", 2, 1), ended
+        return (
+            SourceUp(AT, name, "comfyui"),
+            QueueState(AT, name, 1, 1),
+            ServerSeen(AT, name, "0", (), "x", 2, 1),
+            ended,
+        )
 
     bare = replace(full_sample(), processes=())
     one, two = (*server("a"), bare), (replace(bare, uuid="GPU-2"), *server("b"))

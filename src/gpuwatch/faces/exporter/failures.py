@@ -10,7 +10,7 @@ from gpuwatch.core.rules import ACTIONS, LABELS, Label, RuleSet, Severity
 from gpuwatch.core.snapshot import RecordOutcome, Reload, Snapshot, SourceState
 from gpuwatch.faces.exporter.rows import Exemplar, Row, Samples, Value, View, at_zero
 
-_RECORD_SOURCES: tuple[SourceKind, ...] = ("file", "stdin", "cmd", "comfyui", "kernel")
+_RECORD_SOURCES: tuple[SourceKind, ...] = ("file", "stdin", "cmd", "comfyui", "kernel", "journal", "docker")
 _RECORD_OUTCOMES: tuple[RecordOutcome, ...] = get_args(RecordOutcome)
 
 

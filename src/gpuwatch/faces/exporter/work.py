@@ -6,7 +6,8 @@ unknown one.
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Iterable
+from itertools import islice, product
 from statistics import fmean
 from typing import get_args
 
@@ -34,22 +35,37 @@ def servers(snapshot: Snapshot) -> list[str]:
     return sorted(known) or [""]
 
 
+def answering(snapshot: Snapshot, names: Iterable[str]) -> list[str]:
+    """Those of the servers that answer, or of which nobody has said that they do not; at most MOST_SERVERS."""
+    known = (name for name in names if (status := snapshot.sources.get(name)) is None or status.state == "up")
+    return list(islice(known, MOST_SERVERS))
+
+
+def servers_up(view: View) -> Samples:
+    """1 for a server that answers, 0 for one that does not."""
+    watched = [status for status in view.snapshot.sources.values() if status.kind == "comfyui"]
+    return (Value((status.name,), float(status.state == "up")) for status in watched[:MOST_SERVERS])
+
+
 def queue_jobs(view: View) -> Samples:
     """Jobs of each server's queue."""
-    for name, queue in list(view.snapshot.queues.items())[:MOST_SERVERS]:
+    queues = view.snapshot.queues
+    for name in answering(view.snapshot, queues):
+        queue = queues[name]
         yield Value((name, "pending"), queue.pending)
         yield Value((name, "running"), queue.running)
 
 
 def queue_work(view: View) -> Samples:
     """Seconds of work in each queue: its jobs, each as long as that server's last good ones were on average."""
-    for name, queue in list(view.snapshot.queues.items())[:MOST_SERVERS]:
+    queues = view.snapshot.queues
+    for name in answering(view.snapshot, queues):
         taken = [
             job.duration_seconds
             for job in view.snapshot.jobs
             if job.server == name and job.outcome == "success" and job.duration_seconds is not None
         ]
-        waiting = queue.pending + queue.running
+        waiting = queues[name].pending + queues[name].running
         if taken or not waiting:
             yield Value((name,), waiting * fmean(taken) if waiting else 0.0)
 
@@ -69,13 +85,17 @@ def jobs(view: View) -> Samples:
 
 def server_info(view: View) -> Samples:
     """What each server says of itself."""
-    for name, seen in list(view.snapshot.servers.items())[:MOST_SERVERS]:
+    seen_servers = view.snapshot.servers
+    for name in answering(view.snapshot, seen_servers):
+        seen = seen_servers[name]
         yield Value((name, seen.version or "", seen.device or ""), 1.0)
 
 
 def server_memory(view: View) -> Samples:
     """What each server says of its device's memory."""
-    for name, seen in list(view.snapshot.servers.items())[:MOST_SERVERS]:
+    seen_servers = view.snapshot.servers
+    for name in answering(view.snapshot, seen_servers):
+        seen = seen_servers[name]
         if seen.free_bytes is not None:
             yield Value((name, "free"), seen.free_bytes)
         if seen.total_bytes is not None:
@@ -83,6 +103,13 @@ def server_memory(view: View) -> Samples:
 
 
 ROWS: tuple[Row, ...] = (
+    Row(
+        "gpuwatch_server_up",
+        "1 where a ComfyUI server answers, 0 where it does not; its queue then has no series.",
+        ("server",),
+        servers_up,
+        unit="0 or 1",
+    ),
     Row(
         "gpuwatch_server_info",
         "The ComfyUI servers that are watched; join other series by server.",
