@@ -260,6 +260,7 @@ def test_a_server_that_is_away_has_no_queue_any_more() -> None:
     there, gone = series(after(*seen)), series(after(*seen, away))
     server = (("server", "a:1"),)
     assert (there["gpuwatch_server_up", server], gone["gpuwatch_server_up", server]) == (1, 0)
+    assert series(after(seen[0]))["gpuwatch_server_up", server] == 0, "it has not answered yet"
     for name in ("gpuwatch_queue_jobs", "gpuwatch_server_info", "gpuwatch_server_device_memory_bytes"):
         assert labels_of(there, name)
         assert not labels_of(gone, name)

@@ -157,16 +157,23 @@ class _Server(ThreadingHTTPServer):
             return
         with self._deadlines_lock:
             self._deadlines[request] = time.monotonic() + _REQUEST_SECONDS
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._let_go(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._deadlines_lock:
-                self._deadlines.pop(request, None)
-            self._free.release()
+            self._let_go(request)
+
+    def _let_go(self, request: Any) -> None:
+        with self._deadlines_lock:
+            self._deadlines.pop(request, None)
+        self._free.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Agree on TLS where that is wanted, then answer."""

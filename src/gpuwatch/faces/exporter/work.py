@@ -42,9 +42,13 @@ def answering(snapshot: Snapshot, names: Iterable[str]) -> list[str]:
 
 
 def servers_up(view: View) -> Samples:
-    """1 for a server that answers, 0 for one that does not."""
-    watched = [status for status in view.snapshot.sources.values() if status.kind == "comfyui"]
-    return (Value((status.name,), float(status.state == "up")) for status in watched[:MOST_SERVERS])
+    """1 for a server that answers, 0 for one that does not, or has not yet."""
+    snapshot = view.snapshot
+    heard = snapshot.servers.keys() | snapshot.queues.keys()
+    watched = [status for status in snapshot.sources.values() if status.kind == "comfyui"]
+    return (
+        Value((status.name,), float(status.state == "up" and status.name in heard)) for status in watched[:MOST_SERVERS]
+    )
 
 
 def queue_jobs(view: View) -> Samples:
