@@ -41,7 +41,10 @@ _KINDS: tuple[tuple[LineKind, bytes], ...] = (
     (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing "),
     (LineKind.TRACEBACK, rb"Traceback \(most recent call last\):"),
     (LineKind.CHAIN, rb"^(?:During handling of the above exception|The above exception was the direct cause)"),
-    (LineKind.REPORT, rb"^(?:#+ )?(?:ComfyUI Error Report|Error Details)\s*$"),
+    (
+        LineKind.REPORT,
+        rb"^\s*(?:#+ )?(?:ComfyUI Error Report|Error Details)\s*$|^\s*(?:- )?(?:\*\*)?Node ID:|^\s*(?:- )?(?:\*\*)?Node Type:",
+    ),
     (LineKind.PROMPT, rb"got prompt$"),
     (LineKind.DONE, rb"Prompt executed in \d"),
     (LineKind.INTERRUPTED, rb"^Processing interrupted"),
@@ -68,15 +71,21 @@ END_MARKS = re.compile(rb"Prompt executed in |got prompt|Stopped server")
 
 _MARKS = (
     b"!!! Exception", b"Error occurred when executing ", b"Traceback (most", b"the above exception", b"The above exception",
-    b"ComfyUI Error Report", b"Error Details", b"got prompt", b"Prompt executed in ", b"Processing interrupted", b"Total VRAM ",
+    b"ComfyUI Error Report", b"Error Details", b"Node ID:", b"Node Type:", b"got prompt", b"Prompt executed in ", b"Processing interrupted", b"Total VRAM ",
     b"Stopped server",
 )  # fmt: skip
 """One of them stands in every line that has a kind: to look for them in turn is quicker than the pattern."""
 _KIND = re.compile(b"|".join(b"(%s)" % pattern for _, pattern in _KINDS))
 _FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1,9})(?:, in (?P<function>.{1,200}))?')
 _EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")
-_REPORT_NODE = re.compile(rb"^\s*(?:- )?(?:\*\*)?Node (?P<what>ID|Type):(?:\*\*)? (?P<value>\S.{0,200})")
-_NODE_IN_HEAD = re.compile(rb"^Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
+_REPORT_NODE = re.compile(
+    rb"(?:^|[\s*-])Node (?P<what>ID|Type):(?:\*\*)? (?P<value>[^\s*].{0,200}?)"
+    rb"(?=\s*$|\s+(?:- )?(?:\*\*)?(?:Node|Exception) (?:ID|Type|Message):)"
+)
+"""In a report's own line, or where a report was pasted as one line."""
+_EVENT_NODE = re.compile(rb"""[{,]\s*\\?["']node_(?P<what>id|type)\\?["']: ?\\?["'](?P<value>[^"'\\\r\n]{1,200})""")
+"""In the server's own event, as people paste it."""
+_NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 
 
@@ -165,12 +174,13 @@ class Block:
             self.phase = Phase.AFTER
 
     def _read_node(self, text: bytes, line: int) -> None:
-        if found := _REPORT_NODE.match(text):
+        pattern = _REPORT_NODE if b"Node " in text else _EVENT_NODE if b"node_" in text else None
+        for found in pattern.finditer(text) if pattern else ():
             value = found["value"].decode("utf-8", "replace").strip()
-            if found["what"] == b"ID":
+            if found["what"].upper() == b"ID":
                 self.node_id = self.node_id or value
             else:
                 self.node_type = self.node_type or value
             self.last_line = line
-        elif found := _NODE_IN_HEAD.match(text):
+        if found := _NODE_IN_HEAD.match(text):
             self.node_type = self.node_type or found["value"].decode("utf-8", "replace").strip()
