@@ -307,10 +307,10 @@ def test_the_language_changes_while_it_stands() -> None:
 def test_the_look_changes() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         seen = [app.theme]
-        for _ in range(3):
+        for _ in range(4):
             await pilot.press("t")
             seen.append(app.theme)
-        assert seen == ["gpuwatch-dark", "gpuwatch-light", "gpuwatch-contrast", "gpuwatch-dark"]
+        assert seen == ["gpuwatch-dark", "gpuwatch-light", "gpuwatch-contrast", "gpuwatch-16", "gpuwatch-dark"]
 
     play(watch(log(FAILURES)), scene)
 

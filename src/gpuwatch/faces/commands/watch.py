@@ -16,20 +16,26 @@ import argparse
 import os
 import sys
 import threading
+from collections.abc import Mapping
 
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources.stdin import take_terminal
+from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.watching import (
     Printer,
+    add_journal,
     add_sources,
     headers_of,
+    keep_journal,
     machine_sources,
     make_engine,
     named_sources,
+    open_journal,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import Text
 from gpuwatch.texts import translate as _
 
 _LOOK_UP_SECONDS = 0.1
@@ -38,10 +44,12 @@ _LOOK_UP_SECONDS = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add_sources(parser)
+    add_journal(parser)
     parser.add_argument("--plain", action="store_true", help=_("print diagnoses as lines instead of the screen"))
     parser.add_argument(
         "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics too, for instance on 127.0.0.1:9877")
     )
+    parser.add_argument("--keys", action="store_true", help=_("print what every key does on the screen, and end"))
     add_json(parser)
     add_gpu_memory(parser)
     add_rules(parser)
@@ -49,7 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Watch on the screen, or print where there is none."""
+    if arguments.keys:
+        from gpuwatch.faces.tui.keys import key_map  # noqa: PLC0415 - Textual is loaded only where there is a screen
+
+        print(key_map())
+        return 0
     plain = arguments.plain or arguments.json or not has_screen()
+    if not arguments.plain and not arguments.json and sys.stdout.isatty() and not has_signs(os.environ):
+        print(_("This locale shows only ASCII: lines are printed. LC_ALL=C.UTF-8 brings the screen."), file=sys.stderr)
     pipe = None if plain or sys.stdin.isatty() else take_terminal()
     if not plain and pipe is None and not sys.stdin.isatty():
         plain = True
@@ -60,9 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
         pipe=pipe,
         headers=headers_of(arguments),
     )
+    journal = open_journal(arguments, in_words)
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
+    if journal is not None:
+        keep_journal(journal, pipeline)
     exporter = None
     if arguments.listen:
         from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415 - it brings the metrics library, which few runs need
@@ -72,18 +90,38 @@ def run(arguments: argparse.Namespace) -> int:
         if plain:
             return print_until_end(pipeline, as_json=arguments.json)
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
+        from gpuwatch.faces.tui.remembered import screen_file  # noqa: PLC0415 - as above
 
-        app = WatchApp(pipeline, metrics_address=exporter.address if exporter else None)
+        app = WatchApp(
+            pipeline,
+            metrics_address=exporter.address if exporter else None,
+            remembers=screen_file(),
+            language_asked=any(word.startswith("--lang") for word in sys.argv),
+        )
+        if journal is not None:
+            journal.say = unsaid  # the screen is Textual's
         app.run()
         return app.return_code or 0
     finally:
         if exporter is not None:
             exporter.close()
+        if journal is not None:
+            journal.close()
+
+
+def unsaid(_words: Text) -> None:
+    """Say nothing."""
 
 
 def has_screen() -> bool:
     """Whether a screen can be drawn here."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in {"", "dumb"} and has_signs(os.environ)
+
+
+def has_signs(environment: Mapping[str, str]) -> bool:
+    """Whether the locale can show more than ASCII. One that is not named is taken to: most containers name none."""
+    named = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "UTF-8")
+    return "UTF-8" in named.upper() or "UTF8" in named.upper()
 
 
 def print_until_end(pipeline: Pipeline, *, as_json: bool) -> int:

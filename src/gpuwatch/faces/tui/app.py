@@ -7,18 +7,25 @@ and the records, what it means was decided before.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
+from textual.screen import Screen
 from textual.widgets import Input
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.mute_file import add_mute, remove_mute
+from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mute
 from gpuwatch.core.reloads import MutesLoaded
 from gpuwatch.core.snapshot import Reload, Snapshot
@@ -26,6 +33,7 @@ from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.tui.body import Body
 from gpuwatch.faces.tui.choice import Choice
 from gpuwatch.faces.tui.detail import fix_of
+from gpuwatch.faces.tui.export import copied_file, export_incident
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
@@ -33,15 +41,20 @@ from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mute import MuteBar
+from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
 from gpuwatch.faces.tui.paint import row, wrapped
 from gpuwatch.faces.tui.pane import OneLine, Rows, Sized
-from gpuwatch.faces.tui.themes import DARK, PALETTES
+from gpuwatch.faces.tui.remembered import Remembered
+from gpuwatch.faces.tui.themes import ANSI, DARK, PALETTES
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import LANGUAGES, Text, current, render, text, use
 from gpuwatch.texts import translate as _
 
 _REPAINT_SECONDS = 1 / 12
+_TABS_FROM = 20
+_SIZE_SECONDS = 1.0
+FIRST_HINT = text("? lists every key, e goes to the next failure, / searches, q quits. Esc hides this line.")
 _ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
 
 
@@ -49,12 +62,13 @@ class WatchApp(App[None]):
     """Shows a pipeline."""
 
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = False
+    COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key.keys, key.action, show=False, priority=True) for key in KEYS),
         Binding("tab", "pane(1)", show=False, priority=True),
         Binding("shift+tab", "pane(-1)", show=False, priority=True),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
         *(Binding(str(number), f"fix({number - 1})", show=False, priority=True) for number in range(1, 10)),
     ]
 
@@ -62,9 +76,23 @@ class WatchApp(App[None]):
         """Something happened in the pipeline."""
 
     def __init__(
-        self, pipeline: Pipeline, *, metrics_address: str | None = None, title: str = "", notice: Text | None = None
+        self,
+        pipeline: Pipeline,
+        *,
+        metrics_address: str | None = None,
+        title: str = "",
+        notice: Text | None = None,
+        remembers: Path | None = None,
+        language_asked: bool = False,
     ) -> None:
+        """`remembers`: the file of what was chosen last time. `language_asked`: the command line named a language."""
         super().__init__()
+        self._remembers = remembers
+        self._chosen = (Remembered.read(remembers) if remembers is not None else None) or Remembered()
+        if remembers is not None and not remembers.exists() and notice is None:
+            notice = FIRST_HINT
+        if not language_asked and self._chosen.language in LANGUAGES:
+            use("zh" if self._chosen.language == "zh" else "en")
         self.pipeline = pipeline
         self.snapshot = Snapshot()
         self.choice = Choice()
@@ -78,6 +106,7 @@ class WatchApp(App[None]):
         pipeline.subscribe(self._feed)
         self.health = HealthBar(id="health")
         self.notice_line = OneLine(id="notice")
+        self.tabs = TabLine(id="tabs")
         self.body = Body()
         pipeline.overhear(self.body.log_pane.view.book.take)
         self.mute_bar = MuteBar(id="mute")
@@ -87,6 +116,7 @@ class WatchApp(App[None]):
     def compose(self) -> ComposeResult:
         """Health on top, keys below, the panes between."""
         yield self.health
+        yield self.tabs
         yield self.notice_line
         yield self.body
         yield self.mute_bar
@@ -96,18 +126,69 @@ class WatchApp(App[None]):
         """Begin to watch."""
         for palette in PALETTES.values():
             self.register_theme(palette.theme())
-        self.theme = DARK.name
+        self.theme = self._first_theme()
+        self.body.restore(self._chosen)
         self.title = "gpuwatch"
         self.notice_line.display = self._notice is not None
         self._arrange()
         self._started = True
         self.pipeline.start()
+        if self._driver is not None and not self._driver.is_headless:
+            self.set_interval(_SIZE_SECONDS, self._look_at_size)
 
     async def on_unmount(self) -> None:
         """Cease to watch; a source may need a moment to end."""
         if self._started:
             self._started = False
+            self._remember()
             await asyncio.to_thread(self.pipeline.stop)
+
+    def _first_theme(self) -> str:
+        """The look of last time; on a terminal of sixteen colours, one that is made of them."""
+        headless = self._driver is None or self._driver.is_headless
+        if not headless and self.console.color_system in {"standard", "windows"}:
+            return ANSI.name
+        return self._chosen.theme if self._chosen.theme in PALETTES else DARK.name
+
+    def _remember(self) -> None:
+        if self._remembers is not None:
+            self.body.describe(self._chosen)
+            if self.theme != ANSI.name:
+                self._chosen.theme = self.theme
+            self._chosen.write(self._remembers)
+
+    def _look_at_size(self) -> None:
+        """Terminals and multiplexers under load have been seen to lose the signal that tells of a new size."""
+        try:
+            size = Size(*os.get_terminal_size(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2))
+        except (OSError, ValueError):
+            return
+        if size.width and size.height:
+            self.notice_size(size)
+
+    def notice_size(self, size: Size) -> None:
+        """Take this for the terminal's size, where something else was taken for it."""
+        if size != self.size:
+            self.post_message(events.Resize(size, size))
+        elif size != self.screen.size:
+            self.screen.post_message(events.Resize(size, size))
+
+    def action_suspend_process(self) -> None:
+        """Stop the whole job, as the terminal's own Ctrl-Z does: a producer in the same pipe too, so that the shell comes back."""
+        if sys.platform == "win32" or self._driver is None or not self._driver.can_suspend:
+            return
+        self._suspend_signal()
+        os.killpg(os.getpgrp(), signal.SIGTSTP)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: every key by its meaning."""
+        del screen
+        for key in KEYS:
+            yield SystemCommand(
+                f"{render(key.meaning)}  ({key.shown})",
+                "",
+                lambda action=key.action: self.call_later(self.run_action, action),
+            )
 
     # -- what the pipeline tells -----------------------------------------------------------------------------------------
 
@@ -150,6 +231,7 @@ class WatchApp(App[None]):
             return
         self.health.draw(self.snapshot, self._metrics_address, self._source_title)
         self.keys.draw()
+        self.tabs.draw(self.body.page)
         if self._notice is not None:
             words = wrapped(said(self._notice), max(self.size.width - 4, 8))[0]
             self.notice_line.show(row((" ▲ ", "warning"), (words, "text"), back="quiet"))
@@ -283,23 +365,72 @@ class WatchApp(App[None]):
             words = text("Fix {here} has no command; fix {other} has: press {other}, then c.", here=here, other=other)
             self.notify(render(words), timeout=4)
 
+    def action_copy_lines(self) -> None:
+        """Copy the lines that are selected in the log: to the terminal's clipboard, and to a file where that is too much."""
+        lines = self.body.log_pane.view.selected()
+        if not lines:
+            self.notify(_("Mark a line with the mouse or v, then y copies."), timeout=3)
+            return
+        words = "\n".join(lines) + "\n"
+        self.copy_to_clipboard(words)
+        self.run_worker(self._write_copy(words, len(lines)), exit_on_error=False)
+
+    async def _write_copy(self, words: str, count: int) -> None:
+        path = await asyncio.to_thread(copied_file, words)
+        told = text("Copied {count} lines; also in {path}", count=count, path=str(path))
+        self.notify(said(told if path is not None else text("Copied {count} lines.", count=count)), timeout=4)
+
+    def action_export(self) -> None:
+        """Write the chosen failure to a file."""
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+        else:
+            self.run_worker(self._export(incident), exit_on_error=False)
+
+    async def _export(self, incident: Incident) -> None:
+        try:
+            path = await asyncio.to_thread(export_incident, incident)
+        except GpuwatchError as error:
+            self.notify(said(error.message), severity="error", timeout=8)
+        else:
+            self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
+
+    def action_acknowledge(self) -> None:
+        """The person has seen the chosen failure: another one matters more from now on."""
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+            return
+        self.choice.acknowledge(incident.id)
+        self.draw()
+
     # -- where to look ---------------------------------------------------------------------------------------------------
 
     def _arrange(self, size: Size | None = None) -> None:
-        self.body.place_panes(size or self.size, calm=not self.snapshot.incidents)
+        size = size or self.size
+        self.tabs.display = size.height >= _TABS_FROM
+        self.body.place_panes(size, calm=not self.snapshot.incidents)
         self._draw_soon()
 
     def _look_at(self, name: str) -> None:
-        self.body.looked_at = name
+        self.body.looked_at, self.body.page = name, "home"
         self._arrange()
 
     def action_pane(self, step: int) -> None:
         """Go to the next or previous pane."""
         self._look_at(self.body.neighbour(step))
 
-    def action_machine(self) -> None:
-        """Look at the machine, or back at the answer."""
-        self._look_at("detail" if self.body.looked_at == "machine" else "machine")
+    def action_page(self, page: Page) -> None:
+        """Open a page, or go back from it."""
+        self.body.page = "home" if self.body.page == page else page
+        self._arrange()
+
+    def action_turn(self, step: int) -> None:
+        """The next or previous page."""
+        names = [name for name, _key, _title in PAGES]
+        self.body.page = names[(names.index(self.body.page) + step) % len(names)]
+        self._arrange()
 
     def action_zoom(self) -> None:
         """This pane alone, or all."""
@@ -356,6 +487,8 @@ class WatchApp(App[None]):
         """End the choice, the zoom, the search or the notice, one at a time."""
         if self.mute_bar.display:
             self.mute_bar.offer(None)
+        elif self.body.page != "home":
+            self.action_page("home")
         elif self.body.zoomed:
             self.action_zoom()
         elif self.body.log_pane.searching:
@@ -372,6 +505,7 @@ class WatchApp(App[None]):
     def action_language(self) -> None:
         """The other language."""
         use(LANGUAGES[(LANGUAGES.index(current()) + 1) % len(LANGUAGES)])
+        self._chosen.language = current()
         self.draw()
 
     def action_theme(self) -> None:

@@ -14,7 +14,9 @@ from gpuwatch.faces.tui.incidents import IncidentList
 from gpuwatch.faces.tui.layout import PANES, arrange
 from gpuwatch.faces.tui.log import LogPane
 from gpuwatch.faces.tui.machine import Machine
+from gpuwatch.faces.tui.pages import PAGES, Page, PagePane
 from gpuwatch.faces.tui.pane import Pane
+from gpuwatch.faces.tui.remembered import Remembered
 
 
 class Body(Container):
@@ -24,10 +26,12 @@ class Body(Container):
         super().__init__(id="body")
         self.looked_at = "incidents"
         self.zoomed = False
+        self.page: Page = "home"
         self.incidents = IncidentList(id="incidents")
         self.detail = Detail(id="detail")
         self.machine = Machine(id="machine")
         self.log_pane = LogPane(id="log")
+        self.page_pane = PagePane(id="page")
 
     def compose(self) -> ComposeResult:
         """In the order that Tab goes."""
@@ -35,6 +39,20 @@ class Body(Container):
         yield self.detail
         yield self.machine
         yield self.log_pane
+        yield self.page_pane
+
+    def restore(self, chosen: Remembered) -> None:
+        """As it was left last time."""
+        self.page = next((name for name, _key, _title in PAGES if name == chosen.page), "home")
+        self.zoomed = chosen.zoomed
+        self.looked_at = chosen.looked_at if chosen.looked_at in PANES else "incidents"
+        self.log_pane.view.wrap = chosen.wrap
+        self.log_pane.shows_histogram = self.log_pane.histogram.display = chosen.histogram
+
+    def describe(self, chosen: Remembered) -> None:
+        """Write down how it is left."""
+        chosen.page, chosen.zoomed, chosen.looked_at = self.page, self.zoomed, self.looked_at
+        chosen.wrap, chosen.histogram = self.log_pane.view.wrap, self.log_pane.shows_histogram
 
     def pane(self, name: str) -> Pane:
         """The pane of that name."""
@@ -45,6 +63,13 @@ class Body(Container):
 
     def place_panes(self, size: Size, *, calm: bool) -> None:
         """Put the panes where they go at this size of the terminal. `calm`: there is no incident to list."""
+        self.page_pane.display = self.page != "home"
+        if self.page != "home":
+            self.set_classes("-one")
+            for name in PANES:
+                self.pane(name).display = False
+            self.screen.set_focus(self.page_pane.rows, scroll_visible=False)
+            return
         wanted = "detail" if calm and self.looked_at == "incidents" else self.looked_at
         chosen = arrange(size.width, size.height, wanted, zoomed=self.zoomed, calm=calm)
         self.set_classes(chosen.name + (" -calm" if calm else ""))
@@ -56,6 +81,8 @@ class Body(Container):
 
     def clicked(self, widget: Widget, *, calm: bool) -> None:
         """The person looks at the pane that holds the widget."""
+        if self.page != "home":
+            return
         for name in PANES:
             if self.pane(name) in widget.ancestors_with_self and not (calm and name == "detail"):
                 self.looked_at = name
@@ -67,8 +94,12 @@ class Body(Container):
     def draw(self, snapshot: Snapshot, choice: Choice) -> None:
         """Bring every pane in view up to date; each redraws only what changed."""
         incident = choice.incident(snapshot)
+        if in_view(self.page_pane):
+            fixes = choice.fixes(snapshot)
+            chosen = fixes[choice.fix].predicted if choice.fix < len(fixes) else None
+            self.page_pane.draw(snapshot, self.page, chosen.peak_bytes if chosen is not None else None)
         if in_view(self.incidents):
-            self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None)
+            self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None, choice.seen)
         if in_view(self.detail):
             self.detail.draw(snapshot, incident, choice.fix)
         if in_view(self.machine):

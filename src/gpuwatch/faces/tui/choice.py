@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 
 
-def newest_that_matters(snapshot: Snapshot) -> Incident | None:
-    """The newest that is a failure and not over; where there is none, the newest. Never one that is muted."""
+def newest_that_matters(snapshot: Snapshot, seen: Collection[str] = ()) -> Incident | None:
+    """The newest that is a failure, not over and not acknowledged; where there is none, the newest. Never a muted one."""
     listed = [one for one in snapshot.newest_incidents if not one.muted]
-    grave = (one for one in listed if one.active and one.severity in {"error", "critical"})
+    grave = (one for one in listed if one.active and one.severity in {"error", "critical"} and one.id not in seen)
     return next(grave, listed[0] if listed else None)
 
 
@@ -24,6 +25,8 @@ class Choice:
     """An incident's id; None: the one that matters most."""
     fix: int = 0
     shows_muted: bool = False
+    seen: set[str] = field(default_factory=set)
+    """The incidents that the person acknowledged."""
     _explained: str | None = None
 
     def incident(self, snapshot: Snapshot) -> Incident | None:
@@ -31,7 +34,7 @@ class Choice:
         chosen = snapshot.incidents.get(self.chosen) if self.chosen is not None else None
         if chosen is not None and chosen.muted and not self.shows_muted:
             chosen = None
-        incident = chosen or newest_that_matters(snapshot)
+        incident = chosen or newest_that_matters(snapshot, self.seen)
         if incident is not None and incident.id != self._explained:
             self._explained, self.fix = incident.id, 0
         return incident
@@ -42,8 +45,13 @@ class Choice:
 
     def take(self, snapshot: Snapshot, incident_id: str) -> None:
         """The person chose this one."""
-        newest = newest_that_matters(snapshot)
+        newest = newest_that_matters(snapshot, self.seen)
         self.chosen = None if newest is not None and newest.id == incident_id else incident_id
+
+    def acknowledge(self, incident_id: str) -> None:
+        """The person has seen this one, and goes on reading it; again: has not."""
+        self.seen ^= {incident_id}
+        self.chosen = incident_id
 
     def move(self, snapshot: Snapshot, steps: int) -> None:
         """The person goes so many down the list; its ends hold."""

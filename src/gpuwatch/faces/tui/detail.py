@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.card import card_rows
-from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, spread, width_of, wrapped
+from gpuwatch.faces.tui.charts import chart_rows
+from gpuwatch.faces.tui.paint import Row, Span, bar, filling, memory_ratio, paragraph, row, spread, width_of, wrapped
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import (
@@ -30,6 +32,8 @@ from gpuwatch.texts import translate as _
 _WIDEST = 110
 """Cells of a line of prose; longer lines are hard to read."""
 _FIX = "fix:"
+_MINUTE = timedelta(seconds=60)
+_AFTER = timedelta(seconds=3)
 
 
 class Detail(Pane):
@@ -95,6 +99,7 @@ def incident_detail(
         rows += section(_("What helps"))
         for place, fix in enumerate(fixes):
             rows += fix_rows(fix, place, total_bytes, prose, chosen=place == chosen_fix)
+    rows += minute_rows(incident, snapshot, prose)
     if incident.facts:
         rows += section(_("The numbers"))
         if card := card_rows(incident.facts, prose):
@@ -183,6 +188,23 @@ def prediction_spans(fix: Fix, total_bytes: int | None, width: int) -> list[Span
     room = width - width_of(words) - len(numbers) - 4
     drawn = bar(fix.predicted.peak_bytes / total_bytes, min(max(room, 8), 32), tone)
     return [*drawn, ("  " + numbers, "text"), ("  ", "text"), *words]
+
+
+def minute_rows(incident: Incident, snapshot: Snapshot, width: int) -> list[Row]:
+    """The card's memory over the minute before the failure; nothing where no card was looked at then."""
+    histories = [samples for samples in snapshot.gpus.values() if samples]
+    if len(histories) != 1 or not incident.fresh:
+        return []
+    begin = incident.first_at - _MINUTE
+    near = [one for one in histories[0] if begin <= one.at <= incident.first_at + _AFTER]
+    known = [memory_ratio(one) for one in near]
+    total = near[-1].total_bytes if near else None
+    if sum(one is not None for one in known) < 3 or not total:
+        return []
+    worst = max(one for one in known if one is not None)
+    rows = chart_rows(known, min(width, 2 + len(known) + 14), 3, filling(worst), labels=(show_bytes(total), "0"))
+    told = render(text("up to {used} held on the card", used=show_bytes(worst * total)))
+    return [*section(_("Memory over the minute before")), *rows, row(("   " + told, "dim"))]
 
 
 def fact_rows(incident: Incident, width: int) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpuwatch.core.observations import GpuSample
+from gpuwatch.core.observations import GpuSample, JobProgress, QueueState, ServerSeen
 from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, width_of
 from gpuwatch.faces.tui.pane import OneLine
@@ -40,6 +40,7 @@ def health_row(snapshot: Snapshot, metrics_address: str | None, title: str, widt
         Item(5, ((" gpuwatch ", "title"), (f"{visible(title)} " if title else "", "dim"))),
         Item(0, ((" ", "text"), *pulse(snapshot))),
         *(item for place, source in logs(snapshot) for item in source_items(source, place)),
+        *server_items(snapshot),
         *gpu_items(snapshot),
     ]
     if snapshot.host is not None and snapshot.host.memory_total_bytes:
@@ -88,6 +89,27 @@ def source_items(source: SourceStatus, place: int) -> list[Item]:
     if source.kind in {"replay", "runner"}:  # they bring logs of other names, which are counted there
         return [Item(7 + place, (sign, said))]
     return [Item(7 + place, (sign, said)), Item(14 + place, ((" " + count, "dim"),))]
+
+
+def server_items(snapshot: Snapshot) -> list[Item]:
+    """Each ComfyUI server: its version, its queue, the node that runs."""
+    items = []
+    for place, name in enumerate(sorted({*snapshot.queues, *snapshot.progress})):
+        seen, queue, progress = (known.get(name) for known in (snapshot.servers, snapshot.queues, snapshot.progress))
+        spans: list[Span] = [("   ComfyUI", "dim")]
+        if isinstance(seen, ServerSeen) and seen.version:
+            spans.append((f" {visible(seen.version)}", "dim"))
+        if isinstance(queue, QueueState):
+            words = text("{running} running, {pending} waiting", running=queue.running, pending=queue.pending)
+            spans.append((" " + render(words), "text"))
+        items.append(Item(2 + 10 * place, tuple(spans)))
+        if isinstance(progress, JobProgress):
+            node = " · " + render(text("node {id}", id=visible(progress.node_id)))
+            told: tuple[Span, ...] = ((node, "accent"),)
+            if progress.value is not None and progress.max:
+                told = (*told, (f" {progress.value:g}/{progress.max:g}", "text"))
+            items.append(Item(6 + 10 * place, told))
+    return items
 
 
 def gpu_items(snapshot: Snapshot) -> list[Item]:

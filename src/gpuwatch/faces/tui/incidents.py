@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 from typing import ClassVar
 
@@ -60,7 +60,7 @@ class IncidentList(Pane):
         self.rows = IncidentRows()
         super().__init__(self.rows, id=id)
 
-    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None) -> None:
+    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None, seen: Set[str]) -> None:
         """Draw the list, and how many there are beside those that are listed."""
         before = self.rows.rows
         every = snapshot.incidents.values()
@@ -68,7 +68,7 @@ class IncidentList(Pane):
         if muted and not incidents:
             self.rows.show([row(("  · ", "dim"), (_("Only muted failures; M lists them."), "dim"))])
         else:
-            self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, focused=self.focused))
+            self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, seen, focused=self.focused))
         if chosen is not None and self.rows.rows is not before:
             self.rows.keep_in_view(chosen)
         active = sum(incident.active and not incident.muted for incident in every)
@@ -82,7 +82,13 @@ class IncidentList(Pane):
 
 
 def incident_rows(
-    incidents: Sequence[Incident], chosen: str | None, width: int, now: datetime | None, *, focused: bool
+    incidents: Sequence[Incident],
+    chosen: str | None,
+    width: int,
+    now: datetime | None,
+    seen: Set[str] = frozenset(),
+    *,
+    focused: bool,
 ) -> list[Row]:
     """One line each where there is room, two where not."""
     if not incidents:
@@ -92,7 +98,7 @@ def incident_rows(
         here = incident.id == chosen
         back: Back = ("selected" if focused else "quiet") if here else ""
         sign, tone = SEVERITY_SIGN[incident.severity]
-        loud = incident.active and not incident.muted
+        loud = incident.active and not incident.muted and incident.id not in seen
         title: list[Span] = [
             ("▌" if here else " ", "accent"),
             (sign + " ", tone if loud else "dim"),
@@ -100,7 +106,8 @@ def incident_rows(
         ]
         if incident.count > 1:
             title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
-        state: Span = (state_of(incident), state_tone(incident))
+        told = state_of(incident) + (", " + _("seen") if incident.id in seen else "")
+        state: Span = (told, state_tone(incident) if loud else "dim")
         when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
         node: Span = (node_of(incident), "dim")
         if width >= _ONE_LINE_FROM:

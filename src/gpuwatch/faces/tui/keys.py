@@ -37,6 +37,9 @@ KEYS: tuple[Key, ...] = (
     Key("question_mark", "?", "help", text("help"), text("this page"), 1),
     Key("e", "e", "incident(1)", text("next failure"), text("next failure: here and in the log"), 3),
     Key("E", "E", "incident(-1)", text("previous"), text("previous failure"), 8),
+    Key("x", "x", "export", text("export"), text("write the chosen failure to a file"), 13),
+    Key("d", "d", "acknowledge", text("seen"), text("acknowledge the failure; again: take it back")),
+    Key("y", "y", "copy_lines", text("copy lines"), text("copy the selected lines of the log, or the marked one")),
     Key("c", "c", "copy", text("copy"), text("copy the chosen fix's command"), 4),
     Key("slash", "/", "search", text("search"), text("search the log; re:PATTERN is a pattern"), 2),
     Key("n", "n", "found(True)", text("next hit"), text("next line that holds it")),
@@ -46,7 +49,12 @@ KEYS: tuple[Key, ...] = (
     Key("colon", ":", "go", text("go to"), text("go to a line's number or to a time")),
     Key("h", "h", "histogram", text("when"), text("when how much was said: lines, warnings, errors over time")),
     Key("f", "f", "follow", text("follow"), text("follow the end of the log"), 5),
-    Key("p", "p", "machine", text("GPU"), text("GPU, processes, host memory; again: back"), 6),
+    Key("p", "p", "page('gpu')", text("GPU"), text("the GPUs over time, processes, host memory; again: back"), 6),
+    Key("J", "J", "page('jobs')", text("jobs"), text("the queue, what runs, what ended; again: back"), 12),
+    Key("R", "R", "page('runner')", text("runner"), text("a run of the DDColor runner; again: back")),
+    Key("H", "H", "page('home')", text("failures"), text("the failures and the log")),
+    Key("right_square_bracket", "]", "turn(1)", text("next page"), text("the next page; a click on its name does too")),
+    Key("left_square_bracket", "[", "turn(-1)", text("page before"), text("the page before")),
     Key(
         "m",
         "m",
@@ -58,7 +66,7 @@ KEYS: tuple[Key, ...] = (
     Key("M", "M", "show_muted", text("muted"), text("list muted failures too; again: hide them")),
     Key("z", "z", "zoom", text("zoom"), text("this pane alone; again: all of them"), 11),
     Key("l", "l", "language", text("language"), text("English or Chinese"), 7),
-    Key("t", "t", "theme", text("theme"), text("dark, light, high contrast"), 10),
+    Key("t", "t", "theme", text("theme"), text("dark, light, high contrast, sixteen colours"), 10),
     Key("escape", "Esc", "dismiss", text("back"), text("end the search, the zoom, the notice, the choice")),
     Key("q", "q", "leave", text("quit"), text("quit; Ctrl-C does too"), 0),
 )
@@ -67,6 +75,9 @@ MOVES: tuple[tuple[str, Text], ...] = (
     ("j k  ↓ ↑", text("down and up; in the list: choose a failure")),
     ("g G  Home End", text("first and last")),
     ("PgDn PgUp  ^D ^U", text("a page down and up")),
+    ("^P", text("the command palette: every key by its meaning")),
+    ("^Z", text("to the background; fg comes back")),
+    ("s", text("on the GPU page: sort the processes")),
     ("1 … 9", text("choose a fix by its number")),
     ("Enter", text("in the list: show the failure in the log")),
     ("← →  0", text("in the log: sideways, back to the margin")),
@@ -170,3 +181,9 @@ def help_rows(width: int) -> list[Row]:
             rows.append(row(("  " + padded(shown, 18) + " ", "key"), (first, "text")))
             rows += [row((" " * 21 + line, "text")) for line in rest]
     return [*rows, row(), row((_("Esc closes this page"), "dim"))]
+
+
+def key_map() -> str:
+    """The page as plain text, for `gpuwatch watch --keys`."""
+    rows = help_rows(100)[:-2]
+    return "\n".join("".join(words for words, _tone in line.spans).rstrip() for line in rows)

@@ -60,6 +60,7 @@ class LogPane(Pane):
         self.bars = OneLine(id="bars")
         self.histogram = HistogramBar(id="histogram")
         self.asked: Asked = "search"
+        self.shows_histogram = False
         self._trouble = ""
         self._wanted: Search | None = None
         self._unwanted: Search | None = None
@@ -219,7 +220,7 @@ class LogPane(Pane):
 
     def toggle_histogram(self) -> None:
         """Show when how much was said, or no longer."""
-        self.histogram.display = not self.histogram.display
+        self.shows_histogram = self.histogram.display = not self.shows_histogram
         self._counted_at = 0.0
         self.view.post_message(LogView.Changed())
 

@@ -1,4 +1,4 @@
-"""Three looks: dark, light and high contrast. One palette each, from which Textual's theme and every tone come.
+"""Four looks: dark, light, high contrast, sixteen colours. One palette each, from which Textual's theme and every tone come.
 
 Colours are few. Severity has its own three; one accent leads the eye; the rest is grey. Nothing is told by colour alone.
 """
@@ -106,4 +106,11 @@ CONTRAST = Palette(
     text="#ffffff", strong="#ffffff", dim="#d0d0d0", faint="#8c8c8c",
     accent="#5ff3ff", error="#ff8080", warning="#ffdc3d", good="#7dff7d", info="#9fd0ff",
 )  # fmt: skip
-PALETTES = {palette.name: palette for palette in (DARK, LIGHT, CONTRAST)}
+ANSI = Palette(
+    "gpuwatch-16", True,
+    background="#000000", raised="#000000", selected="#000080", current="#000080", found="#808000",
+    text="#c0c0c0", strong="#ffffff", dim="#c0c0c0", faint="#808080",
+    accent="#00ffff", error="#ff0000", warning="#ffff00", good="#00ff00", info="#00ffff",
+)  # fmt: skip
+"""For a terminal of sixteen colours: every tone is one of them, so that none is rounded to its background."""
+PALETTES = {palette.name: palette for palette in (DARK, LIGHT, CONTRAST, ANSI)}

@@ -1,0 +1,276 @@
+"""The pages, what is written to files, what is remembered, and the screen's habits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.geometry import Size
+from textual.pilot import Pilot
+
+from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen
+from gpuwatch.faces.commands.watch import has_signs
+from gpuwatch.faces.tui.app import WatchApp
+from gpuwatch.faces.tui.charts import curve
+from gpuwatch.faces.tui.pages import PAGES
+from gpuwatch.faces.tui.remembered import Remembered
+from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
+from gpuwatch.texts import current, use
+from tests.faces.test_tui import explained, play, screen, two_failures, until
+from tests.faces.tui_story import AT, FAILURES, GIB, Story, gpu, host, log, runner, watch
+
+SERVER = "127.0.0.1:8188"
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    use("en")
+    yield tmp_path
+    use("en")
+
+
+def server() -> Story:
+    return Story(
+        "comfyui",
+        "comfyui",
+        [
+            ServerSeen(AT, SERVER, "0.24.0", (), "RTX 4060"),
+            QueueState(AT, SERVER, pending=3, running=1),
+            JobProgress(AT, SERVER, "job", "12", 7, 20),
+            JobEnded(
+                AT, SERVER, "a", "success", duration_seconds=12.5, waited_seconds=3, node_seconds={"KSampler": 9.0}
+            ),
+            JobEnded(AT, SERVER, "b", "error", node_type="DDColor", exception_type="torch.OutOfMemoryError"),
+        ],
+    )
+
+
+def test_every_page_is_reached_by_key_by_turning_and_by_a_click() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        for key, words in (("p", "RTX 4060"), ("J", "No server is watched"), ("R", "No run of gpuwatch's own")):
+            await pilot.press(key)
+            await until(pilot, lambda words=words: words in screen(app) and "strayed" not in screen(app), words)  # type: ignore[misc]
+        await pilot.press("R")
+        await until(pilot, lambda: "strayed" in screen(app), "home")
+        seen = []
+        for _ in PAGES:
+            await pilot.press("right_square_bracket")
+            seen.append(app.body.page)
+        assert seen == ["gpu", "jobs", "runner", "home"]
+        await pilot.click(app.tabs, offset=(screen(app).splitlines()[1].index("Jobs"), 0))
+        await until(pilot, lambda: app.body.page == "jobs", "the clicked page")
+        await pilot.press("escape")
+        assert app.body.page == "home"
+        await pilot.press("p", "slash")
+        assert app.body.page == "home", "searching is looking at the log"
+
+    play(watch(log(FAILURES), gpu(), host()), scene)
+
+
+def test_the_gpu_page_has_history_the_predicted_peak_and_processes_to_sort() -> None:
+    throttled = Story("later", "nvml", [GpuSample(AT, "GPU-2", 1, "A100", throttled=("power_cap", "thermal_hardware"))])
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await until(pilot, lambda: len(app.snapshot.gpus) == 2, "both cards")
+        await pilot.press("p")
+        rows = app.body.page_pane.rows
+        await until(pilot, lambda: "held down: power limit, heat (hardware)" in rows.shown, "why it is slow")
+        for words in ("8.00 GiB", "120 / 165 W", "61 °C", "50 %", "24 samples", "processes by memory"):
+            assert words in rows.shown
+        assert rows.shown.index("4121") < rows.shown.index("17 ?")
+        await pilot.press("s")
+        await until(pilot, lambda: "processes by process id" in rows.shown, "by pid")
+        assert rows.shown.index("17 ?") < rows.shown.index("4121")
+
+    play(watch(log(FAILURES), gpu(), host(), throttled), scene, (120, 60))
+
+
+def test_the_predicted_peak_is_marked_on_the_curve() -> None:
+    from gpuwatch.faces.tui.pages import gpu_charts  # noqa: PLC0415
+
+    sample = GpuSample(AT, "GPU-1", 0, "RTX 4060", total_bytes=8 * GIB, used_bytes=2 * GIB)
+    rows = ["".join(w for w, _ in r.spans) for r in gpu_charts([replace(sample)] * 9, 90, 6 * GIB)]
+    assert sum("predicted peak 6.00 GiB" in line for line in rows) == 1
+
+
+def test_the_jobs_page_tells_what_the_server_does() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await pilot.press("J")
+        await until(pilot, lambda: "torch.OutOfMemoryError" in screen(app), "the failed job")
+        shown = screen(app)
+        for words in (
+            "1 running, 3 waiting",
+            "ComfyUI 0.24.0",
+            "node 12",
+            "7/20",
+            "KSampler 9.0 s",
+            "waited 3.0 s",
+            "12.5 s",
+        ):
+            assert words in shown
+        assert "ComfyUI 0.24.0 1 running, 3 waiting" in app.health.shown
+
+    play(watch(server()), scene)
+
+
+def test_the_runner_page() -> None:
+    report = {
+        "event": "report",
+        "images": 4,
+        "load_seconds": 1.5,
+        "peak_reserved_bytes": 3 * GIB,
+        "trace_files": ["a.json"],
+    }
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await pilot.press("R")
+        await until(pilot, lambda: "reserved at most" in screen(app), "the report")
+        for words in ("4/4", "1.5 s", "3.00 GiB", "a.json"):
+            assert words in screen(app)
+
+    play(watch(runner({"event": "started", "images": 4}, report)), scene)
+
+
+def test_a_failure_is_written_to_a_file_and_nothing_is_written_over(own_state: Path) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await pilot.press("j", "x")
+        await until(pilot, lambda: len(list(own_state.glob("*.md"))) == 1, "the file")
+        await pilot.press("x")
+        await until(pilot, lambda: len(list(own_state.glob("*.md"))) == 2, "another file")
+
+    play(watch(log(FAILURES)), scene)
+    page = min(own_state.glob("*.md")).read_text()
+    for words in (
+        "# GPU memory ran out",
+        "4.00 GiB",
+        "1. Use a smaller image",
+        "`curl -X POST /free`",
+        "CUDA out of memory",
+    ):
+        assert words in page
+
+
+def test_an_acknowledged_failure_gives_way() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        assert explained(app).rule.id == "kernel"
+        await pilot.press("d")
+        assert explained(app).rule.id == "kernel", "the one that is read stays"
+        await until(pilot, lambda: "open, seen" in app.body.incidents.rows.shown, "the word")
+        app.choice.chosen = None
+        assert explained(app).rule.id == "memory"
+        app.choice.take(app.snapshot, next(i.id for i in app.snapshot.incidents.values() if i.rule.id == "kernel"))
+        await pilot.press("d")
+        await until(pilot, lambda: "seen" not in app.body.incidents.rows.shown, "taken back")
+
+    play(watch(log(FAILURES)), scene)
+
+
+def test_memory_before_the_failure_is_drawn() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await until(pilot, lambda: "Memory over the minute before" in app.body.detail.rows.shown, "the picture")
+        assert "held on the card" in app.body.detail.rows.shown
+
+    samples = [GpuSample(AT, "GPU-1", 0, "RTX 4060", total_bytes=8 * GIB, used_bytes=n * GIB) for n in range(8)]
+    play(watch(Story("nvml", "nvml", samples), log(FAILURES)), scene)
+
+
+def test_what_was_chosen_is_remembered(own_state: Path) -> None:
+    place = own_state / "state" / "screen.json"
+
+    async def change(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "every key" in app.notice_line.shown and app.notice_line.display, "the first hint")
+        await pilot.press("t", "l", "J", "h")
+        await pilot.press("q")
+
+    async def look(app: WatchApp, pilot: Pilot[None]) -> None:
+        assert (app.theme, app.body.page, current()) == ("gpuwatch-light", "jobs", "zh")
+        assert app.body.log_pane.histogram.display
+        assert not app.notice_line.display
+        await pilot.press("q")
+
+    play(WatchApp(watch(log(FAILURES)).pipeline, remembers=place), change)
+    use("en")
+    play(WatchApp(watch(log(FAILURES)).pipeline, remembers=place), look)
+    assert json.loads(place.read_text())["language"] == "zh"
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"page": 7, "theme": [], "wrap": "yes"}', '{"theme": "none", "page": "x"}', "[" * 9000]
+)
+def test_a_damaged_memory_is_as_good_as_none(own_state: Path, damage: str) -> None:
+    place = own_state / "screen.json"
+    place.write_text(damage)
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        assert (app.theme, app.body.page) == ("gpuwatch-dark", "home")
+
+    play(WatchApp(watch(log(FAILURES)).pipeline, remembers=place), scene)
+    assert Remembered.read(place) == Remembered(theme="gpuwatch-dark")
+
+
+def test_a_folder_that_cannot_be_written_is_no_trouble(own_state: Path) -> None:
+    (own_state / "file").write_text("")
+    Remembered().write(own_state / "file" / "screen.json")
+
+
+def test_a_size_that_was_missed_is_noticed() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        app.notice_size(Size(90, 30))
+        await until(pilot, lambda: app.size == Size(90, 30) == app.screen.size, "the new size")
+        app._size = Size(70, 20)
+        app.notice_size(Size(70, 20))
+        await until(pilot, lambda: app.screen.size == Size(70, 20), "a screen that lagged behind")
+
+    play(watch(log(FAILURES)), scene)
+
+
+def test_the_palette_knows_every_key() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await pilot.press("ctrl+p", *"queue")
+        await until(pilot, lambda: "the queue, what runs" in screen(app), "the command")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.body.page == "jobs", "the page")
+
+    play(watch(log(FAILURES)), scene)
+
+
+def test_sixteen_colours_are_sixteen_colours() -> None:
+    known = {
+        f"#{r}{g}{b}"
+        for r in ("00", "80", "ff", "c0")
+        for g in ("00", "80", "ff", "c0")
+        for b in ("00", "80", "ff", "c0")
+    }
+    colours = [getattr(ANSI, name) for name in Palette.__dataclass_fields__ if isinstance(getattr(ANSI, name), str)]
+    assert set(colours) - {ANSI.name} <= known
+    assert ANSI.selected != ANSI.background != ANSI.text
+    assert ANSI.name in PALETTES
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [({}, True), ({"LANG": "C"}, False), ({"LANG": "zh_CN.UTF-8"}, True), ({"LC_ALL": "POSIX", "LANG": "C.UTF-8"}, False),
+     ({"LANG": "de_DE.ISO-8859-1"}, False), ({"LC_CTYPE": "en_US.utf8"}, True)],
+)  # fmt: skip
+def test_a_locale_without_signs_has_no_screen(named: dict[str, str], told: bool) -> None:
+    assert has_signs(named) is told
+
+
+def test_a_curve_stands_as_high_as_its_values() -> None:
+    full, *_rest, bottom = curve([0.0, 1.0, None, None, 1.0, 1.0], 3, 4)
+    assert full == "⢸ ⣿"
+    assert bottom == "⣸ ⣿"
+    assert curve([], 3, 2) == ["   ", "   "]
