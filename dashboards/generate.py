@@ -90,6 +90,7 @@ def variable(name: str, query: str) -> dashboard.QueryVariable:
         .multi(True)
         .include_all(True)
         .all_value(".*")
+        .current(models.VariableOption(selected=True, text="All", value="$__all"))
     )
 
 
@@ -97,7 +98,11 @@ def panel_of(panel: Panel) -> stat.Panel | timeseries.Panel | table.Panel:
     """One panel with its queries, unit, thresholds and link."""
     made: stat.Panel | timeseries.Panel | table.Panel
     if panel.kind == "stat":
-        made = stat.Panel().graph_mode(common_models.BigValueGraphMode.AREA)
+        made = (
+            stat.Panel()
+            .graph_mode(common_models.BigValueGraphMode.NONE)
+            .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        )
     elif panel.kind == "table":
         made = table.Panel()
     else:
