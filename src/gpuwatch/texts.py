@@ -117,7 +117,8 @@ def show(name: str, value: Any, language: Language | None = None) -> str:
     if unit == "ratio":
         return f"{value * 100:.0f} %"
     suffix = {"celsius": " °C", "watts": " W", "px": " px"}.get(unit, "")
-    number = f"{value:,}" if isinstance(value, int) and unit == "tokens" else f"{value:g}"
+    whole = f"{value:,}" if unit == "tokens" else str(value)
+    number = whole if isinstance(value, int) else f"{value:g}"
     return number + suffix
 
 

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.gpu.calibration import main as calibrate
 
 from gpuwatch.adapters.located import Problem, read_documents
+from gpuwatch.adapters.node_pack import FOLDER as FOLDER_OF_NODE
 from gpuwatch.adapters.workloads import calibrations_from, load_workloads, read_trace, workload_from
 from gpuwatch.core.memory.calibration import pick
 from gpuwatch.core.workload import Claim, MeasuredProfile, WorkloadProfile, predict
@@ -25,11 +26,37 @@ DDCOLOR = load_workloads().profiles[0]
 
 def test_the_shipped_workloads_are_read() -> None:
     found = load_workloads()
-    assert [profile.id for profile in found] == ["ddcolor"]
+    assert [profile.id for profile in found] == ["ddcolor", "ddcolor-gpuwatch"]
     assert [claim.id for claim in found.claimed] == ["sonic"]
     assert found.find("DDColor_Colorize", None) is found.find(None, "ComfyUI-DDColor") is found.named("ddcolor")
     assert found.named("flux") is None
     assert all("not measured" in render(words, "en") for claim in found.claimed for words in claim.claims)
+
+
+def test_our_own_node_says_in_which_form_it_runs() -> None:
+    own = load_workloads().find("GpuwatchDDColor", None)
+    assert own is not None
+    assert own is load_workloads().find(None, FOLDER_OF_NODE)
+    assert (own.dtype, own.rewrite, own.dtype_input and own.dtype_input.of({})) == ("fp32", "fold", ("fp32", "fp16"))
+    other = own.with_inputs({"precision": "bf16", "low_memory": "off"})
+    assert (other.dtype, other.rewrite) == ("bf16", "none")
+    assert own.with_inputs({"precision": 7, "low_memory": "unknown"}) == own
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("default: fold", "default: folded", "needs a form"),
+        ("fp16: [fp16]", "fp16: []", "needs a form"),
+        ("default: auto", "standard: auto", "standard"),
+    ],
+)
+def test_a_wrong_form_is_told(before: str, after: str, words: str, tmp_path: Path) -> None:
+    shipped = (FOLDER / "gpuwatch-node.yaml").read_text("utf-8")
+    assert before in shipped
+    with pytest.raises(Problem) as found:
+        workload(shipped.replace(before, after), tmp_path)
+    assert words in render(found.value.as_text())
 
 
 def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim | MeasuredProfile:

@@ -30,7 +30,7 @@ from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration
 from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.memory.trace import Trace, TraceError, trace_of
-from gpuwatch.core.workload import Claim, MeasuredProfile, Variant, WorkloadProfile, Workloads
+from gpuwatch.core.workload import Claim, FormInput, MeasuredProfile, Variant, WorkloadProfile, Workloads
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import plain, text
@@ -41,6 +41,7 @@ MOST_UNPACKED_BYTES = 32 << 20
 _NAME = re.compile(r"[a-z0-9_]{1,40}")
 _SIZES = ("min_px", "max_px", "step_px", "default_px")
 _WORDS = ("id", "title", "size_input")
+_FORMS = ("dtype_input", "rewrite_input")
 
 
 @cache
@@ -90,9 +91,9 @@ def workload_from(
         required=(
             "kind", *_WORDS, "checkpoint_input", *_SIZES, "node_types", "packs", "traces", "variants", "source",
         ),
-        optional=("same_dtype", "indexed_per_px", "indexed_rewrites", "places"),
+        optional=("same_dtype", "indexed_per_px", "indexed_rewrites", "places", *_FORMS),
     )  # fmt: skip
-    return WorkloadProfile(
+    profile = WorkloadProfile(
         **_common(entry),
         checkpoint_input=entry["checkpoint_input"].string(),
         source=bilingual(entry["source"]),
@@ -103,7 +104,23 @@ def workload_from(
         indexed_per_px=entry["indexed_per_px"].whole(0, 1 << 20) if "indexed_per_px" in entry else 0,
         indexed_rewrites=strings(entry["indexed_rewrites"]) if "indexed_rewrites" in entry else (),
         places={name: strings(item) for name, item in entry["places"].mapping().items()} if "places" in entry else {},
+        dtype_input=_form_input(entry, "dtype_input"),
+        rewrite_input=_form_input(entry, "rewrite_input"),
     )
+    return profile.with_inputs({})
+
+
+def _form_input(entry: dict[str, Located], name: str) -> FormInput | None:
+    """An input that says in which form the network runs; None where the node has none."""
+    if name not in entry:
+        return None
+    parts = entry[name].mapping()
+    check_keys(entry[name], parts, required=("name", "default", "values"))
+    values = {key: strings(item) for key, item in parts["values"].mapping().items()}
+    default = parts["default"].string()
+    if not values.get(default) or not all(values.values()):
+        raise parts["values"].problem(text("each value of the input needs a form, its default too."))
+    return FormInput(parts["name"].string(), default, values)
 
 
 def _common(entry: dict[str, Located]) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gpuwatch.texts import Text
 
 Fits = Literal["yes", "no", "uncertain"]
 Safety = Literal["safe", "restarts", "changes_output"]
+Grounds = Literal["numbers", "signs", "general", "weak"]
+"""What speaks for a fix: the case's own numbers say that it is enough; they point there; it helps in most such cases; it may
+help where nothing else does."""
+GROUNDS: tuple[Grounds, ...] = get_args(Grounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Fix:
     """What to type, where typing is how it is done."""
     note: Text | None = None
     """What it changes for the picture, or what to watch for."""
+    grounds: Grounds = "general"
+    """Which fix to try first is decided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,6 @@ class Diagnosis:
 
     cause: Text
     confidence: float
-    """0 to 1: how surely the cause is the one named."""
+    """0 to 1: how surely the cause is the one named; `core/confidence.py` defines it."""
     evidence: tuple[Text, ...] = ()
     fixes: tuple[Fix, ...] = ()

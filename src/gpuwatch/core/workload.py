@@ -19,8 +19,8 @@ from gpuwatch.core.memory.simulate import Size
 from gpuwatch.texts import Text, text
 
 __all__ = [
-    "MIB", "Band", "Claim", "JobShape", "Need", "Variant", "WorkloadProfile", "Workloads", "fits", "largest_fitting_px",
-    "predict", "shape_from_inputs",
+    "MIB", "Band", "Claim", "FormInput", "JobShape", "Need", "Variant", "WorkloadProfile", "Workloads", "fits",
+    "largest_fitting_px", "predict", "shape_from_inputs",
 ]  # fmt: skip
 INDEX_LIMIT = (1 << 31) - 1
 MOST_BATCH = 4096
@@ -35,6 +35,26 @@ class Variant:
 
     name: str
     checkpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FormInput:
+    """An input of a node that says in which form the network runs: its precision, or its rewrite."""
+
+    name: str
+    default: str
+    """The input's own default, as the node has it."""
+    values: Mapping[str, tuple[str, ...]]
+    """By the input's value, the form; where the node picks one of several itself, the one that it tries first stands first."""
+
+    def of(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """The forms that a node's inputs mean; those of the default where it is not among them."""
+        value = inputs.get(self.name)
+        return self.values.get(value if isinstance(value, str) else self.default) or self.values[self.default]
+
+    def value_for(self, form: str) -> str | None:
+        """What to set the input to for just that form."""
+        return next((value for value, forms in self.values.items() if forms == (form,)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,20 @@ class WorkloadProfile:
     """Rewrites that make this tensor."""
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Source files of the network in a traceback, and the parts of the network that each is."""
+    dtype_input: FormInput | None = None
+    """The node's input for its precision; None where it has none."""
+    rewrite_input: FormInput | None = None
+    dtype: str = "fp32"
+    """What the node runs in, as far as its inputs are known."""
+    rewrite: str = "none"
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> WorkloadProfile:
+        """The profile of a node whose inputs are known: in the precision and with the rewrite that they ask for."""
+        return replace(
+            self,
+            dtype=self.dtype_input.of(inputs)[0] if self.dtype_input else self.dtype,
+            rewrite=self.rewrite_input.of(inputs)[0] if self.rewrite_input else self.rewrite,
+        )
 
     def variant_of(self, checkpoint: str | None) -> str | None:
         """The variant that a checkpoint's file name means; None where the name is not known."""
@@ -77,8 +111,9 @@ class WorkloadProfile:
         """Whether the network accepts the side of a square at all."""
         return self.invalid(Size(side_px, side_px)) is None
 
-    def invalid(self, size: Size, rewrite: str = "none") -> Text | None:
+    def invalid(self, size: Size, rewrite: str | None = None) -> Text | None:
         """Why the network cannot run at a size, whatever the memory; None where it can."""
+        rewrite = self.rewrite if rewrite is None else rewrite
         for side in (size.height_px, size.width_px):
             if side % self.step_px or side < self.min_px:
                 below = max(side // self.step_px * self.step_px, self.min_px)
@@ -112,7 +147,7 @@ class WorkloadProfile:
             )
         return None
 
-    def sizes_px(self, rewrite: str = "none") -> list[int]:
+    def sizes_px(self, rewrite: str | None = None) -> list[int]:
         """The sides of squares that the network and the node accept, ascending."""
         sides = range(self.min_px, self.max_px + 1, self.step_px)
         return [side for side in sides if self.invalid(Size(side, side), rewrite) is None]
@@ -127,12 +162,12 @@ def predict(
     profile: WorkloadProfile,
     variant: str,
     side_px: int,
-    dtype: str = "fp32",
+    dtype: str | None = None,
     context_bytes: float | None = None,
     *,
     width_px: int | None = None,
     batch: int = 1,
-    rewrite: str = "none",
+    rewrite: str | None = None,
     grad: bool = False,
     arch: str | None = None,
     allocator: Allocator = "native",
@@ -142,8 +177,11 @@ def predict(
     """Predict a job's need. Raises KeyError where no trace of such a job is shipped, or none can be of that size.
 
     `context_bytes` is what the process holds outside PyTorch, where that was told; otherwise the calibration stands for it.
-    `room_bytes` is what PyTorch can have on the card; where that is tight, it gives idle segments back.
+    `room_bytes` is what PyTorch can have on the card; where that is tight, it gives idle segments back. Precision and rewrite
+    are the profile's where they are not given.
     """
+    dtype = profile.dtype if dtype is None else dtype
+    rewrite = profile.rewrite if rewrite is None else rewrite
     trace = profile.traces.find(
         variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=grad, many=batch > 1
     )  # fmt: skip
@@ -168,12 +206,14 @@ def largest_fitting_px(
     room_bytes: float,
     below_px: int | None = None,
     *,
-    dtype: str = "fp32",
-    rewrite: str = "none",
+    dtype: str | None = None,
+    rewrite: str | None = None,
     allocator: Allocator = "native",
     arch: str | None = None,
 ) -> int | None:
     """The largest size that surely fits, smaller than `below_px` where that is given; None where not even the smallest does."""
+    dtype = profile.dtype if dtype is None else dtype
+    rewrite = profile.rewrite if rewrite is None else rewrite
     trace = profile.traces.find(variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=False, many=False)
     if trace is None:
         return None

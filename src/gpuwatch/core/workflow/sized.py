@@ -62,6 +62,7 @@ def plan_sized(
 ) -> None:
     """Make one node of a profile fit, and say what it needs before and after."""
     workflow, card, knowledge, draft = work.workflow, work.card, work.knowledge, work.draft
+    profile = profile.with_inputs(form_of(work, node, profile))
     size = find_input(workflow, node, profile.size_input, knowledge)
     checkpoint = find_input(workflow, node, profile.checkpoint_input, knowledge)
     told = trouble.inputs if trouble is not None else {}
@@ -126,6 +127,16 @@ def plan_sized(
         draft.change(change)
     draft.outlooks.append(_outlook(node, was, need, card))
     draft.note(text("The size changes the colours, not the sharpness: the photo keeps its own lightness."))
+
+
+def form_of(work: Work, node: Node, profile: WorkloadProfile) -> dict[str, Any]:
+    """The values that say in which precision and with which rewrite the node runs."""
+    found: dict[str, Any] = {}
+    for asked in (profile.dtype_input, profile.rewrite_input):
+        spot = find_input(work.workflow, node, asked.name, work.knowledge) if asked is not None else None
+        if asked is not None and isinstance(spot, Spot):
+            found[asked.name] = spot.value
+    return found
 
 
 @dataclass(frozen=True, slots=True)
