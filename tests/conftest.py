@@ -11,4 +11,5 @@ from pathlib import Path
 
 _EMPTY = tempfile.TemporaryDirectory(prefix="gpuwatch-config-")
 os.environ["GPUWATCH_CONFIG_DIR"] = _EMPTY.name
+os.environ["GPUWATCH_STATE_DIR"] = str(Path(_EMPTY.name) / "state")
 os.environ["GPUWATCH_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "gpuwatch")

@@ -226,6 +226,9 @@ class Pipeline:
         snapshot = self._snapshot
         for event in events:
             snapshot = snapshot.after(event)
+        if events:
+            for keeper in self._keepers:
+                keeper(events, snapshot)
         self._snapshot = snapshot
         if events:
             for listener in self._listeners:

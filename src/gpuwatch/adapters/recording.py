@@ -103,21 +103,23 @@ def _written(after_seconds: float, observation: Observation) -> dict[str, Any]:
             except UnicodeDecodeError:
                 line[field.name + _BASE64] = base64.b64encode(value).decode()
         else:
-            line[field.name] = _plain(value)
+            line[field.name] = to_json(value)
     return line
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it."""
+def to_json(value: Any) -> Any:
+    """A value of ours as JSON has it."""
     if isinstance(value, Text):
         values = {name: render(inner) if isinstance(inner, Text) else inner for name, inner in value.values.items()}
-        return _plain({"template": value.template, "values": values} | ({"zh": value.zh} if value.zh else {}))
+        return to_json({"template": value.template, "values": values} | ({"zh": value.zh} if value.zh else {}))
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): to_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [to_json(inner) for inner in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -186,7 +188,7 @@ def _fields(kind: type[Any], line: Mapping[str, Any], place: str) -> dict[str, A
                 text("Known are: {known}", known=", ".join(hints)),
             )
         try:
-            values[name] = base64.b64decode(value, validate=True) if name != key else _value(hints[name], value)
+            values[name] = base64.b64decode(value, validate=True) if name != key else from_json(hints[name], value)
         except (TypeError, ValueError, binascii.Error) as error:
             raise UsageError(
                 text("{place}: {field} cannot be {value}.", place=place, field=key, value=json.dumps(value)[:80])
@@ -209,19 +211,21 @@ def _fields(kind: type[Any], line: Mapping[str, Any], place: str) -> dict[str, A
     return values
 
 
-def _value(hint: Any, value: Any) -> Any:
+def from_json(hint: Any, value: Any) -> Any:
     """The JSON value as the field's type has it; a TypeError where it is none of that type."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, types.UnionType}:
         if value is None and type(None) in inner:
             return None
-        return _value(next(kind for kind in inner if kind is not type(None)), value)
+        return from_json(next(kind for kind in inner if kind is not type(None)), value)
     if origin is Literal:
         return value if value in inner else _refuse()
     if origin is tuple:
-        return tuple(_value(inner[0], each) for each in value) if isinstance(value, list) else _refuse()
+        return tuple(from_json(inner[0], each) for each in value) if isinstance(value, list) else _refuse()
     if origin is Mapping:
         return value if isinstance(value, dict) else _refuse()
+    if hint is datetime:
+        return datetime.fromisoformat(value) if isinstance(value, str) else _refuse()
     if hint is bytes:
         return value.encode() if isinstance(value, str) else _refuse()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -235,7 +239,7 @@ def _dataclass(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         _refuse()
     hints = get_type_hints(kind)
-    return kind(**{name: _value(hints[name] if name in hints else _refuse(), each) for name, each in value.items()})
+    return kind(**{name: from_json(hints[name] if name in hints else _refuse(), each) for name, each in value.items()})
 
 
 def _refuse() -> NoReturn:

@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
 from gpuwatch.adapters.discovery import discovered
+from gpuwatch.adapters.journal import BEFORE_LINES, Journal
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.sources import Source, open_source
+from gpuwatch.adapters.sources import Places, Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.adapters.sources.stdin import StdinSource
@@ -28,7 +30,9 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
-from gpuwatch.texts import Text, render, text
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.settings import state_folder
+from gpuwatch.texts import Text, plain, render, text
 from gpuwatch.texts import translate as _
 
 
@@ -50,6 +54,39 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         help=_("headers to send to servers, one `Name: value` a line, as a proxy wants them"),
     )
     parser.add_argument("--token-file", metavar="FILE", help=_("a token to send to servers: Authorization: Bearer"))
+
+
+def add_journal(parser: argparse.ArgumentParser) -> None:
+    """Whether and where it is kept what happened."""
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help=_("where incidents are kept (default: in your state folder)")
+    )
+    parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
+
+
+def journal_path(named: Path | None) -> Path | None:
+    """The journal's file: the one that was named, else the person's own; None where there is no home to keep it in."""
+    folder = state_folder()
+    return named or (folder / "journal.db" if folder is not None else None)
+
+
+def open_journal(arguments: argparse.Namespace, say: Narrate) -> Journal | None:
+    """The journal to write; None where none is wanted or can be."""
+    path = None if arguments.no_journal else journal_path(arguments.journal)
+    if path is None:
+        return None
+    journal = Journal(path, lambda words: say(words, event="journal", level="warning"))
+    if not journal.writes:
+        journal.close()
+        return None
+    return journal
+
+
+def keep_journal(journal: Journal, pipeline: Pipeline) -> None:
+    """Have the journal keep what the pipeline tells, and the pipeline know what was told before."""
+    pipeline.engine.before_lines = BEFORE_LINES
+    pipeline.engine.counted_before.update(journal.counted_before())
+    pipeline.keep_with(journal)
 
 
 def headers_of(arguments: argparse.Namespace) -> dict[str, str]:
@@ -82,6 +119,7 @@ def named_sources(
     show_history: bool,
     pipe: int | None = None,
     headers: Mapping[str, str] | None = None,
+    places: Places | None = None,
 ) -> list[Source]:
     """The sources that were named, each under a name of its own, and the machine's own. Raises UsageError for none."""
     piped = pipe is not None or not sys.stdin.isatty()
@@ -93,7 +131,7 @@ def named_sources(
     opened: list[Source] = [
         StdinSource(pipe)
         if spec == "-"
-        else open_source(spec, from_start=from_start, show_history=show_history, headers=headers)
+        else open_source(spec, from_start=from_start, show_history=show_history, headers=headers, places=places)
         for spec in specs
     ]
     names = [source.name for source in opened]
@@ -156,7 +194,7 @@ class Printer:
                         self._print(incident)
                         self._log(incident, event)
                 elif isinstance(event, SourceDown):
-                    told = text("{source}: {reason}", source=event.source, reason=event.reason)
+                    told = plain(f"{event.source}: {render(event.reason)}")
                     if render(event.reason).startswith(f"{event.source}:"):
                         told = event.reason
                     self._down.add(event.source)

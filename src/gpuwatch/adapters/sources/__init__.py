@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from gpuwatch.core.observations import Observation, SourceKind
@@ -11,6 +12,25 @@ from gpuwatch.texts import Text
 
 Emit = Callable[[Observation], bool]
 """Hands an observation on, waiting while the pipeline is busy; False once the pipeline is stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an earlier run stopped reading a log."""
+
+    place: str
+    """In the source's own words."""
+    line: int
+    """The lines before it."""
+    epoch: int
+
+
+class Places(Protocol):
+    """Remembers where logs were read up to."""
+
+    def place_of(self, source: str, log: str) -> Place | None:
+        """Where a source's log was read up to, by what tells this log from every other; None where that is not known."""
+        ...
 
 
 class Source(Protocol):
@@ -31,12 +51,19 @@ class Source(Protocol):
         ...
 
 
-def open_source(spec: str, *, from_start: bool, show_history: bool, headers: Mapping[str, str] | None = None) -> Source:
+def open_source(
+    spec: str,
+    *,
+    from_start: bool,
+    show_history: bool,
+    headers: Mapping[str, str] | None = None,
+    places: Places | None = None,
+) -> Source:
     """The source that a word on the command line means.
 
     `-` is standard input, `cmd:...` a child process, `http://...` a ComfyUI server that is sent `headers`, `kernel`,
     `journal:UNIT` and `docker:NAME` the logs that they name, anything else a file that is followed. `from_start` counts what
-    is there already; `show_history` reads it without counting; neither starts at its end.
+    is there already; `show_history` reads it without counting; neither starts at its end, or at the place that is known.
     """
     if spec == "-":
         from gpuwatch.adapters.sources.stdin import StdinSource  # noqa: PLC0415 - only the source that is asked for
@@ -50,7 +77,8 @@ def open_source(spec: str, *, from_start: bool, show_history: bool, headers: Map
         from gpuwatch.adapters.comfyui.address import server_of  # noqa: PLC0415
         from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
 
-        return ComfyuiSource(server_of(spec, headers), from_start=from_start, show_history=show_history)
+        server = server_of(spec, headers)
+        return ComfyuiSource(server, from_start=from_start, show_history=show_history, places=places)
     if spec == "kernel":
         from gpuwatch.adapters.sources.kernel import KernelSource  # noqa: PLC0415
 
@@ -62,4 +90,4 @@ def open_source(spec: str, *, from_start: bool, show_history: bool, headers: Map
         return service_source(kind, unit, from_start=from_start)
     from gpuwatch.adapters.sources.file import FileSource  # noqa: PLC0415
 
-    return FileSource.from_path(spec, from_start=from_start, show_history=show_history)
+    return FileSource.from_path(spec, from_start=from_start, show_history=show_history, places=places)

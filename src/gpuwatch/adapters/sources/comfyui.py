@@ -31,11 +31,12 @@ from gpuwatch.adapters.comfyui.reading import (
     running_of,
     server_seen,
 )
-from gpuwatch.adapters.sources import Emit
+from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.core.observations import (
     JobProgress,
     LogChunk,
     LogRestarted,
+    LogResumed,
     Observation,
     QueueState,
     SourceDown,
@@ -81,7 +82,7 @@ class ComfyuiSource:
         *,
         from_start: bool = False,
         show_history: bool = True,
-        place: str | None = None,
+        places: Places | None = None,
         pace: Pace | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -92,7 +93,9 @@ class ComfyuiSource:
         self._pace = pace or Pace()
         self._clock = clock
         self._jitter = random.Random()  # noqa: S311 - so that many watchers do not come back in step
-        self._tail = LogTail(place)
+        known = places.place_of(self.name, f"comfyui:{server.url}") if places is not None else None
+        self._resumed = None if from_start else known
+        self._tail = LogTail(self._resumed.place if self._resumed is not None else None)
         self._jobs = JobFeed(self.client)
         self._socket: Socket | None = None
         self._hears_log = False
@@ -118,6 +121,8 @@ class ComfyuiSource:
         threading.Thread(target=self._abort_when_stopped, name=f"stop {self.name}", daemon=True).start()
         wait_seconds = self._pace.first_wait_seconds
         try:
+            if (known := self._resumed) is not None:
+                self._put(LogResumed(self._clock(), self.name, self.kind, known.line, known.epoch))
             while not stop.is_set():
                 began = time.monotonic()
                 try:

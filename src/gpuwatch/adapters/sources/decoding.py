@@ -83,6 +83,11 @@ class Decoder:
         """Where this log's characters may begin: at multiples of so many bytes."""
         return 2 if self._transcoder is not None and not self._begun else 1
 
+    @property
+    def transparent(self) -> bool:
+        """Whether every byte that was taken was given as it was."""
+        return self._transcoder is None and not self._held
+
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes and give what is certain of them."""
         return self._take(data, final=False)

@@ -9,6 +9,7 @@ A file that was rewritten with the very bytes it had at its begin and at our pla
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import threading
@@ -19,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.sources import Emit
+from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, Decoder
 from gpuwatch.adapters.sources.opening import (
     CHUNK_BYTES,
@@ -30,7 +31,7 @@ from gpuwatch.adapters.sources.opening import (
     status_of,
     why,
 )
-from gpuwatch.core.observations import LogChunk, LogRestarted, SourceKind
+from gpuwatch.core.observations import LogChunk, LogRestarted, LogResumed, SourceKind
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.texts import Text, text
 
@@ -58,8 +59,13 @@ class FileSource:
         show_history: bool,
         clock: Callable[[], datetime] = utc_now,
         let_go_seconds: float = _LET_GO_SECONDS,
+        places: Places | None = None,
     ) -> None:
         self.name = path.name
+        self._keeps_place = places is not None
+        log = f"file:{path.absolute()}"
+        known = places.place_of(self.name, log) if places is not None else None
+        self._known = None if from_start else known
         self._path = path
         self._from_start = from_start
         self._show_history = show_history
@@ -69,7 +75,13 @@ class FileSource:
 
     @classmethod
     def from_path(
-        cls, path: str, *, from_start: bool, show_history: bool, clock: Callable[[], datetime] = utc_now
+        cls,
+        path: str,
+        *,
+        from_start: bool,
+        show_history: bool,
+        clock: Callable[[], datetime] = utc_now,
+        places: Places | None = None,
     ) -> FileSource:
         """The source for a path that a person typed; a UsageError where it cannot be followed."""
         place = Path(path)
@@ -83,7 +95,7 @@ class FileSource:
             begin = file.read(LOOKED_AT_BYTES)
         refuse_packed(place, begin)
         refuse_binary(place, begin)
-        return cls(place, from_start=from_start, show_history=show_history, clock=clock)
+        return cls(place, from_start=from_start, show_history=show_history, clock=clock, places=places)
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Follow until told to stop. A file that disappears is waited for."""
@@ -98,7 +110,7 @@ class FileSource:
                     break
                 else:
                     pause_seconds = _SHORTEST_PAUSE_SECONDS
-                    if isinstance(observation, LogRestarted) or len(observation.data) >= _FULL_BYTES:
+                    if not isinstance(observation, LogChunk) or len(observation.data) >= _FULL_BYTES:
                         continue
                 stop.wait(pause_seconds)
         except OSError as error:
@@ -109,18 +121,23 @@ class FileSource:
             observations.close()
         return text("stopped")
 
-    def _observations(self) -> Generator[LogChunk | LogRestarted | None, None, None]:
+    def _observations(self) -> Generator[LogChunk | LogRestarted | LogResumed | None, None, None]:
         """What the file says, without end; None where there is nothing new."""
         held = self._open()
         decoder = Decoder()
         history_end = 0
         quiet_since = time.monotonic()
         try:
-            if held is not None and not self._from_start:
+            resumed = self._resume(held)
+            if resumed is not None:
+                yield resumed
+            elif held is not None and not self._from_start:
                 history_end = held.size()
                 if not self._show_history:
                     decoder = Decoder.midway(held.begin(min(history_end, LOOKED_AT_BYTES)))
                     held.go_to(history_end - history_end % decoder.unit_bytes)
+            if resumed is None and held is not None and self._keeps_place:
+                yield self._chunk(b"", fresh=True, place=held.place)  # from here on nothing is lost
             while True:
                 if held is not None:
                     data = held.read(history_end)
@@ -133,7 +150,8 @@ class FileSource:
                     if data:
                         quiet_since = time.monotonic()
                         if data := decoder.feed(data):
-                            yield self._chunk(data, fresh=held.offset > history_end)
+                            place = held.place if self._keeps_place and decoder.transparent else None
+                            yield self._chunk(data, fresh=held.offset > history_end, place=place)
                         continue
                 if (successor := self._successor(held)) is not None:
                     previous, held = held, successor
@@ -152,8 +170,19 @@ class FileSource:
             if held is not None:
                 held.close()
 
-    def _chunk(self, data: bytes, *, fresh: bool) -> LogChunk:
-        return LogChunk(self._clock(), self.name, data, self.kind, fresh)
+    def _chunk(self, data: bytes, *, fresh: bool, place: str | None = None) -> LogChunk:
+        return LogChunk(self._clock(), self.name, data, self.kind, fresh, place=place)
+
+    def _resume(self, held: _Held | None) -> LogResumed | None:
+        """Go on where an earlier run stopped; where another file is at the path by now, all of it is new."""
+        known = self._known
+        if known is None:
+            return None
+        if held is None:
+            return LogResumed(self._clock(), self.name, self.kind, known.line, known.epoch)
+        if held.is_at(known.place):
+            return LogResumed(self._clock(), self.name, self.kind, known.line, known.epoch)
+        return LogResumed(self._clock(), self.name, self.kind, 0, known.epoch + 1)
 
     def _last_words(self, previous: _Held, decoder: Decoder) -> Iterator[LogChunk]:
         """What came into the old file between the last read and the look at the path."""
@@ -224,6 +253,31 @@ class _Held:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+    @property
+    def place(self) -> str:
+        """Where the next byte is read, and by what the file is known again."""
+        told = [self.offset, *self.identity, self._head.hex(), self._tail.hex()]
+        return json.dumps(told)
+
+    def is_at(self, place: str) -> bool:
+        """Go to a place where an earlier run was; False, and at its begin, where the file is not that one any more."""
+        try:
+            offset, _device, _inode, head, tail = json.loads(place)
+            self.offset, self._head, self._tail = int(offset), bytes.fromhex(head), bytes.fromhex(tail)
+        except (ValueError, TypeError):
+            self.offset = -1
+        begin = os.pread(self.descriptor, len(self._head), 0)
+        before = max(self.offset - len(self._tail), 0)
+        if (
+            self.offset >= 0
+            and begin == self._head
+            and os.pread(self.descriptor, len(self._tail), before) == self._tail
+        ):
+            self._only_hole = False
+            return True
+        self.offset, self._head, self._tail = 0, b"", b""
+        return False
 
     def size(self) -> int:
         return os.fstat(self.descriptor).st_size

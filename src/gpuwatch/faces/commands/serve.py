@@ -30,11 +30,14 @@ from gpuwatch.faces.narration import Narrate, in_json, in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.watching import (
     Printer,
+    add_journal,
     add_sources,
     headers_of,
+    keep_journal,
     machine_sources,
     make_engine,
     named_sources,
+    open_journal,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline
@@ -47,6 +50,7 @@ _LOOK_UP_SECONDS = 0.2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add_sources(parser)
+    add_journal(parser)
     parser.add_argument(
         "--listen",
         type=address,
@@ -82,17 +86,25 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
+    say = in_json() if arguments.log_format == "json" else in_words
+    journal = open_journal(arguments, say)
     sources = named_sources(
-        arguments.sources, from_start=arguments.from_start, show_history=False, headers=headers_of(arguments)
+        arguments.sources,
+        from_start=arguments.from_start,
+        show_history=False,
+        headers=headers_of(arguments),
+        places=journal,
     )
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *machine_sources()], attendants=[files])
-    say = in_json() if arguments.log_format == "json" else in_words
     printer = Printer(as_json=arguments.json or arguments.log_format == "json", say=say)
     pipeline.subscribe(printer)
     stop = threading.Event()
     with ExitStack() as outlets, stop_on_signals(stop):
+        if journal is not None:
+            keep_journal(journal, pipeline)
+            outlets.callback(journal.close)
         open_outlets(outlets, arguments, pipeline, say)
         try:
             pipeline.start()
