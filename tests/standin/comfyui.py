@@ -7,6 +7,7 @@ and 0.3.64.
 from __future__ import annotations
 
 import copy
+import email
 import functools
 import json
 import threading
@@ -84,6 +85,8 @@ class ComfyUI:
     lives: int = 0
     executed: list[str] = field(default_factory=list)
     """Ids of all that ever ran, over restarts."""
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """The input folder: what was uploaded, by its path. A restart leaves it."""
     failures: int = 0
     """Errors that were logged, over restarts."""
 
@@ -242,6 +245,31 @@ class ComfyUI:
         """POST /free."""
         if body.get("free_memory") or body.get("unload_models"):
             self.card.held_bytes = 0
+
+    def upload(self, kind: str, body: bytes) -> dict[str, str]:
+        """POST /upload/image."""
+        message = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        parts = {str(part.get_param("name", header="content-disposition")): part for part in message.walk()}
+        fields = {
+            name: bytes(part.get_payload(decode=True) or b"").decode()
+            for name, part in parts.items()
+            if name in {"type", "subfolder"}
+        }
+        name = str(parts["image"].get_filename())
+        with self.lock:
+            self.uploads[f"{fields['subfolder']}/{name}"] = bytes(parts["image"].get_payload(decode=True))  # type: ignore[arg-type]  # decoded
+        return {"name": name, **fields}
+
+    def view(self, query: Mapping[str, str]) -> bytes | None:
+        """GET /view: the very photo that the prompt was given, so that a test can tell whose result it is."""
+        with self.lock:
+            entry = self.history.get(query["filename"].removesuffix(".png"))
+            if entry is None:
+                return None
+            loaded = [
+                node["inputs"]["image"] for node in entry["prompt"][2].values() if node["class_type"] == "LoadImage"
+            ]
+            return self.uploads[loaded[0]] if loaded else b"picture"
 
     def delete(self, ids: list[str], *, clear: bool = False) -> None:
         """POST /queue: what is deleted while it waits leaves no trace."""

@@ -165,6 +165,9 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
         def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> None:
             if not path.startswith(("/api/jobs", "/internal")):
                 path = path.removeprefix("/api")
+            if method == "POST" and path == "/upload/image":
+                self.json(comfyui.upload(self.headers["Content-Type"], body))
+                return
             try:
                 asked = json.loads(body) if body else {}
             except ValueError:
@@ -214,6 +217,9 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self.json(job or {"error": "Job not found"}, 200 if job else 404)
             elif path.startswith("/object_info"):
                 self.json(comfyui.recorded["object_info"])
+            elif path == "/view":
+                picture = comfyui.view(query)
+                self.answer(200 if picture else 404, picture or b"", "image/png")
             elif path == "/internal/logs/raw":
                 with comfyui.lock:
                     self.json({"entries": list(comfyui.ring), "size": {"cols": 80, "rows": 24}})
