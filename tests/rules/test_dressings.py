@@ -106,8 +106,17 @@ def test_a_dressed_failure_is_the_same_failure(rule: Rule, dressing: str) -> Non
             id="a report as one line",
         ),
         pytest.param(
-            '{"type": "execution_error", "data": {"node_id": "3", "node_type": "KSampler", "exception_message":'
-            ' not implemented for \'Half\'\\n", "exception_type": "RuntimeError"}}',
+            json.dumps(
+                {
+                    "type": "execution_error",
+                    "data": {
+                        "node_id": "3",
+                        "node_type": "KSampler",
+                        "exception_message": "\"addmm_impl_cpu_\" not implemented for 'Half'\n",
+                        "exception_type": "RuntimeError",
+                    },
+                }
+            ),
             "half_on_cpu",
             {"node_id": "3", "node_type": "KSampler"},
             id="the server's own event",
