@@ -177,6 +177,8 @@ class Block:
         pattern = _REPORT_NODE if b"Node " in text else _EVENT_NODE if b"node_" in text else None
         for found in pattern.finditer(text) if pattern else ():
             value = found["value"].decode("utf-8", "replace").strip()
+            if value == "N/A":
+                continue
             if found["what"].upper() == b"ID":
                 self.node_id = self.node_id or value
             else:
