@@ -21,6 +21,7 @@ from gpuwatch.adapters.sources import Places, Source, open_source
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.adapters.sources.stdin import StdinSource
+from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
@@ -70,16 +71,18 @@ def journal_path(named: Path | None) -> Path | None:
     return named or (folder / "journal.db" if folder is not None else None)
 
 
-def open_journal(arguments: argparse.Namespace, say: Narrate) -> Journal | None:
-    """The journal to write; None where none is wanted or can be."""
+@contextmanager
+def open_journal(arguments: argparse.Namespace, say: Narrate) -> Iterator[Journal | None]:
+    """The journal to write, until the end of the block; None where none is wanted or can be."""
     path = None if arguments.no_journal else journal_path(arguments.journal)
     if path is None:
-        return None
+        yield None
+        return
     journal = Journal(path, lambda words: say(words, event="journal", level="warning"))
-    if not journal.writes:
+    try:
+        yield journal if journal.writes else None
+    finally:
         journal.close()
-        return None
-    return journal
 
 
 def keep_journal(journal: Journal, pipeline: Pipeline) -> None:
@@ -108,6 +111,7 @@ def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine
         shows_records,
         correlates=not arguments.from_start,
         mutes=mutes,
+        tried=TriedFile.own().tried,
         ready=matcher,
     )
 

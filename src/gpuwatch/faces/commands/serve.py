@@ -22,6 +22,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter
@@ -87,7 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
     say = in_json() if arguments.log_format == "json" else in_words
-    journal = open_journal(arguments, say)
+    with open_journal(arguments, say) as journal:
+        return serve_with(journal, arguments, say)
+
+
+def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narrate) -> int:
+    """Serve, keeping a journal where there is one."""
     sources = named_sources(
         arguments.sources,
         from_start=arguments.from_start,
@@ -104,7 +110,6 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as outlets, stop_on_signals(stop):
         if journal is not None:
             keep_journal(journal, pipeline)
-            outlets.callback(journal.close)
         open_outlets(outlets, arguments, pipeline, say)
         try:
             pipeline.start()

@@ -16,9 +16,11 @@ import argparse
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rule_watch import RuleWatch
+from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
@@ -75,7 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
         pipe=pipe,
         headers=headers_of(arguments),
     )
-    journal = open_journal(arguments, in_words)
+    with open_journal(arguments, in_words) as journal:
+        return watch_with(journal, sources, arguments, plain=plain)
+
+
+def watch_with(
+    journal: Journal | None, sources: Sequence[Source], arguments: argparse.Namespace, *, plain: bool
+) -> int:
+    """Watch, keeping a journal where there is one."""
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
@@ -105,8 +114,6 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         if exporter is not None:
             exporter.close()
-        if journal is not None:
-            journal.close()
 
 
 def unsaid(_words: Text) -> None:
