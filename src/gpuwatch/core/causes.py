@@ -15,6 +15,8 @@ FOREIGN_BYTES = 256 * MIB
 """What the process must hold beyond the job's own need before we say that something else is in the way."""
 ABSURD_BYTES = 96 << 30
 """More than a workstation's card has."""
+RECKONED_BYTES = 1 << 30
+"""What others hold, where it is only reckoned, before anybody is accused: contexts and screens take some of it."""
 IMPOSSIBLE_BYTES = 1 << 47
 """More than any machine has: a number that went wrong."""
 SMALL_BYTES = 64 * MIB
@@ -47,7 +49,7 @@ def cause_of_known_job(case: Case, need: Need, shape: JobShape) -> Text:
         "need_bytes": need.process_bytes.mid,
         "total_bytes": case.balance.total_bytes,
     }
-    if case.would_fit or (case.would_fit_alone and (case.others_bytes or 0) >= FOREIGN_BYTES):
+    if case.would_fit or (case.would_fit_alone and (case.others_bytes or 0) >= least_of_others(case)):
         held, others = case.foreign_bytes or 0, case.others_bytes or 0
         if case.would_fit and held >= FOREIGN_BYTES and held >= others:
             return text(
@@ -55,7 +57,7 @@ def cause_of_known_job(case: Case, need: Need, shape: JobShape) -> Text:
                 "about {held_bytes} of other models in the same process was in the way.",
                 **values, held_bytes=held,
             )  # fmt: skip
-        if others >= FOREIGN_BYTES:
+        if others >= least_of_others(case):
             return text(
                 "{node} at {input} {size} ({variant} network) needs about {need_bytes}, which this card has; "
                 "other programs held {held_bytes} of it.",
@@ -116,7 +118,7 @@ def cause_in_numbers(case: Case) -> Text:
         )  # fmt: skip
     short = balance.short_bytes or 0
     others = case.others_bytes or 0
-    if others >= max(short, FOREIGN_BYTES):
+    if others >= max(short, least_of_others(case)):
         return text(
             "{node} asked for {tried_bytes} while {free_bytes} of {total_bytes} was free; other programs held about "
             "{others_bytes}.",
@@ -139,6 +141,11 @@ def cause_in_numbers(case: Case) -> Text:
         "{node} asked for {tried_bytes} while {free_bytes} of {total_bytes} was free: {short_bytes} too little.",
         short_bytes=short, **values,
     )  # fmt: skip
+
+
+def least_of_others(case: Case) -> int:
+    """What others must hold to be spoken of: less where somebody told it outright."""
+    return FOREIGN_BYTES if case.balance.others_bytes is not None else RECKONED_BYTES
 
 
 def cause_of_oddity(case: Case, values: dict[str, Any]) -> Text | None:

@@ -6,6 +6,7 @@ It is about why a failure came about, not whether it did: the program's own word
 from __future__ import annotations
 
 from gpuwatch.core.case import Case
+from gpuwatch.core.causes import FOREIGN_BYTES, least_of_others
 
 WORDS = 0.5
 """The program's words alone."""
@@ -42,7 +43,8 @@ def model_explains(case: Case) -> bool:
     no step of the network asks for what the message says."""
     if case.died is not None or case.need is None or case.room_bytes is None or case.strange_request:
         return case.died is not None
-    return not case.would_fit or bool(case.foreign_bytes) or bool(case.others_bytes)
+    in_the_way = (case.foreign_bytes or 0) >= FOREIGN_BYTES or (case.others_bytes or 0) >= least_of_others(case)
+    return not case.would_fit or in_the_way
 
 
 def driver_agrees(case: Case) -> bool:

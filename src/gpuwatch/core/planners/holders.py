@@ -6,7 +6,7 @@ import re
 
 from gpuwatch.core.balance import USUAL_CONTEXT_BYTES
 from gpuwatch.core.case import Case
-from gpuwatch.core.causes import ABSURD_BYTES, FOREIGN_BYTES, SMALL_BYTES
+from gpuwatch.core.causes import ABSURD_BYTES, FOREIGN_BYTES, SMALL_BYTES, least_of_others
 from gpuwatch.core.diagnosis import Fix, Grounds
 from gpuwatch.core.observations import GpuProcess
 from gpuwatch.core.planners.sizes import STOCK_PROFILE, prediction
@@ -89,10 +89,12 @@ def plan_unload_others(case: Case) -> list[Fix]:
             grounds = "weak"
         elif others >= (case.foreign_bytes or 0):
             grounds = "numbers"
+    elif others < least_of_others(case):
+        grounds = "weak"
     elif case.balance.short_bytes is not None:
         short = case.balance.short_bytes
         grounds = "numbers" if others >= PLENTY * short else "signs" if others >= short else "weak"
-    elif case.balance.oddity == "free_enough":
+    elif case.balance.oddity == "free_enough" and others >= (case.balance.total_bytes or 0) / 4:
         grounds = "signs"
     worst = heaviest_other(case)
     if worst is not None:
@@ -106,7 +108,12 @@ def plan_unload_others(case: Case) -> list[Fix]:
     title = text("Close other programs on this GPU: they hold {held_bytes}.", held_bytes=others)
     if case.balance.others_bytes is None:
         title = text("Close other programs on this GPU: they hold about {held_bytes}.", held_bytes=others)
-    return [Fix("unload_others", title, command="nvidia-smi", grounds=grounds)]
+    return [Fix("unload_others", title, command=tool_of(case), grounds=grounds)]
+
+
+def tool_of(case: Case) -> str:
+    """The vendor's tool that lists who uses the card."""
+    return {"hip_oom": "rocm-smi --showpids", "xpu_oom": "xpu-smi ps"}.get(case.incident.label, "nvidia-smi")
 
 
 def _look_for_others(case: Case) -> list[Fix]:
@@ -117,7 +124,7 @@ def _look_for_others(case: Case) -> list[Fix]:
     title = text(
         "Look who else is on this GPU, and close it: up to {held_bytes} may be other programs'.", held_bytes=rest
     )
-    return [Fix("unload_others", title, command="nvidia-smi")]
+    return [Fix("unload_others", title, command=tool_of(case))]
 
 
 def heaviest_other(case: Case) -> GpuProcess | None:

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import Any
 
 from gpuwatch.core.case import Case, node_name, told_context
-from gpuwatch.core.causes import ABSURD_BYTES, FOREIGN_BYTES, IMPOSSIBLE_BYTES, SMALL_BYTES
+from gpuwatch.core.causes import ABSURD_BYTES, IMPOSSIBLE_BYTES, SMALL_BYTES, least_of_others
 from gpuwatch.core.diagnosis import Fix, Grounds, Prediction, Safety
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.workload import FormInput, Need, WorkloadProfile, fits, largest_fitting_px, predict
@@ -40,7 +40,7 @@ def need_in(case: Case, profile: WorkloadProfile, variant: str, side_px: int) ->
 
 def grounds_of_job(case: Case) -> Grounds:
     """What speaks for a job that needs less: less than usual where it would fit as it is without other programs."""
-    in_the_way = (case.others_bytes or 0) >= FOREIGN_BYTES
+    in_the_way = (case.others_bytes or 0) >= least_of_others(case)
     return "signs" if case.would_fit_alone and in_the_way else "numbers"
 
 
@@ -144,7 +144,8 @@ def plan_fewer_pixels(case: Case) -> list[Fix]:
         return [Fix("shrink_size", title, "changes_output", note=note, grounds="numbers")]
     if balance.tried_bytes is None:
         note = text(
-            "The log gives no sizes, so no number can be given; `nvidia-smi` tells the card's size and who holds it."
+            "The log gives no sizes, so no number can be given; the vendor's tool (`nvidia-smi`, `rocm-smi`) tells the card's "
+            "size and who holds it."
         )
     elif balance.short_bytes is not None:
         note = text(
