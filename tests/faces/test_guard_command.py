@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from gpuwatch.adapters.journal import read_fixes
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.cli import main
 from gpuwatch.faces.commands import guard
@@ -31,6 +33,7 @@ class Guarding:
     def __init__(self, said: list[dict[str, Any]], changed: threading.Condition) -> None:
         self.said, self.changed = said, changed
         self.pipelines: list[Pipeline] = []
+        self.over = False
 
     @property
     def snapshot(self) -> Snapshot:
@@ -39,7 +42,8 @@ class Guarding:
     def until(self, event: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until it said that so often."""
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.of(event)) >= count, PATIENCE_SECONDS), self.said
+            assert self.changed.wait_for(lambda: self.over or len(self.of(event)) >= count, PATIENCE_SECONDS)
+            assert len(self.of(event)) >= count, self.said
         return self.of(event)
 
     def known(self, happened: Callable[[], bool]) -> None:
@@ -74,7 +78,7 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
         monkeypatch.setattr(guard.Journal, "say", heard)
         arguments = argparse.Namespace(
             servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
-            gpu_memory=None, json=True, rules=None,
+            gpu_memory=None, json=True, rules=None, journal=None, listen=None,
         )  # fmt: skip
         vars(arguments).update(more)
         stop = threading.Event()
@@ -87,7 +91,16 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 
         monkeypatch.setattr(guard, "guard_of", made)
         codes: list[int] = []
-        thread = threading.Thread(target=lambda: codes.append(guard.keep_guard(arguments, stop, QUICK)))
+
+        def keep() -> None:
+            try:
+                codes.append(guard.keep_guard(arguments, stop, QUICK))
+            finally:
+                watched.over = True
+                with changed:
+                    changed.notify_all()
+
+        thread = threading.Thread(target=keep)
         thread.start()
         try:
             watched.until("guarding")
@@ -120,7 +133,10 @@ def test_memory_runs_out_at_1280_and_a_fitting_size_is_queued_and_holds(
     version: str, guarding: Callable[..., Any], tmp_path: Path
 ) -> None:
     log = tmp_path / "guard.jsonl"
-    with standing(ComfyUI(version)) as standin, guarding(standin.url, log=log) as guarded:
+    with (
+        standing(ComfyUI(version)) as standin,
+        guarding(standin.url, log=log, journal=tmp_path / "journal.db", listen=("127.0.0.1", 0)) as guarded,
+    ):
         seen(standin)
         failed = submit(standin, workflow(1280))
         (held,) = guarded.until("held")
@@ -136,6 +152,9 @@ def test_memory_runs_out_at_1280_and_a_fitting_size_is_queued_and_holds(
         assert (incident.node.id, incident.node.type) == ("3", "DDColor_Colorize")
         assert incident.node.inputs["model_input_size"] == 1280
         assert guarded.snapshot.tallies.fixes[("shrink_size", "applied")] == 1
+        (serving,) = guarded.of("serving")
+        with urlopen(serving["address"], timeout=PATIENCE_SECONDS) as page:  # noqa: S310 - our own page
+            assert b'gpuwatch_fixes_total{action="shrink_size",outcome="held"} 1.0' in page.read()
 
         standin.restart()
         with standin.comfyui.changed:
@@ -145,9 +164,19 @@ def test_memory_runs_out_at_1280_and_a_fitting_size_is_queued_and_holds(
         assert guarded.until("held", 2)[1]["first_job"] == second
         assert guarded.of("gave_up") == guarded.of("failed") == []
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["guarding", "requeued", "held", "requeued", "held", "stopped"]
+    assert [line["event"] for line in lines] == [
+        "serving",
+        "guarding",
+        "requeued",
+        "held",
+        "requeued",
+        "held",
+        "stopped",
+    ]
     assert all(line["time"] and line["message"] for line in lines)
     assert (lines[-1]["requeued"], lines[-1]["held"]) == (2, 2)
+    kept = read_fixes(tmp_path / "journal.db", incident.id)
+    assert [(action, outcome) for _at, action, outcome in kept] == [("shrink_size", "applied"), ("shrink_size", "held")]
 
 
 def test_a_dead_worker_is_not_fed_and_after_the_restart_the_next_job_is_mended(guarding: Callable[..., Any]) -> None:

@@ -8,10 +8,8 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.comfyui.acting import EndedJob, Queued
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
-from gpuwatch.core.observations import FixOutcome
 from gpuwatch.core.workflow.changes import Plan
 from gpuwatch.errors import JobError
 from gpuwatch.faces.fix_page import plan_json, print_plan
@@ -55,7 +53,7 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> in
             print(json_line(value), flush=True)
         return 0
     queued = mender.carry_out(found)
-    tell(mender, found, queued, "applied")
+    mender.applied(found, queued)
     value |= {"queued": queued.id, "dropped": render(queued.dropped) if queued.dropped else None}
     if not arguments.json:
         console.print(escaped(text("Queued in front as {id}.", id=queued.id)), soft_wrap=True)
@@ -76,24 +74,15 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> in
 def wait_for(mender: Mender, proposal: Proposal, queued: Queued) -> tuple[str, Text]:
     """See what becomes of a prompt: held, failed, interrupted or lost."""
     print(render(text("waiting for its end; Ctrl-C leaves it queued")), file=sys.stderr, flush=True)
-    ended = mender.hands.await_end(queued.id, threading.Event().wait)
+    ended, _tried = mender.see_through(proposal, queued, threading.Event().wait)
     if ended is None:
         return "lost", text("Job {id} is neither in the queue nor in the history: it was lost.", id=queued.id)
     if ended.ended.outcome == "success":
-        tell(mender, proposal, queued, "held")
         return "held", text("It held: job {id} ran to its end.", id=queued.id)
     if ended.ended.outcome == "interrupted":
         return "interrupted", text("Job {id} was interrupted.", id=queued.id)
     words = ended.error.message.partition("\n")[0][:300] if ended.error else "?"
-    again = mender.propose(ended, proposal.lineage)
-    if isinstance(again, Proposal) or again.of_memory:
-        tell(mender, proposal, queued, "failed")
     return "failed", text("It failed again: {words}", words=words)
-
-
-def tell(mender: Mender, proposal: Proposal, queued: Queued, outcome: FixOutcome) -> None:
-    """Remember what became of it."""
-    mender.closed(proposal.tried(utc_now(), outcome, "", queued.id))
 
 
 def may_act(arguments: argparse.Namespace) -> bool:

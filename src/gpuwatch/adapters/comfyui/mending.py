@@ -12,7 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.comfyui.acting import EndedJob, Hands, Queued, Told, card_of, incidents_of
+from gpuwatch.adapters.comfyui.acting import EndedJob, Hands, Pause, Queued, Told, card_of, incidents_of
+from gpuwatch.adapters.comfyui.address import Server
+from gpuwatch.adapters.comfyui.client import Client
+from gpuwatch.adapters.node_knowledge import load_knowledge
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.mirror import mirrored
@@ -155,6 +158,44 @@ class Mender:
             self.hands.free()
         return self.hands.queue(proposal.retry.prompt, proposal.extra_data, front=True, id_=id_)
 
+    def applied(self, proposal: Proposal, queued: Queued, incident_id: str = "") -> FixTried:
+        """What is told once it is queued."""
+        return self._closed(proposal, queued, "applied", incident_id)
+
+    def see_through(
+        self, proposal: Proposal, queued: Queued, pause: Pause, incident_id: str = ""
+    ) -> tuple[EndedJob | None, FixTried | None]:
+        """Wait for the end of what was queued, matched by its id: the job, None where it was lost; and whether the fix held.
+
+        Nothing is told of a fix whose job was lost or interrupted, or failed for another reason.
+        """
+        job = self.hands.await_end(queued.id, pause)
+        if job is None or job.ended.outcome == "interrupted":
+            return job, None
+        if job.ended.outcome == "success":
+            return job, self._closed(proposal, queued, "held", incident_id)
+        again = self.propose(job, proposal.lineage)
+        if isinstance(again, Refusal) and not again.of_memory:
+            return job, None
+        return job, self._closed(proposal, queued, "failed", incident_id)
+
     def closed(self, tried: FixTried) -> None:
         """Remember what became of a fix."""
         self.memory.learn(tried)
+
+    def _closed(self, proposal: Proposal, queued: Queued, outcome: FixOutcome, incident_id: str) -> FixTried:
+        tried = proposal.tried(self.clock(), outcome, incident_id, queued.id)
+        self.closed(tried)
+        return tried
+
+
+def propose_for(
+    server: Server, job_id: str | None, matcher: Matcher, workloads: Workloads, limits: Limits | None = None
+) -> tuple[Mender, Proposal | Refusal]:
+    """For the screen: what to queue in a failed job's place (the newest without an id), and who queues it.
+
+    To be called on a thread of its own, as `Mender.carry_out` and `Mender.see_through` after it; `mender.hands.close()` ends it.
+    """
+    mender = Mender(Hands(Client(server)), matcher, workloads, load_knowledge(), limits=limits, memory=TriedFile.own())
+    mender.hands.greet()
+    return mender, mender.propose(mender.hands.failed_job(job_id))

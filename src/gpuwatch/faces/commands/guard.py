@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.add_argument("--yes", action="store_true", help=_("do not ask"))
     parser.add_argument("--log", type=Path, metavar="FILE", help=_("add what is done to this file, as JSON lines"))
+    parser.add_argument("--journal", type=Path, metavar="FILE", help=_("keep incidents and fixes in this journal, too"))
+    parser.add_argument(
+        "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics there, those of fixes too")
+    )
     add_access(parser)
     add_gpu_memory(parser)
     add_json(parser)
@@ -70,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
 def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any = None) -> int:
     """Greet the servers, ask, and guard them until `stop`."""
     from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
-    from gpuwatch.faces.watching import make_engine  # noqa: PLC0415
+    from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415
+    from gpuwatch.faces.narration import in_words  # noqa: PLC0415
+    from gpuwatch.faces.watching import keep_journal, machine_sources, make_engine, open_journal  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
     servers = servers_named(arguments.servers, arguments)
@@ -82,10 +88,17 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
         if not arguments.yes and not agreed(arguments):
             print(render(text("Nothing is guarded.")), file=sys.stderr)
             return 0
-        arguments.from_start = False
+        arguments.from_start, arguments.no_journal = False, arguments.journal is None
         engine = make_engine(arguments, shows_records=False)
         sources = [ComfyuiSource(server, show_history=False, pace=pace) for server in servers]
-        pipeline = Pipeline(engine, sources)
+        pipeline = Pipeline(engine, [*sources, *(machine_sources() if arguments.listen else [])])
+        if (kept := opened.enter_context(open_journal(arguments, in_words))) is not None:
+            keep_journal(kept, pipeline)
+        if arguments.listen is not None:
+            workloads = engine.workloads.ids
+            exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=workloads)
+            opened.callback(exporter.close)
+            journal.say("serving", text("metrics: {address}", address=exporter.address), address=exporter.address)
         inbox = Inbox()
         pipeline.subscribe(inbox)
         guards = {mender.hands.name: guard_of(mender, pipeline, journal.note) for mender in menders}
