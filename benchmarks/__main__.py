@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import colorizing, following, scanning, scraping, starting
+from benchmarks import colorizing, following, scanning, scraping, screen, starting
 from benchmarks.measuring import machine_line
 
 BEGIN = "<!-- measured: begin -->"
@@ -25,6 +25,7 @@ PARTS = {
     "colorizing": colorizing.tables,
     "scraping": scraping.tables,
     "starting": starting.tables,
+    "screen": screen.tables,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,3 +56,36 @@ def test_hostile_lines_reach_no_real_terminal(terminal: Terminal, log: Path) -> 
     assert "owned" not in terminal.tmux("display-message", "-p", "#{pane_title}").replace(before, "")
     terminal.keys("C-c")
     terminal.until("the screen is gone", absent="Failures")
+
+
+def test_a_small_terminal_grows(log: Path) -> None:
+    opened = watch(log, 20, 5)
+    try:
+        opened.until("✖ A ke")
+        opened.tmux("resize-window", "-x", "120", "-y", "40")
+        opened.until("The process is poisoned.", "layer 59", "turn the page", "quit")
+    finally:
+        opened.close()
+
+
+def test_ctrl_z_gives_the_shell_back_and_fg_the_screen(log: Path) -> None:
+    opened = Terminal(["bash", "--norc", "-i"], 100, 30)
+    try:
+        opened.keys(f"{shlex.quote(sys.executable)} -m tests.faces.tui_script {shlex.quote(str(log))}", "Enter")
+        opened.until("The process is poisoned.", "layer 59", "quit")
+        opened.keys("C-z")
+        opened.until("Stopped", absent="layer 59")
+        opened.keys("fg", "Enter")
+        opened.until("The process is poisoned.", "layer 59", "turn the page", "quit", absent="Stopped")
+        opened.keys("q")
+        opened.until("the screen is gone", absent="layer 59")
+    finally:
+        opened.close()
+
+
+def test_a_terminal_that_is_dumb_gets_lines(log: Path) -> None:
+    opened = Terminal(["env", "TERM=dumb", sys.executable, "-m", "gpuwatch.faces.cli", "watch", str(log)], 100, 30)
+    try:
+        opened.until("illegal memory access", absent="turn the page")
+    finally:
+        opened.close()

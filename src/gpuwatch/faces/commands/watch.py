@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
+from gpuwatch.adapters.heap import give_large_blocks_back
 from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources import Source
@@ -98,6 +99,7 @@ def watch_with(
     try:
         if plain:
             return print_until_end(pipeline, as_json=arguments.json)
+        give_large_blocks_back()
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
         from gpuwatch.faces.tui.remembered import screen_file  # noqa: PLC0415 - as above
 

@@ -132,6 +132,7 @@ class WatchApp(App[None]):
         self.notice_line.display = self._notice is not None
         self._arrange()
         self._started = True
+        self.app_resume_signal.subscribe(self, lambda _app: self._draw_everything())
         self.pipeline.start()
         if self._driver is not None and not self._driver.is_headless:
             self.set_interval(_SIZE_SECONDS, self._look_at_size)
@@ -156,6 +157,12 @@ class WatchApp(App[None]):
             if self.theme != ANSI.name:
                 self._chosen.theme = self.theme
             self._chosen.write(self._remembers)
+
+    def _draw_everything(self) -> None:
+        """All of it anew: another look, or the terminal showed something else meanwhile."""
+        self.draw()
+        for widget in self.screen.walk_children():
+            widget.refresh()
 
     def _look_at_size(self) -> None:
         """Terminals and multiplexers under load have been seen to lose the signal that tells of a new size."""
@@ -512,9 +519,7 @@ class WatchApp(App[None]):
         """The next look."""
         names = list(PALETTES)
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
-        self.draw()
-        for widget in self.screen.walk_children():
-            widget.refresh()
+        self._draw_everything()
         self.notify(self.theme.removeprefix("gpuwatch-"), timeout=1.5)
 
 

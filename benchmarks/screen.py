@@ -1,0 +1,225 @@
+"""The screen in a real pseudo-terminal: how soon it stands, how soon a key shows while lines pour in, what it holds, what it
+costs at rest. What a key did is looked for in what the program writes to the terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+from time import monotonic, perf_counter, sleep
+
+from benchmarks.measuring import ROOT, Table
+
+ROWS, COLUMNS = 40, 140
+RATE_LINES = 100_000
+MANY_LINES = 10_000_000
+KEY_SECONDS = 0.12
+KEYS = 120
+IDLE_SECONDS = 20.0
+ROUNDS = 5
+_DEADLINE_SECONDS = 240.0
+_FIRST_TYPED = 0x4E00
+"""Chinese characters are typed into the search field, because no log line holds them."""
+_DRAWN = "quit"
+
+_PRODUCER = """
+import sys, time
+lines, rate = int(sys.argv[1]), int(sys.argv[2])
+out = sys.stdout.buffer
+block = b"".join(b"[INFO] step %d of a long night, sampling the latent with euler, 64x64\\n" % n for n in range(1000))
+begin = time.perf_counter()
+for done in range(0, lines, 1000):
+    if rate and (ahead := done / rate - (time.perf_counter() - begin)) > 0:
+        time.sleep(ahead)
+    out.write(block); out.flush()
+sys.stdin.read()
+"""
+
+
+class Screen:
+    """gpuwatch in a pseudo-terminal."""
+
+    def __init__(self, words: Sequence[str], stdin: int | None, state: Path) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        environment = {
+            **os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]), "GPUWATCH_STATE_DIR": str(state),
+        }  # fmt: skip
+        self.started = perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpuwatch.faces.cli", *words],
+            stdin=slave if stdin is None else stdin, stdout=slave, stderr=slave, env=environment,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0) and None,  # noqa: PLW1509 - nothing else takes a terminal
+        )  # fmt: skip
+        os.close(slave)
+        self._seen = bytearray()
+        self._news = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._master, 1 << 16)
+            except OSError:
+                return
+            if not data:
+                return
+            with self._news:
+                self._seen += data
+                if len(self._seen) > 1 << 20:
+                    del self._seen[: 1 << 19]
+                self._news.notify_all()
+
+    def type(self, words: str) -> None:
+        """Press keys."""
+        os.write(self._master, words.encode())
+
+    def until(self, words: str) -> float:
+        """When the words were drawn."""
+        wanted, deadline = words.encode(), monotonic() + _DEADLINE_SECONDS
+        with self._news:
+            while wanted not in self._seen:
+                if not self._news.wait(deadline - monotonic()):
+                    raise SystemExit(f"the screen never showed {words!r}")
+            return perf_counter()
+
+    def forget(self) -> None:
+        """Look only at what comes from now on."""
+        with self._news:
+            self._seen.clear()
+
+    @property
+    def rss_bytes(self) -> int:
+        """What it holds in memory now."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has cost so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@contextmanager
+def screen(words: Sequence[str], folder: Path, producer: Sequence[str] = ()) -> Iterator[Screen]:
+    """The screen over files, or over a producer in a pipe."""
+    state = Path(tempfile.mkdtemp(dir=folder))
+    (state / "screen.json").write_text("{}")
+    made = None
+    if producer:
+        command = [sys.executable, "-c", _PRODUCER, *producer]
+        made = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    opened = Screen(words, made.stdout.fileno() if made is not None and made.stdout is not None else None, state)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        if made is not None:
+            made.kill()
+            made.communicate()
+
+
+def first_paints(folder: Path) -> list[float]:
+    """Seconds from the start of the process to the last line of its first screen."""
+    log = folder / "small.log"
+    log.write_text("got prompt\n")
+    taken = []
+    for _ in range(ROUNDS):
+        with screen(["watch", str(log)], folder) as shown:
+            taken.append(shown.until(_DRAWN) - shown.started)
+    return taken
+
+
+def idle(folder: Path) -> tuple[float, int]:
+    """The share of a core that it takes while nothing happens, and what it holds."""
+    log = folder / "small.log"
+    with screen(["watch", str(log)], folder) as shown:
+        shown.until(_DRAWN)
+        sleep(3)
+        before, since = shown.cpu_seconds, perf_counter()
+        sleep(IDLE_SECONDS)
+        return (shown.cpu_seconds - before) / (perf_counter() - since), shown.rss_bytes
+
+
+def keys(folder: Path, rate: int) -> tuple[list[float], float]:
+    """Seconds from a key to what it draws while lines come, and the share of a core that it takes."""
+    lines = int(rate * (KEYS * KEY_SECONDS + 30)) if rate else 1000
+    taken = []
+    with screen([], folder, [str(lines), str(rate)]) as shown:
+        shown.until("long night")
+        shown.type("/")
+        shown.until("Enter finds")
+        sleep(2)
+        before, since = shown.cpu_seconds, perf_counter()
+        for number in range(KEYS):
+            typed = chr(_FIRST_TYPED + number)
+            shown.forget()
+            pressed = perf_counter()
+            shown.type(typed)
+            taken.append(shown.until(typed) - pressed)
+            sleep(max(KEY_SECONDS - taken[-1], 0))
+        return taken, (shown.cpu_seconds - before) / (perf_counter() - since)
+
+
+def many(folder: Path) -> tuple[int, float, float]:
+    """What ten million lines hold in memory; seconds until all are read; seconds from `g` to the first of them."""
+    with screen([], folder, [str(MANY_LINES), "0"]) as shown:
+        shown.until("long night")
+        since = perf_counter()
+        shown.until(f"{MANY_LINES:,} records")
+        read = perf_counter() - since
+        shown.type("\t\t\t")
+        sleep(1)
+        shown.forget()
+        pressed = perf_counter()
+        shown.type("g")
+        jumped = shown.until("step 0 of") - pressed
+        sleep(1)
+        return shown.rss_bytes, read, jumped
+
+
+def tables(folder: Path) -> list[Table]:
+    """One table, with what was aimed at."""
+    paints = first_paints(folder)
+    share, idle_bytes = idle(folder)
+    rows = [
+        (
+            "first screen, from the start of the process",
+            f"{sorted(paints)[len(paints) // 2]:.2f} s (of {ROUNDS})",
+            "0.6 s",
+        ),
+        (
+            f"at rest, over {IDLE_SECONDS:.0f} s",
+            f"{share * 100:.2f} % of a core, {idle_bytes / 2**20:.0f} MiB",
+            "0.7 %",
+        ),
+    ]
+    for rate in (0, RATE_LINES):
+        taken, cost = keys(folder, rate)
+        cuts = quantiles(taken, n=100)
+        name = f"key to its effect, {rate:,} lines/s piped in" if rate else "key to its effect, nothing else going on"
+        told = f"p50 {cuts[49] * 1e3:.0f} ms, p99 {cuts[98] * 1e3:.0f} ms, {cost * 100:.0f} % of a core"
+        rows.append((name, told, "50 ms, 150 ms"))
+    held, read, jumped = many(folder)
+    rows.append((f"{MANY_LINES:,} lines from a pipe", f"{held / 2**20:.0f} MiB, read in {read:.1f} s", "60 MiB"))
+    rows.append(("then back to the first line", f"{jumped * 1e3:.0f} ms", "100 ms"))
+    return [Table(f"The screen, {COLUMNS}x{ROWS}", ("Measured in a pseudo-terminal", "Result", "Aim"), tuple(rows))]
