@@ -71,7 +71,8 @@ END_MARKS = re.compile(rb"Prompt executed in |got prompt|Stopped server")
 
 _MARKS = (
     b"!!! Exception", b"Error occurred when executing ", b"Traceback (most", b"the above exception", b"The above exception",
-    b"ComfyUI Error Report", b"Error Details", b"Node ID:", b"Node Type:", b"got prompt", b"Prompt executed in ", b"Processing interrupted", b"Total VRAM ",
+    b"ComfyUI Error Report", b"Error Details", b"Node ID:", b"Node Type:",
+    b"got prompt", b"Prompt executed in ", b"Processing interrupted", b"Total VRAM ",
     b"Stopped server",
 )  # fmt: skip
 """One of them stands in every line that has a kind: to look for them in turn is quicker than the pattern."""
