@@ -289,7 +289,7 @@ class Lane:
         if isinstance(found, Proposal):
             why = text("{words} --retry-degrade would queue it again as it fits.", words=where + words)
         elif found.of_memory:
-            why = text("{words} {why}", words=where + words, why=found.give_up.why)
+            why = Text("{words} {why}", {"words": where + words, "why": found.give_up.why}, "{words} {why}")
         else:
             why = plain(where + words)
         self._over(flight, failed=why)

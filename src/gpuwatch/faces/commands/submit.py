@@ -266,7 +266,7 @@ class Page:
             }
             print(json_line(value), flush=True)
         elif outcome.failed is not None:
-            self.say(text("{photo}: {why}", photo=outcome.photo.name, why=outcome.failed))
+            self.say(Text("{photo}: {why}", {"photo": outcome.photo.name, "why": outcome.failed}, "{photo}：{why}"))
         elif self._bar is None:
             print(visible(f"{outcome.photo.name} -> {', '.join(outcome.outputs)}"), flush=True)
         if self._bar is not None:
