@@ -74,6 +74,10 @@ class LogTail:
         new = [_bytes(words) for key, words in keyed if self._take(key, words)]
         return Kept(b"".join(old), b"".join(new), restarted, overlooked=any(not _is_bar(piece) for piece in new))
 
+    def knows(self, entries: Iterable[Entry]) -> bool:
+        """Whether all of these were read, bars apart."""
+        return all(key in self._known or words.startswith("\r") for key, words in _keyed(entries))
+
     def _take(self, key: str, words: str) -> bool:
         """Whether the entry was not read before; from now on it was."""
         if key in self._known:
