@@ -67,7 +67,7 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
             )
         )
     if xids := incident.facts.get("xids"):
-        lines.append(text("Xid {xids}.", xids=", ".join(str(number) for number in xids)))
+        lines.append(text("The driver reported Xid {xids}.", xids=", ".join(str(number) for number in xids)))
     lines += where_of(case)
     if case.around.job is not None and incident.node.inputs:
         shown = ", ".join(f"{name}={value}" for name, value in list(incident.node.inputs.items())[:6])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuwatch.core.balance import Balance
 from gpuwatch.core.diagnosis import Fits
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.workflow.changes import Card, Change, Outlook, Work
-from gpuwatch.core.workflow.graph import Node
+from gpuwatch.core.workflow.graph import Node, Workflow
 from gpuwatch.core.workflow.inputs import Spot, called, find_input
 from gpuwatch.core.workflow.nodes import Bounds, Knowledge
 from gpuwatch.core.workflow.places import Edit
@@ -17,6 +17,7 @@ from gpuwatch.core.workflow.trouble import Trouble
 from gpuwatch.core.workload import Need, WorkloadProfile, fits, largest_fitting_px, predict
 from gpuwatch.texts import Text, text
 
+EXACT_REWRITE = "fold"
 _SAME_CARD = (0.85, 1.05)
 """A card's own word on its size is a little below what is printed on its box."""
 
@@ -103,8 +104,8 @@ def plan_sized(
                 )
             )
         return
-    wanted = _Wanted(node, profile, size, checkpoint, side, variant, room, knowledge)
-    done = (wanted.tiny(side) if keep_size else None) or wanted.size(variant) or wanted.tiny(None)
+    wanted = _Wanted(node, profile, size, checkpoint, side, variant, room, knowledge, workflow)
+    done = wanted.rewritten() or (wanted.tiny(side) if keep_size else None) or wanted.size(variant) or wanted.tiny(None)
     if done is None:
         draft.outlooks.append(Outlook(node, "no", None, was[0].process_bytes if was else None, card.total_bytes))
         draft.cannot(
@@ -126,7 +127,8 @@ def plan_sized(
     for change in changes:
         draft.change(change)
     draft.outlooks.append(_outlook(node, was, need, card))
-    draft.note(text("The size changes the colours, not the sharpness: the photo keeps its own lightness."))
+    if any(change.input == profile.size_input for change in changes):
+        draft.note(text("The size changes the colours, not the sharpness: the photo keeps its own lightness."))
 
 
 def form_of(work: Work, node: Node, profile: WorkloadProfile) -> dict[str, Any]:
@@ -151,6 +153,28 @@ class _Wanted:
     variant: str
     room: Room
     knowledge: Knowledge
+    workflow: Workflow
+
+    def rewritten(self) -> tuple[tuple[Need, Fits], list[Change], list[Text]] | None:
+        """The exact rewrite, where the node has an input for it and does not use it: at the same size, or the largest that fits."""
+        asked = self.profile.rewrite_input
+        value = asked.value_for(EXACT_REWRITE) if asked is not None else None
+        if asked is None or value is None or self.profile.rewrite == EXACT_REWRITE:
+            return None
+        other = replace(self, profile=replace(self.profile, rewrite=EXACT_REWRITE))
+        side = other.largest(self.variant)
+        need = None if side is None else need_at(other.profile, self.variant, side, self.room)
+        spot = find_input(self.workflow, self.node, asked.name, self.knowledge)
+        if side is None or need is None or isinstance(spot, Text):
+            return None
+        why = text(
+            "An exact rewrite: at most {need_bytes}, and colours agree to 1e-5.", need_bytes=need[0].process_bytes.high
+        )
+        changes, blocked = self.changed(spot, asked.name, value, why)
+        if side != self.side_px:
+            more, reasons = self.changed(self.size_spot, self.profile.size_input, side, why)
+            changes, blocked = changes + more, blocked + reasons
+        return need, changes, blocked
 
     def size(self, variant: str) -> tuple[tuple[Need, Fits], list[Change], list[Text]] | None:
         """The largest size that fits with this network."""
