@@ -4,7 +4,8 @@ A record is what stands between two line ends, `\n` or `\r`, without escape code
 Frames of progress bars are no records; what a program printed onto an open bar is one. Cutting the input anywhere gives the
 same records. Nothing is decoded here: rules match bytes, and a person's text is decoded where it is shown.
 
-The formats are those of facts on ComfyUI 0.3 to 0.38, Python logging, docker, Kubernetes, journald, dmesg and tqdm.
+The formats are those of ComfyUI 0.3 to 0.38, Python logging, loguru, docker and its json files, Kubernetes, journald, dmesg, SwarmUI,
+pm2, ray, torchrun and tqdm.
 """
 
 from __future__ import annotations
