@@ -183,6 +183,12 @@ def test_flags_are_named_only_where_they_reach_the_node_and_are_not_set() -> Non
     assert flag(Node("1", "VAEDecode"), "0.24.0") == "--cpu-vae"
 
 
+def test_a_limit_that_was_in_the_way_is_the_first_to_go() -> None:
+    first = told(incident(native(2, 5, 10, 4, 4.5, allowed_bytes=5 * GIB))).fixes[0]
+    assert first.action == "launch_flag"
+    assert "5.00 GiB" in render(first.title)
+
+
 def test_what_is_reserved_already_is_added_to() -> None:
     made = incident(native(3, 1, 12, 10, 10.5), node=SAMPLER)
     commands = []

@@ -104,6 +104,13 @@ def plan_reduce_batch(case: Case) -> list[Fix]:
 def plan_launch_flag(case: Case) -> list[Fix]:
     """A flag of ComfyUI's that reaches this node, that its version has, and that is not set: none where the version is not
     known, and none for DDColor's nodes, which no flag touches."""
+    if case.balance.oddity == "limited":
+        title = text(
+            "Lift the limit of {allowed_bytes} (torch.cuda.set_per_process_memory_fraction, in a node or a start script): "
+            "{free_bytes} of the card was free.",
+            allowed_bytes=case.balance.allowed_bytes, free_bytes=case.balance.free_bytes,
+        )  # fmt: skip
+        return [Fix("launch_flag", title, "restarts", grounds="signs")]
     server, node = case.around.server, case.incident.node.type or ""
     version = parsed_version(server.version if server else None)
     if case.profile is not None or server is None or version is None or not _FIRST_KNOWN <= version <= _LAST_KNOWN:
