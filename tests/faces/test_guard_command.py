@@ -194,6 +194,23 @@ def test_a_dead_worker_is_not_fed_and_after_the_restart_the_next_job_is_mended(g
         assert len(standin.comfyui.executed) == 3
 
 
+def test_what_failed_before_it_came_is_left_alone_however_long_the_list(guarding: Callable[..., Any]) -> None:
+    with standing() as standin:
+        comfyui = standin.comfyui
+        old = [submit(standin, workflow(1280)) for _ in range(20)]
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: len(comfyui.history) == 20, PATIENCE_SECONDS)
+        with guarding(standin.url) as guarded:
+            seen(standin)
+            new = submit(standin, workflow(1280))
+            (held,) = guarded.until("held")
+            assert held["first_job"] == new
+            another = submit(standin, workflow(1280))
+            assert guarded.until("held", 2)[1]["first_job"] == another
+            assert not {line.get("job") for line in guarded.said} & set(old)
+            assert len(comfyui.executed) == 24
+
+
 def test_two_servers_are_guarded_at_once(guarding: Callable[..., Any]) -> None:
     with standing() as one, standing(ComfyUI("0.3.64")) as two, guarding(one.url, two.url) as guarded:
         for standin in (one, two):

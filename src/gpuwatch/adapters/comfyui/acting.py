@@ -144,6 +144,13 @@ class Hands:
             )
         return job
 
+    def newest_end_ms(self) -> int:
+        """When the last of the newest jobs ended, by the server's clock; 0 where it has none."""
+        return max(
+            (ended.ended_ms or 0 for ended in ended_entries(self.client.get("/history", max_items=_PAGES[0]))),
+            default=0,
+        )
+
     def _newest_failed(self) -> EndedJob:
         for most in _PAGES:
             answer = self.client.get("/history", max_items=most)

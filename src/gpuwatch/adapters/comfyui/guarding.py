@@ -77,7 +77,10 @@ class Guard:
         *,
         incident_of: Callable[[str], str | None] = lambda _job: None,
         broken: Callable[[], Text | None] = lambda: None,
+        since_ms: int = 0,
     ) -> None:
+        """`since_ms`: what ended up to then, by the server's clock, is none of the guard's business."""
+        self._since_ms = since_ms
         self.mender = mender
         self.server = mender.hands.name
         self.counts: dict[str, int] = {}
@@ -162,7 +165,8 @@ class Guard:
         if key in self._done:
             return
         way = self._ways.get(job.id)
-        if job.ended.outcome == "error" and way is None:
+        before_us = job.ended.ended_ms is not None and job.ended.ended_ms <= self._since_ms
+        if job.ended.outcome == "error" and way is None and not before_us:
             self._mend(job, Lineage(), job.id, None)
         elif way is not None:
             self._close(job, way)

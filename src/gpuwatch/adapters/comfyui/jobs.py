@@ -25,6 +25,9 @@ class JobFeed:
         self._lists_jobs: bool | None = None
         self._seen: OrderedDict[tuple[str, int | None], None] = OrderedDict()
         self._began = False
+        self._met: frozenset[tuple[str, int | None]] = frozenset()
+        """What was listed when we came, and below, when the last of it had ended."""
+        self._met_ms = 0
         self._expected: dict[str, int] = {}
         self._running: frozenset[str] = frozenset()
 
@@ -64,7 +67,13 @@ class JobFeed:
         while len(self._seen) > _MOST_SEEN:
             self._seen.popitem(last=False)
         new.sort(key=lambda ended: ended.ended_ms or 0)
-        return [(ended, not first) for ended in new]
+        if first:
+            self._met = frozenset((ended.job_id, ended.ended_ms) for ended in listed)
+            self._met_ms = max((ended.ended_ms or 0 for ended in listed), default=0)
+        # Behind what was listed when we came stand older ones that were not: they come up where a list is read further.
+        same_life = any((ended.job_id, ended.ended_ms) in self._met for ended in listed)
+        oldest_ms = self._met_ms if same_life else 0
+        return [(ended, not first and (ended.ended_ms is None or ended.ended_ms > oldest_ms)) for ended in new]
 
     def _listed(self, *, first: bool) -> list[Ended]:
         if self._lists_jobs is not False:

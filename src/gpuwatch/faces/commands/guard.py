@@ -233,7 +233,14 @@ def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:
             (each.title for each in incidents if each.active and each.label in _BROKEN and each.source == name), None
         )
 
-    return Guard(mender, note, pipeline.emit, incident_of=incident_of, broken=broken)
+    return Guard(
+        mender,
+        note,
+        pipeline.emit,
+        incident_of=incident_of,
+        broken=broken,
+        since_ms=mender.hands.newest_end_ms(),
+    )
 
 
 def totals(guards: dict[str, Guard]) -> dict[str, int]:
