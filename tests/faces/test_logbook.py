@@ -78,6 +78,10 @@ def test_a_bar_that_runs_for_hours_takes_no_room() -> None:
     assert words_of(book) == ["done at last"]
 
 
+def test_what_only_looks_like_a_bar_is_none() -> None:
+    assert book_of(b"\x00\xff 7%|garbage\xfe with no end", b"100%|").bars() == []
+
+
 def test_a_line_without_an_end_is_cut_and_the_next_one_is_whole() -> None:
     book = book_of(*[b"x" * BLOCK_BYTES] * 40, b"\nnext\n")
     assert book.spool.end <= 2 * LONGEST_LINE_BYTES
