@@ -154,7 +154,10 @@ def chunk(**fields: Any) -> str:
         (tick(after_seconds=float("inf")), "after_seconds is not a number"),
         (tick(after_seconds=1e300), "after_seconds is not a number"),
         ('{"observation": "Tick"}', "after_seconds is not a number"),
-        (tick(observation="GpuSampel"), "the observation GpuSampel is not known. Known are: FixTried, GpuSample, HostSample"),
+        (
+            tick(observation="GpuSampel"),
+            "the observation GpuSampel is not known. Known are: FixTried, GpuSample, HostSample",
+        ),
         (tick(observation=None), "is not known"),
         (tick(at="now"), "Tick has no field at"),
         (chunk(data="a", dta="b"), "LogChunk has no field dta. Known are: source, data, kind, fresh"),
