@@ -115,12 +115,24 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
 
 def seen(standin: Standin) -> None:
     """Wait until the source has read the history, so that what fails now is new."""
-    comfyui = standin.comfyui
-    with comfyui.changed:
-        while not comfyui.subscribed or not any(
-            path.startswith(("/api/jobs", "/history")) for _, path in standin.asked
-        ):
-            comfyui.changed.wait(0.05)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with standin.comfyui.changed:
+        while not has_taken_stock(list(standin.asked)):
+            assert time.monotonic() < deadline, standin.asked
+            standin.comfyui.changed.wait(0.02)
+
+
+def has_taken_stock(asked: list[tuple[str, str]]) -> bool:
+    """Whether the source subscribed, then read the list of jobs, and then went on to ask how many wait."""
+    wanted = iter([("PATCH", "/internal"), ("GET", ("/api/jobs", "/history")), ("GET", "/prompt")])
+    step = next(wanted)
+    for method, path in asked:
+        if method == step[0] and path.startswith(step[1]):
+            following = next(wanted, None)
+            if following is None:
+                return True
+            step = following
+    return False
 
 
 def submit(standin: Standin, prompt: dict[str, Any]) -> str:
