@@ -185,5 +185,5 @@ class Block:
             else:
                 self.node_type = self.node_type or value
             self.last_line = line
-        if found := _NODE_IN_HEAD.match(text):
-            self.node_type = self.node_type or found["value"].decode("utf-8", "replace").strip()
+        if head := _NODE_IN_HEAD.match(text):
+            self.node_type = self.node_type or head["value"].decode("utf-8", "replace").strip()

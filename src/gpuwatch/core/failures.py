@@ -8,6 +8,7 @@ settling them, are one incident with a count.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,8 @@ _TOLD_BEFORE_LINES = 1000
 _REPORT_HEAD_LINES = 3
 _EXCERPT_LINES = 80
 _WRAPPED_BYTES = 400
+_WRAPPED = re.compile(rb"[\w;,(:]\x00\s*(?:[a-z0-9(]|[KMGT]?i?B\b)")
+"""What stands around a line end that a window put into a message, and around few others."""
 _UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
 """What a line is that neither begins nor ends a block."""
 
@@ -306,7 +309,7 @@ class Failures:
 
     def _gather_wrapped(self, gathering: Gathering, record: LogRecord) -> None:
         """Take the facts that a window's edge cut in two: wrapped between words, or within one."""
-        if gathering.tail_line == record.line - 1:
+        if gathering.tail_line == record.line - 1 and _WRAPPED.search(gathering.tail + b"\0" + record.text[:8]):
             facts = gathering.facts if gathering.again is None else gathering.again
             for between in (b" ", b""):
                 joined = gathering.tail + between + record.text[:_WRAPPED_BYTES].lstrip()

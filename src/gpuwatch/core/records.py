@@ -4,8 +4,8 @@ A record is what stands between two line ends, `\n` or `\r`, without escape code
 Frames of progress bars are no records; what a program printed onto an open bar is one. Cutting the input anywhere gives the
 same records. Nothing is decoded here: rules match bytes, and a person's text is decoded where it is shown.
 
-The formats are those of ComfyUI 0.3 to 0.38, Python logging, loguru, docker and its json files, Kubernetes, journald, dmesg, SwarmUI,
-pm2, ray, torchrun and tqdm.
+The formats are those of ComfyUI 0.3 to 0.38, Python logging, loguru, docker and its json files, Kubernetes, journald, dmesg,
+SwarmUI, pm2, ray, torchrun and tqdm.
 """
 
 from __future__ import annotations
@@ -50,35 +50,41 @@ _DATE_WITH_ZONE = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d
 _CTIME = rb"(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: \d{4})?"
 _PROGRAM = rb"(?:kernel|[\w./@-]{1,64}\[\d+\])"
 """Who wrote to the journal. Without a process id only the kernel is surely one: `CUDA error:` is a message."""
-_PREFIX = re.compile(
-    rb"(?:> ?"  # quoted in an issue or a chat
-    rb"|\[\d{1,3}(?:;\d{1,3})*m ?"  # colours whose escape byte was lost where the log was pasted
-    rb"|\[(?:Bug|BUG|Issue|Bug Report)\]:? "  # an issue's title
-    rb"|(?:\xe2[\x9a-\x9e][\x80-\xbf](?:\xef\xb8\x8f)?|\xf0\x9f[\x80-\xbf]{2}) ?"  # emoji that mark a level
-    rb"|(?P<kube>" + _DATE + rb") std(?:out|err) [FP] "
-    rb"|\[pod/[\w./-]{1,200}\] "  # kubectl logs --prefix
-    rb"|(?:\d{1,4}\|)?[\w.-]{1,80} {1,40}\| "  # docker compose, pm2
-    rb"|ComfyUI(?:[ -]\d+)?(?: on port \d{1,5})? (?:error|warning|info|debug|stdout|stderr): "  # SwarmUI
-    rb"|\[ComfyUI-\d{1,4}/STD(?:OUT|ERR)\] ?"
-    rb"|\[(?:Init|Verbose|Debug|Info|Warning|Error)\] "
-    rb"|\[?(?:STDOUT|STDERR|stdout|stderr)\]?: "
-    rb"|\([\w:]{1,60} pid=\d{1,10}(?:, ip=[\d.]{7,15})?\) "  # ray
-    rb"|\[(?:default|rank|local_rank)?\d{1,4}\]: ?"  # torchrun
-    rb"|(?P<syslog>" + _CTIME + rb") \w[\w.-]{0,64} [\w./@-]{1,64}(?:\[\d+\])?: "
-    rb"|(?P<journal>" + _CTIME + rb"|" + _DATE_WITH_ZONE + rb") (?:\w[\w.-]{0,64} )?" + _PROGRAM + rb": "
-    rb"|\[ *(?P<dmesg>\d{1,8}\.\d{6}|" + _CTIME + rb")\] "
-    rb"|\[(?P<bracket>" + _DATE + rb"|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\] ?"
-    rb"|(?P<loguru>" + _DATE + rb") \| " + (_LEVEL % b"l5") + rb" *\| (?:[\w.<>-]{1,120}:[\w.<>-]{1,120}:\d{1,6} - )?"
-    rb"|(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + (_LEVEL % b"l1") + rb" - )?"
-    rb"| +\[?" + (_LEVEL % b"l6") + rb"\]? +|: | )"
-    rb"|(?P<clock>\d\d:\d\d:\d\d(?:[-.,]\d{3,6})?)(?: - | +(?:" + (_LEVEL % b"l2") + rb" +)?)"
-    rb"|\[" + (_LEVEL % b"l3") + rb"\] ?"
-    rb"|(?:<\d>)?"
-    + (_LEVEL % b"l4")
-    + rb"(?: +- |: |:(?:root|__main__|asyncio|py\.warnings|comfy\w{0,30}|[a-z_]\w{0,30}\.[\w.]{1,80}):))"
-)
-_MAY_HAVE_PREFIX = re.compile(rb"[\[(>\d<A-Z\xe2\xf0]|[\w.-]{1,80} {1,40}\| ")
-_STAMPS = ("kube", "syslog", "journal", "dmesg", "bracket", "loguru", "plain", "clock")
+_DIGITS, _CAPITALS = b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_WORD = _DIGITS + _CAPITALS + _CAPITALS.lower() + b"_.-"
+_ALTERNATIVES: tuple[tuple[bytes, bytes], ...] = (
+    (b">", rb"> ?"),  # quoted in an issue or a chat
+    (b"[", rb"\[\d{1,3}(?:;\d{1,3})*m ?"),  # colours whose escape byte was lost where the log was pasted
+    (b"[", rb"\[(?:Bug|BUG|Issue|Bug Report)\]:? "),  # an issue's title
+    (b"\xe2\xf0", rb"(?:\xe2[\x9a-\x9e][\x80-\xbf](?:\xef\xb8\x8f)?|\xf0\x9f[\x80-\xbf]{2}) ?"),  # emoji that mark a level
+    (_DIGITS, rb"(?P<kube>" + _DATE + rb") std(?:out|err) [FP] "),
+    (b"[", rb"\[pod/[\w./-]{1,200}\] "),  # kubectl logs --prefix
+    (_WORD, rb"(?:\d{1,4}\|)?[\w.-]{1,80} {1,40}\| "),  # docker compose, pm2
+    (b"C", rb"ComfyUI(?:[ -]\d+)?(?: on port \d{1,5})? (?:error|warning|info|debug|stdout|stderr): "),  # SwarmUI
+    (b"[", rb"\[ComfyUI-\d{1,4}/STD(?:OUT|ERR)\] ?"),
+    (b"[", rb"\[(?:Init|Verbose|Debug|Info|Warning|Error)\] "),
+    (b"[Ss", rb"\[?(?:STDOUT|STDERR|stdout|stderr)\]?: "),
+    (b"(", rb"\([\w:]{1,60} pid=\d{1,10}(?:, ip=[\d.]{7,15})?\) "),  # ray
+    (b"[", rb"\[(?:default|rank|local_rank)?\d{1,4}\]: ?"),  # torchrun
+    (_CAPITALS, rb"(?P<syslog>" + _CTIME + rb") \w[\w.-]{0,64} [\w./@-]{1,64}(?:\[\d+\])?: "),
+    (_CAPITALS, rb"(?P<journal>" + _CTIME + rb") " + _PROGRAM + rb": "),
+    (_DIGITS, rb"(?P<journald>" + _DATE_WITH_ZONE + rb") (?:\w[\w.-]{0,64} )?" + _PROGRAM + rb": "),
+    (b"[", rb"\[ *(?P<dmesg>\d{1,8}\.\d{6}|" + _CTIME + rb")\] "),
+    (b"[", rb"\[(?P<bracket>" + _DATE + rb"|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\] ?"),
+    (_DIGITS, rb"(?P<loguru>" + _DATE + rb") \| " + _LEVEL % b"l5" + rb" *\| (?:[\w.<>-]{1,120}:[\w.<>-]{1,120}:\d{1,6} - )?"),
+    (_DIGITS, rb"(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + _LEVEL % b"l1" + rb" - )?"
+              rb"| +\[?" + _LEVEL % b"l6" + rb"\]? +|: | )"),
+    (_DIGITS, rb"(?P<clock>\d\d:\d\d:\d\d(?:[-.,]\d{3,6})?)(?: - | +(?:" + _LEVEL % b"l2" + rb" +)?)"),
+    (b"[", rb"\[" + _LEVEL % b"l3" + rb"\] ?"),
+    (b"<TDISWECF", rb"(?:<\d>)?" + _LEVEL % b"l4" +
+     rb"(?: +- |: |:(?:root|__main__|asyncio|py\.warnings|comfy\w{0,30}|[a-z_]\w{0,30}\.[\w.]{1,80}):)"),
+)  # fmt: skip
+"""What may stand before a line's own words, each with the bytes that it can begin with; the first that fits is taken off."""
+_PREFIXES = {
+    first: re.compile(b"|".join(b"(?:%s)" % pattern for firsts, pattern in _ALTERNATIVES if first in firsts))
+    for first in frozenset().union(*(firsts for firsts, _ in _ALTERNATIVES))
+}
+_STAMPS = ("kube", "syslog", "journal", "journald", "dmesg", "bracket", "loguru", "plain", "clock")
 _WORDS = ("l1", "l2", "l3", "l4", "l5", "l6")
 _MOST_PREFIXES = 8
 PACKED = b'{"log":"'
@@ -216,16 +222,15 @@ def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
     level: Level | None = None
     stamp: bytes | None = None
     for _ in range(_MOST_PREFIXES):
-        if not _MAY_HAVE_PREFIX.match(text):
-            break
-        prefix = _PREFIX.match(text)
-        if prefix is None or not prefix[0]:
+        pattern = _PREFIXES.get(text[0]) if text else None
+        prefix = pattern.match(text) if pattern else None
+        if prefix is None:
             break
         groups = prefix.groupdict()
-        word = next((groups[name] for name in _WORDS if groups[name]), None)
+        word = next((groups[name] for name in _WORDS if groups.get(name)), None)
         if word is not None and level is None:
             level = _LEVELS[word[:1]]
         if stamp is None:
-            stamp = next((groups[name] for name in _STAMPS if groups[name]), None)
+            stamp = next((groups[name] for name in _STAMPS if groups.get(name)), None)
         text = text[prefix.end() :]
     return text, level, stamp
