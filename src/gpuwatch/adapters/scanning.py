@@ -17,6 +17,9 @@ from gpuwatch.core.matching.scan import Scan
 
 _LONGEST_LINE_BYTES = 1 << 20
 """Of a longer line, no whole is waited for: it is given in pieces, unscanned."""
+_PIECE_BYTES = 1 << 20
+_FULL_BYTES = 64 << 10
+"""A shorter chunk ends what is there for now: nothing is waited for."""
 _AHEAD = 2
 """Chunks a thread that may be scanned and not yet taken."""
 _MANY_BYTES = 128 << 20
@@ -60,23 +63,37 @@ def _taken(waiting: deque[tuple[bytes, Future[Scan] | None]]) -> Scanned:
     return piece, scan.result() if scan is not None else None
 
 
-def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iterator[tuple[bytes, bool]]:
     """The same bytes, cut at line ends: each piece, and whether it is whole lines."""
-    rest = b""
+    held: list[bytes | memoryview] = []
+    size_bytes = 0
     try:
         for chunk in chunks:
+            held.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes < most_bytes and len(chunk) >= _FULL_BYTES:
+                continue  # more comes at once: a larger piece is scanned sooner than two small ones
             end = chunk.rfind(b"\n") + 1
+            if not end and len(held) > 1:
+                joined = b"".join(held)
+                end = joined.rfind(b"\n") + 1
+                held, chunk = [joined], joined
             if end:
-                yield b"".join((rest, memoryview(chunk)[:end])), True
-                rest = chunk[end:]
-            else:
-                rest += chunk
-                if len(rest) > _LONGEST_LINE_BYTES:
-                    yield rest, False
-                    rest = b""
+                held[-1] = memoryview(chunk)[:end]
+                yield b"".join(held), True
+                held = [chunk[end:]] if end < len(chunk) else []
+                size_bytes = len(chunk) - end
+            elif size_bytes > _LONGEST_LINE_BYTES:
+                yield b"".join(held), False
+                held, size_bytes = [], 0
     finally:
-        if rest:
-            yield rest, False
+        if held:
+            joined = b"".join(held)
+            end = joined.rfind(b"\n") + 1
+            if end:
+                yield joined[:end], True
+            if end < len(joined):
+                yield joined[end:], False
 
 
 class Newlines:
