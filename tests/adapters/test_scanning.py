@@ -120,3 +120,10 @@ def test_newlines_are_counted_alike_after_many_bytes() -> None:
     count = Newlines()
     count._left = 3
     assert [count(data) for data in (b"a\nb", b"\n\n", b"\n" * 300, b"")] == [1, 2, 300, 0]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_who_stops_taking_is_left_in_peace(threads: int) -> None:
+    pieces = scanned((b"line\n" * 20_000 for _ in range(50)), MATCHER, threads)
+    assert next(pieces)[0]
+    pieces.close()  # type: ignore[attr-defined]  # a generator, whatever it is declared as

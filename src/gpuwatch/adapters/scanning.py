@@ -53,9 +53,12 @@ def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int | None = Non
                 waiting.append((piece, pool.submit(partial(matcher.scan, piece, count)) if whole else None))
                 if len(waiting) > _AHEAD * threads:
                     yield _taken(waiting)
-        finally:  # an input that fails half-way has told something by then
+        except Exception:  # an input that fails half-way has told something by then
             while waiting:
                 yield _taken(waiting)
+            raise
+        while waiting:
+            yield _taken(waiting)
 
 
 def _taken(waiting: deque[tuple[bytes, Future[Scan] | None]]) -> Scanned:
@@ -65,7 +68,7 @@ def _taken(waiting: deque[tuple[bytes, Future[Scan] | None]]) -> Scanned:
 
 def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iterator[tuple[bytes, bool]]:
     """The same bytes, cut at line ends: each piece, and whether it is whole lines."""
-    held: list[bytes | memoryview] = []
+    held: list[bytes] = []
     size_bytes = 0
     try:
         for chunk in chunks:
@@ -73,27 +76,29 @@ def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iter
             size_bytes += len(chunk)
             if size_bytes < most_bytes and len(chunk) >= _FULL_BYTES:
                 continue  # more comes at once: a larger piece is scanned sooner than two small ones
-            end = chunk.rfind(b"\n") + 1
-            if not end and len(held) > 1:
-                joined = b"".join(held)
-                end = joined.rfind(b"\n") + 1
-                held, chunk = [joined], joined
+            last = chunk if b"\n" in chunk else b"".join(held)
+            end = last.rfind(b"\n") + 1
             if end:
-                held[-1] = memoryview(chunk)[:end]
-                yield b"".join(held), True
-                held = [chunk[end:]] if end < len(chunk) else []
-                size_bytes = len(chunk) - end
+                before = held[:-1] if last is chunk else ()
+                yield b"".join((*before, memoryview(last)[:end])), True
+                held = [last[end:]] if end < len(last) else []
+                size_bytes = len(last) - end
             elif size_bytes > _LONGEST_LINE_BYTES:
                 yield b"".join(held), False
                 held, size_bytes = [], 0
-    finally:
-        if held:
-            joined = b"".join(held)
-            end = joined.rfind(b"\n") + 1
-            if end:
-                yield joined[:end], True
-            if end < len(joined):
-                yield joined[end:], False
+    except Exception:  # an input that fails half-way has told something by then
+        yield from _rest(held)
+        raise
+    yield from _rest(held)
+
+
+def _rest(held: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+    joined = b"".join(held)
+    end = joined.rfind(b"\n") + 1
+    if end:
+        yield joined[:end], True
+    if end < len(joined):
+        yield joined[end:], False
 
 
 class Newlines:
