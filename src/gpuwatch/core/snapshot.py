@@ -159,7 +159,9 @@ class Snapshot:
             case ServerSeen():
                 return replace(self, servers={**self.servers, event.server: event})
             case JobEnded():
-                return replace(self, jobs=(*self.jobs, event)[-_MOST_JOBS:])
+                return replace(
+                    self._without_progress(event.server, event.job_id), jobs=(*self.jobs, event)[-_MOST_JOBS:]
+                )
             case RunEvent():
                 return replace(self, run=run_after(self.run, event.event))
             case SourceUp() | SourceDown():
@@ -194,7 +196,9 @@ class Snapshot:
         if isinstance(event, SourceUp):
             return self._with_source(SourceStatus(event.source, event.kind, reason=event.note, records=records))
         state: SourceState = "failed" if event.failed else "ended"
-        return self._with_source(SourceStatus(event.source, event.kind, state, event.reason, records))
+        return self._without_progress(event.source)._with_source(
+            SourceStatus(event.source, event.kind, state, event.reason, records)
+        )
 
     def _with_fix(self, event: FixTried) -> Snapshot:
         incident = self.incidents.get(event.incident_id)
@@ -206,9 +210,14 @@ class Snapshot:
         if isinstance(queue, JobProgress):
             return replace(self, progress={**self.progress, queue.server: queue})
         step = replace(self, queues={**self.queues, queue.server: queue})
-        if queue.running or queue.server not in self.progress:
-            return step
-        return replace(step, progress={name: told for name, told in self.progress.items() if name != queue.server})
+        return step if queue.running else step._without_progress(queue.server)
+
+    def _without_progress(self, server: str, job_id: str | None = None) -> Snapshot:
+        """Without the node that runs there: of that job, where one is named."""
+        running = self.progress.get(server)
+        if running is None or job_id not in (None, running.job_id):
+            return self
+        return replace(self, progress={name: told for name, told in self.progress.items() if name != server})
 
     def _records_of(self, source: str) -> int:
         return self.sources[source].records if source in self.sources else 0

@@ -75,6 +75,11 @@ def wait_for(mender: Mender, proposal: Proposal, queued: Queued) -> tuple[str, T
     """See what becomes of a prompt: held, failed, interrupted or lost."""
     print(render(text("waiting for its end; Ctrl-C leaves it queued")), file=sys.stderr, flush=True)
     ended, _tried = mender.see_through(proposal, queued, threading.Event().wait)
+    return ending_of(ended, queued)
+
+
+def ending_of(ended: EndedJob | None, queued: Queued) -> tuple[str, Text]:
+    """What became of it, in a word and in a sentence."""
     if ended is None:
         return "lost", text("Job {id} is neither in the queue nor in the history: it was lost.", id=queued.id)
     if ended.ended.outcome == "success":

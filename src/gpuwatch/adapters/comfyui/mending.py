@@ -13,9 +13,6 @@ from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.comfyui.acting import EndedJob, Hands, Pause, Queued, Told, card_of, incidents_of
-from gpuwatch.adapters.comfyui.address import Server
-from gpuwatch.adapters.comfyui.client import Client
-from gpuwatch.adapters.node_knowledge import load_knowledge
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.mirror import mirrored
@@ -187,15 +184,3 @@ class Mender:
         tried = proposal.tried(self.clock(), outcome, incident_id, queued.id)
         self.closed(tried)
         return tried
-
-
-def propose_for(
-    server: Server, job_id: str | None, matcher: Matcher, workloads: Workloads, limits: Limits | None = None
-) -> tuple[Mender, Proposal | Refusal]:
-    """For the screen: what to queue in a failed job's place (the newest without an id), and who queues it.
-
-    To be called on a thread of its own, as `Mender.carry_out` and `Mender.see_through` after it; `mender.hands.close()` ends it.
-    """
-    mender = Mender(Hands(Client(server)), matcher, workloads, load_knowledge(), limits=limits, memory=TriedFile.own())
-    mender.hands.greet()
-    return mender, mender.propose(mender.hands.failed_job(job_id))

@@ -318,8 +318,11 @@ class ComfyuiSource:
             pending, ids = self._split(remaining)
             running = min(len(ids), remaining)
         state = QueueState(self._clock(), self.name, pending, running)
-        if self._queue is None or remaining or (self._queue.pending, self._queue.running) != (pending, running):
+        changed = self._queue is None or (self._queue.pending, self._queue.running) != (pending, running)
+        # A job may be over before it was ever seen in the queue: what was told of its node ends with that.
+        if changed or remaining or self._progress is not None:
             self._queue = state
+            self._progress = self._progress if remaining else None
             self._put(state)
         return self._jobs.running(ids)
 

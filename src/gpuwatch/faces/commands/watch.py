@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from gpuwatch.adapters.heap import give_large_blocks_back
 from gpuwatch.adapters.journal import Journal
@@ -25,6 +26,7 @@ from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
+from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.watching import (
     Printer,
     add_journal,
@@ -101,6 +103,7 @@ def watch_with(
             return print_until_end(pipeline, as_json=arguments.json)
         give_large_blocks_back()
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
+        from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415 - as above
         from gpuwatch.faces.tui.remembered import screen_file  # noqa: PLC0415 - as above
 
         app = WatchApp(
@@ -108,6 +111,7 @@ def watch_with(
             metrics_address=exporter.address if exporter else None,
             remembers=screen_file(),
             language_asked=any(word.startswith("--lang") for word in sys.argv),
+            menders={name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()},
         )
         if journal is not None:
             journal.say = unsaid  # the screen is Textual's

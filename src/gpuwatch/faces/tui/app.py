@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,6 +40,7 @@ from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
+from gpuwatch.faces.tui.mend import MakeMender, Mends
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
 from gpuwatch.faces.tui.paint import row, wrapped
@@ -84,8 +85,12 @@ class WatchApp(App[None]):
         notice: Text | None = None,
         remembers: Path | None = None,
         language_asked: bool = False,
+        menders: Mapping[str, MakeMender] | None = None,
     ) -> None:
-        """`remembers`: the file of what was chosen last time. `language_asked`: the command line named a language."""
+        """`remembers`: the file of what was chosen last time. `language_asked`: the command line named a language.
+
+        `menders`: what queues failed jobs anew, by the server's name; without any, nothing is queued from here.
+        """
         super().__init__()
         self._remembers = remembers
         self._chosen = (Remembered.read(remembers) if remembers is not None else None) or Remembered()
@@ -101,6 +106,7 @@ class WatchApp(App[None]):
         self._notice = notice
         self._painted_at = 0.0
         self._feed = Feed(lambda: self.post_message(self.Arrived()))
+        self.mends = Mends(menders or {}, pipeline.emit, lambda: self.post_message(self.Arrived()))
         self._started = False
         self._draw_due = False
         pipeline.subscribe(self._feed)
@@ -142,6 +148,7 @@ class WatchApp(App[None]):
         if self._started:
             self._started = False
             self._remember()
+            self.mends.close()
             await asyncio.to_thread(self.pipeline.stop)
 
     def _first_theme(self) -> str:
@@ -243,7 +250,7 @@ class WatchApp(App[None]):
             words = wrapped(said(self._notice), max(self.size.width - 4, 8))[0]
             self.notice_line.show(row((" ▲ ", "warning"), (words, "text"), back="quiet"))
         self.mute_bar.draw()
-        self.body.draw(self.snapshot, self.choice)
+        self.body.draw(self.snapshot, self.choice, self.mends)
 
     @on(Sized)
     def _draw_soon(self) -> None:
@@ -403,6 +410,28 @@ class WatchApp(App[None]):
         else:
             self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
 
+    def action_mend(self) -> None:
+        """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+            return
+        mend = self.mends.of(incident.id)
+        in_view = self.body.detail.display
+        if not in_view:
+            self._look_at("detail")
+        if mend is not None and (mend.under_way or mend.stage == "planning"):
+            pass
+        elif mend is not None and mend.stage == "asked":
+            if in_view:
+                self.mends.agree(incident.id)
+        elif (obstacle := self.mends.obstacle(incident)) is not None:
+            self.notify(said(obstacle), timeout=6)
+        else:
+            self.mends.plan(incident)
+        self.draw()
+        self.body.detail.show_start()
+
     def action_acknowledge(self) -> None:
         """The person has seen the chosen failure: another one matters more from now on."""
         incident = self.choice.incident(self.snapshot)
@@ -494,6 +523,8 @@ class WatchApp(App[None]):
         """End the choice, the zoom, the search or the notice, one at a time."""
         if self.mute_bar.display:
             self.mute_bar.offer(None)
+        elif (incident := self.choice.incident(self.snapshot)) is not None and self.mends.leave(incident.id):
+            self.draw()
         elif self.body.page != "home":
             self.action_page("home")
         elif self.body.zoomed:

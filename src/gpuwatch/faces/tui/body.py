@@ -14,6 +14,7 @@ from gpuwatch.faces.tui.incidents import IncidentList
 from gpuwatch.faces.tui.layout import PANES, arrange
 from gpuwatch.faces.tui.log import LogPane
 from gpuwatch.faces.tui.machine import Machine
+from gpuwatch.faces.tui.mend import Mends
 from gpuwatch.faces.tui.pages import PAGES, Page, PagePane
 from gpuwatch.faces.tui.pane import Pane
 from gpuwatch.faces.tui.remembered import Remembered
@@ -91,7 +92,7 @@ class Body(Container):
         """The next or previous pane."""
         return PANES[(PANES.index(self.looked_at) + step) % len(PANES)]
 
-    def draw(self, snapshot: Snapshot, choice: Choice) -> None:
+    def draw(self, snapshot: Snapshot, choice: Choice, mends: Mends) -> None:
         """Bring every pane in view up to date; each redraws only what changed."""
         incident = choice.incident(snapshot)
         if in_view(self.page_pane):
@@ -101,7 +102,8 @@ class Body(Container):
         if in_view(self.incidents):
             self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None, choice.seen)
         if in_view(self.detail):
-            self.detail.draw(snapshot, incident, choice.fix)
+            mend = mends.of(incident.id) if incident is not None else None
+            self.detail.draw(snapshot, incident, choice.fix, mend)
         if in_view(self.machine):
             self.machine.draw(snapshot)
         if in_view(self.log_pane):

@@ -10,6 +10,8 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.charts import chart_rows
+from gpuwatch.faces.tui.mend import Mend
+from gpuwatch.faces.tui.mend_rows import mend_rows
 from gpuwatch.faces.tui.paint import Row, Span, bar, filling, memory_ratio, paragraph, row, spread, width_of, wrapped
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Tone
@@ -44,19 +46,23 @@ class Detail(Pane):
         super().__init__(self.rows, id=id)
         self._drawn: str | None = None
 
-    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int) -> None:
+    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int, mend: Mend | None = None) -> None:
         """Explain an incident, or say what is watched where there is none."""
         width = self.width
         note: tuple[Span, ...] = ()
         if incident is None:
             self.rows.show(calm_rows(snapshot, width))
         else:
-            self.rows.show(incident_detail(incident, card_bytes(snapshot, incident), chosen_fix, width, snapshot))
+            self.rows.show(incident_detail(incident, chosen_fix, width, snapshot, mend))
             note = confidence_note(incident)
         if self._drawn != (incident.id if incident else None):
             self._drawn = incident.id if incident else None
             self.rows.scroll_home(animate=False)
         self.heading.write(_("Why, and what helps") if incident else _("Watching"), note, focused=self.focused)
+
+    def show_start(self) -> None:
+        """Scroll to the top, where a job's mending stands."""
+        self.rows.scroll_home(animate=False)
 
     def show_fix(self, chosen_fix: int) -> None:
         """Scroll to a fix."""
@@ -87,13 +93,16 @@ def confidence_note(incident: Incident) -> tuple[Span, ...]:
 
 
 def incident_detail(
-    incident: Incident, total_bytes: int | None, chosen_fix: int, width: int, snapshot: Snapshot
+    incident: Incident, chosen_fix: int, width: int, snapshot: Snapshot, mend: Mend | None = None
 ) -> list[Row]:
     """Everything about an incident, the answer first."""
     prose = min(width - 2, _WIDEST)
+    total_bytes = card_bytes(snapshot, incident)
     rows = [*title_rows(incident, width, snapshot), row()]
     cause = incident.diagnosis.cause if incident.diagnosis else incident.rule.why
     rows += paragraph(said(cause), prose, "strong", 1)
+    if mend is not None:
+        rows += mend_rows(mend, prose)
     fixes = incident.diagnosis.fixes if incident.diagnosis else ()
     if fixes:
         rows += section(_("What helps"))

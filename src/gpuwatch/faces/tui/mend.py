@@ -1,0 +1,188 @@
+"""What is under way to mend failed jobs on their servers: planned, agreed to by a person, queued, and seen to its end.
+
+Servers are asked on threads of their own, so that the screen never waits. What becomes of a fix is told to the pipeline: the
+incident, the journal and the metrics have it from there. How it looks is in `mend_rows`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gpuwatch.adapters.comfyui.acting import Queued
+from gpuwatch.adapters.comfyui.address import Server
+from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+from gpuwatch.adapters.sources import Source
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import FixTried
+from gpuwatch.errors import GpuwatchError
+from gpuwatch.faces.mending import ending_of
+from gpuwatch.texts import Text, text
+
+Stage = Literal["planning", "asked", "queueing", "queued", "held", "failed", "refused"]
+MakeMender = Callable[[], Mender]
+
+IMPOSSIBLE = text(
+    "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
+)
+_MOST_KEPT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """How far one failed job's mending is."""
+
+    incident_id: str
+    stage: Stage
+    server: str
+    words: Text | None = None
+    """What became of it, or why nothing does."""
+    proposal: Proposal | None = None
+    queued: Queued | None = None
+    mender: Mender | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the server has been told."""
+        return self.stage in {"queueing", "queued"}
+
+
+def servers_of(sources: Sequence[Source]) -> dict[str, Server]:
+    """The servers that are watched, by their sources' names."""
+    return {source.name: source.client.server for source in sources if isinstance(source, ComfyuiSource)}
+
+
+class Mends:
+    """Those of one run of the screen. Its methods are for the screen's thread."""
+
+    def __init__(
+        self,
+        menders: Mapping[str, MakeMender],
+        report: Callable[[FixTried], object],
+        changed: Callable[[], object],
+    ) -> None:
+        self._menders, self._report, self._changed = menders, report, changed
+        self._mends: dict[str, Mend] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def of(self, incident_id: str) -> Mend | None:
+        """The one of an incident."""
+        return self._mends.get(incident_id)
+
+    def obstacle(self, incident: Incident) -> Text | None:
+        """Why nothing can be planned for an incident; None where it can."""
+        if not self._menders:
+            return IMPOSSIBLE
+        if self._server_of(incident) is None:
+            return text("This failure is not one of a watched server.")
+        if incident.job_id is None:
+            return text("Which job this was is not known; a server tells it a moment after the failure.")
+        return None
+
+    def plan(self, incident: Incident) -> None:
+        """Begin to plan; one that was only asked about is left."""
+        server = self._server_of(incident)
+        if server is None or incident.job_id is None:
+            return
+        for other in [mend for mend in self._mends.values() if mend.stage in {"planning", "asked"}]:
+            self.leave(other.incident_id)
+        mend = Mend(incident.id, "planning", server)
+        with self._lock:
+            self._mends.pop(incident.id, None)
+            self._mends[incident.id] = mend
+            over = [one.incident_id for one in self._mends.values() if not one.under_way]
+            if len(self._mends) > _MOST_KEPT and over:
+                del self._mends[over[0]]
+        self._begin(self._plan, mend, incident.job_id)
+
+    def agree(self, incident_id: str) -> None:
+        """Queue what was asked about."""
+        mend = self._mends.get(incident_id)
+        if mend is not None and mend.stage == "asked":
+            queueing = replace(mend, stage="queueing")
+            if self._put(mend, queueing):
+                self._begin(self._act, queueing)
+
+    def leave(self, incident_id: str) -> bool:
+        """Forget what is not under way; False where there is no such thing."""
+        with self._lock:
+            mend = self._mends.get(incident_id)
+            if mend is None or mend.under_way:
+                return False
+            del self._mends[incident_id]
+        return True
+
+    def close(self) -> None:
+        """Wait for nothing more; what is queued stays queued."""
+        self._stop.set()
+        for mend in list(self._mends.values()):
+            if mend.mender is not None:
+                mend.mender.hands.client.abort()
+
+    def _server_of(self, incident: Incident) -> str | None:
+        return next((name for name in (incident.source, *incident.also_in) if name in self._menders), None)
+
+    def _put(self, before: Mend, now: Mend) -> bool:
+        """Put this in the place of that; False where that is no longer there."""
+        with self._lock:
+            if self._mends.get(before.incident_id) is not before:
+                return False
+            self._mends[before.incident_id] = now
+        self._changed()
+        return True
+
+    def _begin(self, work: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=work, args=arguments, name="mend", daemon=True).start()
+
+    # -- on a thread of their own ----------------------------------------------------------------------------------------
+
+    def _plan(self, mend: Mend, job_id: str) -> None:
+        mender: Mender | None = None
+        try:
+            mender = self._menders[mend.server]()
+            mender.hands.greet()
+            found = mender.propose(mender.hands.failed_job(job_id))
+        except Exception as error:  # noqa: BLE001 - it is shown, and the screen goes on
+            now = replace(mend, stage="refused", words=told_by(error))
+        else:
+            if isinstance(found, Refusal):
+                now = replace(mend, stage="refused", words=found.give_up.why)
+            else:
+                now = replace(mend, stage="asked", proposal=found, mender=mender)
+        if mender is not None:
+            mender.hands.close()
+        self._put(mend, now)
+
+    def _act(self, mend: Mend) -> None:
+        proposal, mender = mend.proposal, mend.mender
+        if proposal is None or mender is None:
+            return
+        try:
+            queued = mender.carry_out(proposal)
+            self._report(mender.applied(proposal, queued, mend.incident_id))
+            waiting = replace(mend, stage="queued", queued=queued)
+            self._put(mend, waiting)
+            mend = waiting
+            job, tried = mender.see_through(proposal, queued, self._stop.wait, mend.incident_id)
+            if self._stop.is_set():
+                return
+            outcome, words = ending_of(job, queued)
+            if tried is not None:
+                self._report(tried)
+            self._put(mend, replace(mend, stage="held" if outcome == "held" else "failed", words=words))
+        except Exception as error:  # noqa: BLE001 - as above
+            if not self._stop.is_set():
+                self._put(mend, replace(mend, stage="failed", words=told_by(error)))
+        finally:
+            mender.hands.close()
+
+
+def told_by(error: Exception) -> Text:
+    """What is said of an error."""
+    return (
+        error.message if isinstance(error, GpuwatchError) else text("stopped by an error: {error}", error=repr(error))
+    )

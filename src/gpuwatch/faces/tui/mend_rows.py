@@ -1,0 +1,78 @@
+"""A failed job's mending as rows: each value before and after, what it then needs, what a key does next, what became of it."""
+
+from __future__ import annotations
+
+from gpuwatch.core.workflow.changes import Outlook, Plan
+from gpuwatch.faces.fix_page import shown
+from gpuwatch.faces.mending import shown_plan
+from gpuwatch.faces.tui.mend import Mend
+from gpuwatch.faces.tui.paint import Row, bar, paragraph, row, width_of
+from gpuwatch.faces.tui.themes import Tone
+from gpuwatch.faces.tui.wording import FITS, said
+from gpuwatch.texts import render, show_bytes, text, visible
+from gpuwatch.texts import translate as _
+
+
+def mend_rows(mend: Mend, width: int) -> list[Row]:
+    """All that is to be said of it, under a title."""
+    rows = [row(), row((" " + _("The job, queued again"), "title"))]
+    if mend.stage == "planning":
+        return [*rows, row((" · ", "faint"), (render(text("asking {server} …", server=visible(mend.server))), "dim"))]
+    # What a key does now stands first: it is in view on a small screen too.
+    rows += [row((" ", "text"), *line.spans) for line in next_rows(mend, width - 1)]
+    if mend.proposal is not None:
+        rows += plan_rows(shown_plan(mend.proposal), width)
+        if mend.proposal.retry.frees:
+            rows += paragraph(_("Memory is freed, and the same prompt is queued again."), width, "text", 3)
+    return rows
+
+
+def plan_rows(plan: Plan, width: int) -> list[Row]:
+    """The difference, node by node, and the need of each."""
+    nodes = {change.node.id: change.node for change in plan.changes}
+    nodes |= {outlook.node.id: outlook.node for outlook in plan.outlooks}
+    rows: list[Row] = []
+    for node in nodes.values():
+        rows.append(row((" ● ", "accent"), (visible(node.type), "strong"), (f"  #{visible(node.id)}", "dim")))
+        for change in (change for change in plan.changes if change.node.id == node.id):
+            before, after = shown(change.before), shown(change.after)
+            rows.append(
+                row((f"   {visible(change.input)}  ", "dim"), (before, "error"), ("  →  ", "dim"), (after, "good"))
+            )
+        rows += [
+            need_row(outlook, outlook.need_bytes.high, outlook.room_bytes, width)
+            for outlook in plan.outlooks
+            if outlook.node.id == node.id and outlook.need_bytes is not None and outlook.room_bytes
+        ]
+    for words in (*plan.unfixable, *plan.notes):
+        rows += paragraph(said(words), width, "dim", 3)
+    return rows
+
+
+def need_row(outlook: Outlook, need_bytes: float, room_bytes: float, width: int) -> Row:
+    """The need as a bar against what the card has, and the verdict in words."""
+    sign, verdict, tone = FITS[outlook.fits]
+    numbers = render(text("up to {need} of {total}", need=show_bytes(need_bytes), total=show_bytes(room_bytes)))
+    words = f"{sign} {render(verdict)}"
+    room = width - width_of([(words, tone), (numbers, "text")]) - 8
+    drawn = bar(need_bytes / room_bytes, min(max(room, 8), 32), tone)
+    return row(("   ", "text"), *drawn, ("  " + numbers, "text"), ("  ", "text"), (words, tone))
+
+
+def next_rows(mend: Mend, width: int) -> list[Row]:
+    """What a key does now, or how it stands."""
+    if mend.stage == "asked":
+        again, leave = _("again: queue it in front"), _("leave it")
+        return [row((" a ", "key"), (again + "  ", "text"), (" Esc ", "key"), (leave, "dim"))]
+    if mend.stage == "queueing":
+        return [row((_("queueing it …"), "dim"))]
+    rows: list[Row] = []
+    if mend.queued is not None:
+        rows += paragraph(said(text("queued as {id}", id=mend.queued.id)), width, "text")
+        if mend.queued.dropped is not None:
+            told = text("Some of its outputs are invalid and left out: {why}", why=mend.queued.dropped)
+            rows += paragraph(said(told), width, "warning")
+    if mend.words is not None:
+        tone: Tone = "good" if mend.stage == "held" else "error" if mend.stage == "failed" else "warning"
+        rows += paragraph(said(mend.words), width, tone)
+    return rows

@@ -1,0 +1,181 @@
+"""A failed job mended from the screen: planned, agreed to with the same key, queued on the server, and its end told to all."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
+from gpuwatch.adapters.workloads import load_workloads
+from gpuwatch.core.engine import Engine
+from gpuwatch.faces.servers import mender_of
+from gpuwatch.faces.tui.app import WatchApp
+from gpuwatch.faces.tui.mend import servers_of
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import use
+from tests.faces import test_tui
+from tests.faces.test_tui import explained, play, screen, two_failures, until
+from tests.faces.tui_story import FAILURES, log, watch
+from tests.standin.comfyui import GIB
+from tests.standin.prompts import faulty, workflow
+from tests.standin.server import Standin, standing
+
+PATIENCE_SECONDS = 30
+PACE = Pace(busy_seconds=0.05, idle_seconds=0.05, first_wait_seconds=0.05, longest_wait_seconds=0.2)
+
+
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(test_tui, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
+    use("en")
+    yield
+    use("en")
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    with standing() as standin:
+        yield standin
+
+
+def watching(standin: Standin) -> WatchApp:
+    """The screen as `gpuwatch watch URL` makes it."""
+    arguments = argparse.Namespace(rules=None, gpu_memory=None)
+    matcher = load_matcher(None)
+    sources = [ComfyuiSource(server_of(standin.url), pace=PACE)]
+    pipeline = Pipeline(Engine(matcher.rules, load_workloads(), ready=matcher), sources)
+    menders = {name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()}
+    return WatchApp(pipeline, menders=menders)
+
+
+async def failed(app: WatchApp, pilot: Pilot[None], standin: Standin, prompt: dict[str, object]) -> str:
+    """A job that fails while the screen watches, known to it with its id."""
+    await until(pilot, lambda: app.snapshot.queues, "the server")
+    _status, answer = standin.comfyui.submit({"prompt": prompt})
+    await until(pilot, lambda: any(each.job_id for each in app.snapshot.incidents.values()), "the failed job")
+    return str(answer["prompt_id"])
+
+
+def detail(app: WatchApp) -> str:
+    return app.body.detail.rows.shown
+
+
+async def asked(app: WatchApp, pilot: Pilot[None]) -> None:
+    await pilot.press("a")
+    await until(pilot, lambda: "again: queue it in front" in screen(app), "the question")
+
+
+def test_the_same_key_twice_queues_what_fits_and_tells_that_it_held(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        job = await failed(app, pilot, standin, workflow(1280))
+        await asked(app, pilot)
+        assert "DDColor_Colorize  #3" in detail(app)
+        assert "model_input_size  1280  →  " in detail(app)
+        assert "of 5.79 GiB" in detail(app)
+        assert "━" in detail(app)
+        assert standin.comfyui.executed == [job], "nothing is queued before it is agreed to"
+        incident = explained(app)
+        await pilot.press("a")
+        await until(pilot, lambda: "It held: job" in screen(app), "that it held")
+        await until(pilot, lambda: app.snapshot.incidents[incident.id].fix_outcome == "held", "the outcome")
+        (_, again) = standin.comfyui.executed
+        assert f"queued as {again}" in detail(app)
+        assert app.snapshot.tallies.fixes == {("shrink_size", "applied"): 1, ("shrink_size", "held"): 1}
+        size = standin.comfyui.history[again]["prompt"][2]["3"]["inputs"]["model_input_size"]
+        assert 512 < size < 1280
+        await pilot.press("l")
+        await until(pilot, lambda: f"已排入队列：{again}" in detail(app), "Chinese")
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+def test_one_that_fails_again_says_so(standin: Standin) -> None:
+    standin.comfyui.needs_bytes = lambda _side, _checkpoint: 99.0 * GIB  # type: ignore[method-assign]  # nothing ever fits
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, workflow(1280))
+        await pilot.press("d")  # the second failure does not take the first one's place on the screen
+        await asked(app, pilot)
+        incident = explained(app)
+        await pilot.press("a")
+        await until(pilot, lambda: "It failed again:" in detail(app), "that it failed")
+        await until(pilot, lambda: app.snapshot.incidents[incident.id].fix_outcome == "failed", "the outcome")
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+def test_escape_leaves_it_and_a_hidden_plan_is_not_agreed_to(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        job = await failed(app, pilot, standin, workflow(1280))
+        await asked(app, pilot)
+        await pilot.press("escape")
+        assert "again: queue it" not in detail(app)
+        await asked(app, pilot)
+        await pilot.press("J", "a")
+        assert app.body.page == "home"
+        await until(pilot, lambda: "again: queue it in front" in screen(app), "the question again")
+        assert standin.comfyui.executed == [job]
+        assert explained(app).fix_outcome is None
+
+    play(watching(standin), scene, size=(100, 24))
+
+
+def test_what_cannot_be_mended_is_one_line(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, workflow(1280))
+        standin.comfyui.history.clear()
+        await pilot.press("a")
+        await until(pilot, lambda: "is neither in" in detail(app), "that the job is gone")
+        standin.down()
+        await pilot.press("a")
+        await until(
+            pilot, lambda: "neither" not in detail(app) and "asking" not in detail(app), "that the server is away"
+        )
+        mend = app.mends.of(explained(app).id)
+        assert mend is not None
+        assert mend.stage == "refused"
+        assert "again: queue it" not in detail(app)
+
+    play(watching(standin), scene)
+
+
+def test_a_failure_that_is_not_about_memory_is_refused(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, faulty("illegal"))
+        await until(pilot, lambda: len(app.snapshot.incidents) == 2, "the worker's death")
+        await pilot.press("j", "a")
+        await until(pilot, lambda: "The failure is not about" in detail(app), "why not")
+
+    play(watching(standin), scene)
+
+
+def test_without_a_server_it_says_what_makes_it_possible() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await pilot.press("a")
+        await two_failures(app, pilot)
+        await pilot.press("a")
+        await until(pilot, lambda: "gpuwatch watch http://127.0.0.1:8188" in screen(app), "the hint")
+        assert app.mends.of(explained(app).id) is None
+
+    play(watch(log(FAILURES)), scene)
+
+
+def test_the_node_is_not_said_to_run_once_nothing_runs(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        standin.comfyui.gate.clear()
+        await until(pilot, lambda: app.snapshot.queues, "the server")
+        standin.comfyui.submit({"prompt": workflow(256)})
+        await until(pilot, lambda: "node 3 0/1" in app.health.shown, "the node that runs")
+        standin.comfyui.gate.set()
+        await until(pilot, lambda: "0 running, 0 waiting" in app.health.shown, "the empty queue")
+        await until(pilot, lambda: "node 3" not in app.health.shown, "that nothing runs")
+
+    play(watching(standin), scene, size=(200, 40))
