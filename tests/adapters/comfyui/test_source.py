@@ -22,7 +22,8 @@ from tests.standin.server import standing
 def test_a_failure_is_one_incident_with_node_size_and_job(version: str) -> None:
     with standing(ComfyUI(version)) as standin, watched(standin) as beside:
         id_ = submit(standin, client_id="somebody")
-        beside.until(lambda: beside.failures() == 1 and beside.incidents("cuda_oom")[0].job_id)
+        # The snapshot is there before those who listen are told.
+        beside.until(lambda: beside.failures() == 1 and beside.incidents("cuda_oom")[0].job_id and beside.jobs())
         (incident,) = beside.incidents("cuda_oom")
         assert (incident.job_id, incident.node.id, incident.node.type) == (id_, "3", "DDColor_Colorize")
         assert incident.node.inputs["model_input_size"] == 1280
