@@ -239,7 +239,7 @@ def test_a_size_that_was_missed_is_noticed() -> None:
 def test_the_palette_knows_every_key() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await two_failures(app, pilot)
-        await pilot.press("ctrl+p", *"queue")
+        await pilot.press("ctrl+p", *"what", "space", *"runs")
         await until(pilot, lambda: "the queue, what runs" in screen(app), "the command")
         await pilot.press("enter")
         await until(pilot, lambda: app.body.page == "jobs", "the page")
