@@ -107,6 +107,12 @@ class Hostile:
         return os.system, ("touch gpuwatch-was-here",)
 
 
+def make_sneaky(path: Path) -> None:
+    """A name that goes through an allowed module to another."""
+    body = b"\x80\x04\x8c\x12gpuwatch.core.rules\x8c\x0are.os.path\x93."
+    path.write_bytes(blake2b(body, digest_size=32).digest() + body)
+
+
 def make_hostile(path: Path) -> None:
     body = pickle.dumps((Hostile(), None))
     path.write_bytes(blake2b(body, digest_size=32).digest() + body)
@@ -116,7 +122,7 @@ def open_to_others(path: Path) -> None:
     path.parent.chmod(0o777)
 
 
-@pytest.mark.parametrize("spoil", [damage_bytes, cut, empty, make_hostile, open_to_others])
+@pytest.mark.parametrize("spoil", [damage_bytes, cut, empty, make_sneaky, make_hostile, open_to_others])
 def test_what_is_odd_is_not_trusted(
     spoil: object, kept: Path, reads: list[Path | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,8 @@ def test_help_is_there_in_both_languages(words: list[str]) -> None:
         ["diagnose"],
         ["diagnose", "--no-such"],
         ["diagnose", "--gpu-memory", "much", "x"],
+        ["diagnose", "--threads", "-1", "x"],
+        ["diagnose", "--threads", "100000", "x"],
         ["run", "ddcolor"],
         ["serve", "ftp://127.0.0.1:1"],
     ],

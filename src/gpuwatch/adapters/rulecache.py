@@ -33,7 +33,12 @@ _MOST_KEPT = 8
 _LARGEST_BYTES = 64 << 20
 _DIGEST_BYTES = 32
 _VALUES = {
-    ("gpuwatch.core.rules", None),
+    ("gpuwatch.core.rules", "Correlate"),
+    ("gpuwatch.core.rules", "Example"),
+    ("gpuwatch.core.rules", "Rule"),
+    ("gpuwatch.core.rules", "RuleFix"),
+    ("gpuwatch.core.rules", "RuleSet"),
+    ("gpuwatch.core.rules", "Step"),
     ("gpuwatch.texts", "Text"),
     ("gpuwatch.adapters.rulecache", "read_only"),
     ("builtins", "frozenset"),
@@ -163,6 +168,6 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """A class of the rules' own; anything else is refused."""
-        if (module, name) in _VALUES or (module, None) in _VALUES:
+        if (module, name) in _VALUES:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name}")

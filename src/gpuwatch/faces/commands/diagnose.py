@@ -38,6 +38,7 @@ from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
 MOST_LISTED = 10_000
+MOST_THREADS = 64
 _CHUNK_BYTES = 1 << 18
 
 
@@ -49,10 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rules(parser)
     parser.add_argument(
         "--threads",
-        type=int,
+        type=threads,
         metavar="N",
         help=_("threads that scan ahead; 0 for none (default: one a core, at most 4)"),
     )
+
+
+def threads(words: str) -> int:
+    """Read a number of threads. Raises what argparse reports."""
+    if not (words.isascii() and words.isdigit() and int(words) <= MOST_THREADS):
+        raise argparse.ArgumentTypeError(
+            render(text("{words} is no number of threads; write one from 0 to {most}", words=words, most=MOST_THREADS))
+        )
+    return int(words)
 
 
 def run(arguments: argparse.Namespace) -> int:
