@@ -117,7 +117,8 @@ def _follow(path: Path) -> None:
     from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415 - only the measured child loads the program
     from gpuwatch.adapters.sources.file import FileSource  # noqa: PLC0415
     from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
-    from gpuwatch.core.engine import Engine, IncidentChanged, RecordsRead  # noqa: PLC0415
+    from gpuwatch.core.engine import Engine  # noqa: PLC0415
+    from gpuwatch.core.events import IncidentChanged, RecordsRead  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
     matcher = load_matcher()

@@ -10,7 +10,8 @@ import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Emit
-from gpuwatch.core.engine import Engine, Event
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event
 from gpuwatch.core.observations import LogChunk, SourceKind
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError

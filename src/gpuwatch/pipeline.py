@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.rule_watch import Change
 from gpuwatch.adapters.sources import Source
-from gpuwatch.core.engine import Engine, Event
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event
 from gpuwatch.core.observations import LogChunk, Observation, SourceDown, SourceUp, Tick
+from gpuwatch.core.reloads import Change
 from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import text

@@ -11,7 +11,8 @@ from pathlib import Path
 from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources.file import FileSource
-from gpuwatch.core.engine import Engine, Event, FailureCounted, PlaceReached
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, PlaceReached
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.pipeline import Pipeline
 

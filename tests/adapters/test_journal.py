@@ -20,7 +20,8 @@ from gpuwatch.adapters import journal as journal_module
 from gpuwatch.adapters.incident_json import incident_from_json, incident_to_json
 from gpuwatch.adapters.journal import Journal, read_fixes, read_incidents
 from gpuwatch.adapters.rulebook import load_rules
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import FixTried, JobEnded, LogChunk, LogResumed

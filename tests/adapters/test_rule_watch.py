@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from gpuwatch.adapters import rule_watch
-from gpuwatch.adapters.rule_watch import Change, RuleWatch, seen_in
+from gpuwatch.adapters.rule_watch import RuleWatch, seen_in
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
-from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
+from gpuwatch.core.reloads import Change, MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import Text, render, text

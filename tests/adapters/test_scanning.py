@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.scanning import Newlines, scanned, whole_lines
-from gpuwatch.core.engine import Engine, IncidentChanged, RecordsRead
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged, RecordsRead
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import plain

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gpuwatch.core.correlation import Correlator
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident, Node
 from gpuwatch.core.mutes import Mute, Mutes
 from gpuwatch.core.observations import LogChunk, LogRestarted, Tick

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import FixTried, HostSample, JobEnded, LogChunk, LogRestarted, ServerSeen, Tick
@@ -262,6 +263,7 @@ LINES = [
     "|  PyTorch CUDA memory summary, device ID 1  |\n|---|\n|  CUDA OOMs: 2  |  cudaMalloc retries: 3  |\n",
     "\n" * 40,
     "During handling of the above exception, another exception occurred:\n",
+    "Exception in thread Thread-1 (prompt_worker):\n",
 ]
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuwatch.adapters.rule_patterns import complaint
-from gpuwatch.core.engine import Engine, FailureCounted, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mute, Mutes, line_pattern
@@ -118,7 +119,7 @@ def test_a_muted_failure_is_counted_twice_and_not_active() -> None:
     assert world.muted == [True, False]
     assert world.snapshot.failures_total == {("cuda_oom", "error"): 1, ("nan_output", "warning"): 1}
     assert world.snapshot.muted_total == {"cuda_oom": 1}
-    assert [world.snapshot.active(label) for label in ("cuda_oom", "nan_output")] == [0, 1]
+    assert world.snapshot.standing == {"nan_output": 1}
     assert [event.muted for event in world.counted] == [True, False]
 
 
@@ -144,7 +145,7 @@ def test_a_mute_ends_by_itself() -> None:
     world = World(Mutes((Mute(rule="oom", until=AT + timedelta(seconds=10)),))).tell(b"out of memory")
     assert world.feed(Tick(AT + timedelta(seconds=9))).muted == [True]
     assert world.feed(Tick(AT + timedelta(seconds=10))).muted == [False]
-    assert world.snapshot.active("cuda_oom") == 1
+    assert world.snapshot.standing["cuda_oom"] == 1
 
 
 # -- other rules -----------------------------------------------------------------------------------------------------------

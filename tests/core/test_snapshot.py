@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gpuwatch.adapters.rulebook import load_rules
-from gpuwatch.core.engine import FailureCounted, IncidentChanged
+from gpuwatch.core.events import FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import GpuSample, RunEvent, SourceDown, SourceUp
 from gpuwatch.core.snapshot import MOST_INCIDENTS, Snapshot
@@ -31,7 +31,7 @@ def test_the_same_id_again_replaces_and_keeps_its_place() -> None:
     for each in (incident("a"), incident("b"), incident("a", "cleared")):
         snapshot = snapshot.after(IncidentChanged(AT, each))
     assert [(each.id, each.state) for each in snapshot.incidents.values()] == [("a", "cleared"), ("b", "open")]
-    assert snapshot.active("cuda_oom") == 1
+    assert snapshot.standing["cuda_oom"] == 1
 
 
 def test_incidents_are_bounded_and_what_stands_stays() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulebook import load_rules
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk, LogRestarted, QueueState, SourceDown, SourceKind, Tick
 from gpuwatch.texts import text

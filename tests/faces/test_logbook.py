@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpuwatch.adapters.spool import BLOCK_BYTES, Spool
-from gpuwatch.core.engine import Engine, IncidentChanged, RecordsRead
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import LogChunk, LogRestarted, LogResumed, Observation, SourceDown, Tick
 from gpuwatch.core.snapshot import Snapshot

@@ -11,7 +11,8 @@ import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import JobEnded, LogChunk
 from gpuwatch.texts import render

@@ -13,7 +13,8 @@ from benchmarks.measuring import Sample, Table, machine_line, run
 from benchmarks.scanning import LITERALS
 
 from gpuwatch.adapters.rulebook import load_rules
-from gpuwatch.core.engine import Engine, FailureCounted
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import FailureCounted
 from gpuwatch.core.observations import LogChunk
 
 ROOT = Path(__file__).parents[2]

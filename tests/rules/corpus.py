@@ -15,7 +15,8 @@ from typing import Any
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk

@@ -22,7 +22,7 @@ from typing import IO, Any
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.incident_json import incident_from_json, incident_to_json, over
 from gpuwatch.adapters.sources import Place
-from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, PlaceReached
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import FixTried, JobEnded
 from gpuwatch.core.snapshot import Snapshot

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
+from gpuwatch.core.reloads import Change, MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.settings import config_folder, home_folder, own_mutes_file, rule_suffix
@@ -23,7 +23,6 @@ from gpuwatch.texts import Text, plain, render, text
 
 POLL_SECONDS = 2.0
 
-Change = RulesLoaded | RulesRefused | MutesLoaded | MutesRefused
 Seen = tuple[tuple[str, int, int, int], ...] | None
 """The rule files of a folder: name, time, size, inode; None where there is no folder."""
 

@@ -26,6 +26,16 @@ _RSS = re.compile(r"anon-rss:\s?([\d,]{1,20})\s?kB")
 
 
 def cause_of(case: Case) -> Text:
+    """The cause in one sentence; a second one where the worker ended with it."""
+    why = cause_of_failure(case)
+    if not case.incident.worker_dead or case.incident.label == "worker_dead":
+        return why
+    return text(
+        "{why} The thread that runs prompts ended with it: prompts are still taken, and none will run.", why=why
+    )
+
+
+def cause_of_failure(case: Case) -> Text:
     """The cause in one sentence."""
     if case.incident.label in MEMORY_LABELS:
         if case.need is not None and case.shape is not None:

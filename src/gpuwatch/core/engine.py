@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from gpuwatch.core.advice import MEMORY_LABELS, diagnose, shortened
+from gpuwatch.core.aftermath import Aftermath
 from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.joining import Joining, with_job
 from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
@@ -25,115 +28,27 @@ from gpuwatch.core.observations import (
     GpuSample,
     HostSample,
     JobEnded,
-    JobProgress,
     LogChunk,
     LogRestarted,
     LogResumed,
     Observation,
     QueueState,
-    RunEvent,
     ServerSeen,
     SourceDown,
     SourceKind,
-    SourceUp,
     Tick,
 )
 from gpuwatch.core.records import LogRecord
-from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused, handed_over
-from gpuwatch.core.rules import Label, RuleSet, Severity
+from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded, handed_over
+from gpuwatch.core.rules import Rule, RuleSet
 from gpuwatch.core.twins import Twins
 from gpuwatch.core.worker import LABEL as WORKER_DEAD
-from gpuwatch.core.worker import WorkerWatch, dead_worker
+from gpuwatch.core.worker import Workers
 from gpuwatch.core.workload import Workloads
 from gpuwatch.texts import plain
 
 _SAMPLES_KEPT = 240
-_JOB_NEARNESS = timedelta(seconds=60)
-_MOST_WAITING_JOBS = 100
-_MOST_JOINED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class RecordsRead:
-    """A log was read a little further."""
-
-    at: datetime
-    source: str
-    kind: SourceKind
-    records: tuple[LogRecord, ...]
-    """To be shown; none from an engine that is told that nobody looks."""
-    lines: int
-    """Lines read: newlines, and the last line where it has none."""
-    matched: int
-    bar: bytes
-    """The open progress bar's last frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceReached:
-    """All that a log tells up to here has been told: whoever begins here later misses nothing and tells nothing twice."""
-
-    at: datetime
-    source: str
-    kind: SourceKind
-    place: str
-    """In the source's own words."""
-    line: int
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class IncidentChanged:
-    """An incident was opened or changed; the same id comes again."""
-
-    at: datetime
-    incident: Incident
-
-
-@dataclass(frozen=True, slots=True)
-class FailureCounted:
-    """So many failures of one label, each counted once, when its label is certain."""
-
-    at: datetime
-    incident_id: str
-    label: Label
-    severity: Severity
-    failures: int
-    fresh: bool
-    muted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RulesQuarantined:
-    """Rules whose patterns took too long and were set aside; of mutes, their places."""
-
-    at: datetime
-    rule_ids: frozenset[str]
-
-
-Event = (
-    RecordsRead
-    | PlaceReached
-    | IncidentChanged
-    | FailureCounted
-    | RulesQuarantined
-    | GpuSample
-    | HostSample
-    | QueueState
-    | ServerSeen
-    | JobEnded
-    | JobProgress
-    | FixTried
-    | RunEvent
-    | SourceUp
-    | SourceDown
-    | RulesLoaded
-    | RulesRefused
-    | MutesLoaded
-    | MutesRefused
-    | Tick
-)
-"""What happened, for whoever keeps a picture: the engine's own findings, and the observations that need no finding."""
+_MOST_OUTCOMES = 1000
 
 
 @dataclass(slots=True)
@@ -164,25 +79,25 @@ class Engine:
     _host: HostSample | None = None
     """The machine's memory as it was told last."""
     _servers: dict[str, ServerSeen] = field(default_factory=dict)
-    _workers: dict[str, WorkerWatch] = field(default_factory=dict)
+    _workers: Workers = field(init=False)
+    _joining: Joining = field(init=False)
     _twins: Twins = field(default_factory=Twins)
+    _aftermath: Aftermath = field(default_factory=Aftermath)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
-    _dead: dict[str, Incident] = field(default_factory=dict)
-    """By server, the incident of a dead worker that its queue told."""
     _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
     """By incident, what became of the fix that was tried last."""
-    _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING_JOBS))
-    _joined: dict[str, JobEnded] = field(default_factory=dict)
-    _unjoined: dict[str, deque[Incident]] = field(default_factory=dict)
     _known_total: dict[str, int] = field(default_factory=dict)
+    """By source, the card's size as an earlier failure told it."""
     _told_quarantined: frozenset[str] = frozenset()
 
     def __post_init__(self, ready: Matcher | None) -> None:
         self.matcher = ready or Matcher(self.rules)
         self.correlator = Correlator(self.rules.correlations)
+        self._workers = Workers(self._rule_of_dead_worker)
+        self._joining = Joining(self._servers)
 
-    def feed(self, observation: Observation | RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> list[Event]:
+    def feed(self, observation: Observation | Change) -> list[Event]:
         """Take one observation, or new rules; give what follows from it, in order."""
         if isinstance(observation, LogChunk | LogRestarted | LogResumed | SourceDown | Tick):
             events = self._take_of_logs(observation)
@@ -215,8 +130,8 @@ class Engine:
         if isinstance(observation, LogRestarted):
             log = self._log(observation.source, "file")
             events = self._finish(log, log.restart(at), at)
-            if (worker := self._workers.get(observation.source)) is not None:
-                events += self._worker_changed(observation.source, worker.restarted(), at)
+            if (lives := self._workers.restarted(observation.source, at)) is not None:
+                events.append(IncidentChanged(at, lives))
             return events
         if isinstance(observation, LogResumed):
             self._log(observation.source, observation.kind).resume(observation.line, observation.epoch)
@@ -230,8 +145,7 @@ class Engine:
         events = []
         if (ended := self._logs.get(observation.source)) is not None:
             events = self._finish(ended, ended.end(at), at)
-        if (worker := self._workers.get(observation.source)) is not None:
-            worker.away()
+        self._workers.away(observation.source)
         return [*events, observation]
 
     def _take_of_server(self, observation: JobEnded | QueueState | ServerSeen) -> list[Event]:
@@ -242,12 +156,8 @@ class Engine:
         if isinstance(observation, ServerSeen):
             self._servers[observation.server] = observation
             return [observation]
-        worker = self._workers.setdefault(observation.server, WorkerWatch())
-        since = worker.since
-        change = worker.feed(observation)
-        if change == "died" and since is not None:
-            return [observation, *self._worker_died(worker, observation, since)]
-        return [observation, *self._worker_changed(observation.server, change, observation.at)]
+        told = self._workers.queue(observation)
+        return [observation] if told is None else [observation, *self._worker_changed(told, observation.at)]
 
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""
@@ -298,14 +208,20 @@ class Engine:
             events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
-            incident = gathering.value(log.source)
-            first = self._twins.first_of(incident, log.kind)
-            new = self._twins.new_failures(incident, self._not_before(incident.id, failures), at)
-            if new:
-                muted = bool(self.mutes.entries) and self.mutes.mute_of(incident, at) is not None
-                severity = gathering.rule.severity
-                events.append(FailureCounted(at, first, gathering.label, severity, new, gathering.fresh, muted))
+            events.extend(self._counted(log, gathering, failures, at))
         return events
+
+    def _counted(self, log: LogReader, gathering: Gathering, failures: int, at: datetime) -> Iterator[FailureCounted]:
+        """The failures that nothing else told: no earlier run, no other source, no failure before that they come of."""
+        incident = gathering.value(log.source)
+        if self._aftermath.is_told(incident.id):
+            return
+        first = self._twins.first_of(incident, log.kind)
+        new = self._twins.new_failures(incident, self._not_before(incident.id, failures), at)
+        if new:
+            muted = bool(self.mutes.entries) and self.mutes.mute_of(incident, at) is not None
+            severity = gathering.rule.severity
+            yield FailureCounted(at, first, gathering.label, severity, new, gathering.fresh, muted)
 
     def _not_before(self, incident_id: str, failures: int) -> int:
         """How many of the failures no earlier run has counted."""
@@ -316,17 +232,22 @@ class Engine:
 
     def _changes(self, log: LogReader, changed: Iterable[Gathering], at: datetime) -> Iterator[IncidentChanged]:
         for gathering in changed:
-            incident = gathering.value(log.source)
-            if (first := self._twins.first_of(incident, log.kind)) != incident.id:
-                yield from self._seen_twice(first, at)
-                continue
-            if incident.label == WORKER_DEAD and log.source in self._workers:
-                self._workers[log.source].told_by_log = incident.active
-            job = self._joined.get(incident.id) or self._job_of(incident)
-            incident = self._with_node_type(incident if job is None else with_job(incident, job))
-            if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
-                self._known_total[log.source] = total
-            yield IncidentChanged(at, self._diagnosed(incident, job, at))
+            incident = self._aftermath.first_of(gathering.value(log.source))
+            if incident is not None:
+                yield from self._changed(incident, log.kind, at)
+
+    def _changed(self, incident: Incident, kind: SourceKind, at: datetime) -> Iterator[IncidentChanged]:
+        """What a log tells of an incident, joined with what else is known of it."""
+        if (first := self._twins.first_of(incident, kind)) != incident.id:
+            yield from self._seen_twice(first, at)
+            return
+        if incident.worker_dead:
+            self._workers.told_by_log(incident)
+        job = self._joining.job_of(incident)
+        incident = self._with_node_type(with_job(incident, job))
+        if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
+            self._known_total[incident.source] = total
+        yield IncidentChanged(at, self._diagnosed(incident, job, at))
 
     def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
         incident = replace(incident, also_in=self._twins.also_in(incident.id))
@@ -350,16 +271,15 @@ class Engine:
     def _keep_outcome(self, tried: FixTried) -> None:
         self._outcomes.pop(tried.incident_id, None)
         self._outcomes[tried.incident_id] = tried.outcome
-        if len(self._outcomes) > _MOST_JOINED:
+        if len(self._outcomes) > _MOST_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
 
     def _seen_twice(self, incident_id: str, at: datetime) -> Iterator[IncidentChanged]:
         """Another source tells what was told: that is evidence, and said once."""
         incident = self._twins.news_of(incident_id)
         if incident is not None:
-            job = self._joined.get(incident_id)
-            incident = self._with_node_type(incident if job is None else with_job(incident, job))
-            yield IncidentChanged(at, self._diagnosed(incident, job, at))
+            job = self._joining.job_of(incident)
+            yield IncidentChanged(at, self._diagnosed(self._with_node_type(with_job(incident, job)), job, at))
 
     def _server_of(self, incident: Incident) -> ServerSeen | None:
         """The server whose log told the incident; the only one there is, where it is a file or a pipe."""
@@ -373,23 +293,24 @@ class Engine:
         profile = self.workloads.find(job.node_type, None) if job.workload is None and job.node_type else None
         return job if profile is None else replace(job, workload=profile.id)
 
-    def _worker_died(self, worker: WorkerWatch, queue: QueueState, since: datetime) -> list[Event]:
-        """The queue tells that a worker is dead; nothing where its log told that."""
-        rule = next((rule for rule in self.rules if rule.label == WORKER_DEAD), None)
-        if rule is None or worker.told_by_log:
-            return []
-        incident = self._diagnosed(dead_worker(rule, queue, since), None, queue.at)
-        if incident.diagnosis is not None:
-            incident = replace(incident, diagnosis=replace(incident.diagnosis, evidence=(plain(incident.text),)))
-        self._dead[queue.server] = incident
-        counted = FailureCounted(queue.at, incident.id, rule.label, rule.severity, 1, fresh=True, muted=incident.muted)
-        return [IncidentChanged(queue.at, incident), counted]
+    def _rule_of_dead_worker(self) -> Rule | None:
+        return next((rule for rule in self.rules if rule.label == WORKER_DEAD), None)
 
-    def _worker_changed(self, server: str, change: str | None, at: datetime) -> list[Event]:
-        """A worker runs again: the incident of its death clears."""
-        if change != "lives" or (incident := self._dead.pop(server, None)) is None:
-            return []
-        return [IncidentChanged(at, replace(incident, state="cleared", last_at=at))]
+    def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
+        """A queue tells that its worker is dead, or that it runs again."""
+        if not told.active:
+            yield IncidentChanged(at, told)
+            return
+        cause = self._aftermath.died(told.source)
+        if cause is not None:
+            self._workers.told_otherwise(told.source)
+            yield from self._changed(cause, "comfyui", at)
+            return
+        changed = self._told(told, at, told.text)
+        yield changed
+        rule = told.rule
+        muted = changed.incident.muted
+        yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
 
     def _with_node_type(self, incident: Incident) -> Incident:
         """Name the node by its workload, where only the folder that its traceback ran through is known."""
@@ -414,10 +335,10 @@ class Engine:
         made: list[Event] = []
         for event in events:
             if isinstance(event, IncidentChanged):
-                made += [self._told(ours, event.at) for ours in self.correlator.changed(event.incident)]
+                made += [self._together(ours, event.at) for ours in self.correlator.changed(event.incident)]
             elif isinstance(event, FailureCounted):
                 for ours, new in self.correlator.counted(event.incident_id, event.at):
-                    changed = self._told(ours, event.at)
+                    changed = self._together(ours, event.at)
                     made.append(changed)
                     if new:
                         muted = changed.incident.muted
@@ -425,72 +346,22 @@ class Engine:
                             FailureCounted(event.at, ours.id, ours.label, ours.severity, 1, fresh=True, muted=muted)
                         )
             elif isinstance(event, Tick):
-                made += [self._told(ours, event.at) for ours in self.correlator.tick(event.at)]
+                made += [self._together(ours, event.at) for ours in self.correlator.tick(event.at)]
         return [*events, *made]
 
-    def _told(self, ours: Incident, at: datetime) -> IncidentChanged:
+    def _together(self, ours: Incident, at: datetime) -> IncidentChanged:
         """What failures mean together, explained: it rests on their lines."""
+        return self._told(ours, at, *map(shortened, ours.excerpt))
+
+    def _told(self, ours: Incident, at: datetime, *evidence: str) -> IncidentChanged:
+        """An incident that stands in no line of a log, and what it rests on instead."""
         incident = self._diagnosed(ours, None, at)
         if incident.diagnosis is not None:
-            evidence = tuple(plain(shortened(line)) for line in ours.excerpt)
-            incident = replace(incident, diagnosis=replace(incident.diagnosis, evidence=evidence))
+            diagnosis = replace(incident.diagnosis, evidence=tuple(map(plain, evidence)))
+            incident = replace(incident, diagnosis=diagnosis)
         return IncidentChanged(at, incident)
 
-    # -- joining a failure with the job that it ended ----------------------------------------------------------------------
-
-    def _is_of(self, incident: Incident, job: JobEnded) -> bool:
-        """Whether the job is the one that the incident ended; a server's own log tells of its own jobs alone."""
-        return (incident.source not in self._servers or incident.source == job.server) and is_of(incident, job)
-
-    def _job_of(self, incident: Incident) -> JobEnded | None:
-        for job in self._jobs:
-            if self._is_of(incident, job):
-                self._jobs.remove(job)
-                self._keep_joined(incident, job)
-                return job
-        waiting = self._unjoined.setdefault(incident.source, deque(maxlen=_MOST_WAITING_JOBS))
-        for place, earlier in enumerate(waiting):
-            if earlier.id == incident.id:
-                waiting[place] = incident
-                break
-        else:
-            waiting.append(incident)
-        return None
-
-    def _keep_joined(self, incident: Incident, job: JobEnded) -> None:
-        self._joined[incident.id] = job
-        if len(self._joined) > _MOST_JOINED:
-            del self._joined[next(iter(self._joined))]
-
     def _join_job(self, job: JobEnded) -> Iterator[IncidentChanged]:
-        if job.outcome != "error":
-            return
-        for waiting in self._unjoined.values():
-            for incident in waiting:
-                if self._is_of(incident, job):
-                    waiting.remove(incident)
-                    self._keep_joined(incident, job)
-                    yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job, job.at))
-                    return
-        self._jobs.append(job)
-
-
-def is_of(incident: Incident, job: JobEnded) -> bool:
-    """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
-    if job.exception_message is None or incident.fresh != job.fresh:
-        return False
-    if incident.fresh and abs(incident.first_at - job.at) > _JOB_NEARNESS:
-        return False
-    first_line = job.exception_message.strip().partition("\n")[0][:400].strip()
-    return bool(first_line) and first_line in incident.text
-
-
-def with_job(incident: Incident, job: JobEnded) -> Incident:
-    """The incident with what the server's history tells of its job."""
-    node = replace(
-        incident.node,
-        id=job.node_id or incident.node.id,
-        type=job.node_type or incident.node.type,
-        inputs=job.inputs or incident.node.inputs,
-    )
-    return replace(incident, node=node, job_id=job.job_id)
+        """A job ended: the failure that its log told knows now which node it was."""
+        if job.outcome == "error" and (incident := self._joining.incident_of(job)) is not None:
+            yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job, job.at))

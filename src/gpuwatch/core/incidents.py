@@ -70,6 +70,8 @@ class Incident:
     """The lines before it, where they are wanted."""
     members: tuple[str, ...] = ()
     """Ids of the incidents that it is made of, the first few dozen; none for one that a log's line told."""
+    worker_dead: bool = False
+    """Whether the thread that runs prompts ended with it: the server takes prompts and runs none, until it is restarted."""
     mute: Mute | None = None
     """The person's word that this one is not to be spoken of."""
 

@@ -245,11 +245,8 @@ class Tick:
     at: datetime
 
 
-Observation = (
-    LogChunk
-    | LogRestarted
-    | LogResumed
-    | GpuSample
+Told = (
+    GpuSample
     | HostSample
     | QueueState
     | ServerSeen
@@ -261,3 +258,5 @@ Observation = (
     | SourceDown
     | Tick
 )
+"""What is news as it stands; a log is news only once it was read."""
+Observation = LogChunk | LogRestarted | LogResumed | Told

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from gpuwatch.core.engine import Engine, Event, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk, LogRestarted, Tick

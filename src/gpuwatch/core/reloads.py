@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mutes
@@ -49,34 +49,39 @@ class MutesRefused:
     reason: Text
 
 
-class _Succession:
-    """A matcher that also knows the rules before it, for what they opened. New records are matched by the newest alone."""
+Change = RulesLoaded | RulesRefused | MutesLoaded | MutesRefused
+"""What a person's files become while logs are read."""
+
+
+class Succession(Matcher):
+    """The newest rules' matcher that also knows the rules before them, for what they opened. New records are matched by the
+    newest alone, whose compiled patterns and set-aside rules it shares."""
+
+    __slots__ = ("_matchers",)
 
     def __init__(self, newest: Matcher, earlier: tuple[Matcher, ...]) -> None:
-        self._newest = newest
-        self._earlier = earlier
+        for each in fields(newest):
+            setattr(self, each.name, getattr(newest, each.name))
+        self._matchers = (newest, *earlier)
 
     @property
     def matchers(self) -> tuple[Matcher, ...]:
         """The newest first."""
-        return (self._newest, *self._earlier)
+        return self._matchers
 
     def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> Iterator[tuple[str, Any]]:
         """The facts by the rule as it was when the incident was opened; none where that is long gone."""
-        for matcher in self.matchers:
+        for matcher in self._matchers:
             if matcher.rules.by_id.get(rule.id) is rule:
                 return matcher.facts(rule, text, across=across)
         return iter(())
 
     def clears(self, rule_id: str, text: bytes) -> bool:
         """Whether the rule says so as it is, or as it was."""
-        return any(matcher.clears(rule_id, text) for matcher in self.matchers)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._newest, name)
+        return any(matcher.clears(rule_id, text) for matcher in self._matchers)
 
 
-def handed_over(newest: Matcher, before: Matcher) -> Matcher:
+def handed_over(newest: Matcher, before: Matcher) -> Succession:
     """The newest rules, with those before them at hand for the incidents that they opened."""
-    known = before.matchers if isinstance(before, _Succession) else (before,)
-    return cast(Matcher, _Succession(newest, known[:_MOST_EARLIER]))
+    known = before.matchers if isinstance(before, Succession) else (before,)
+    return Succession(newest, known[:_MOST_EARLIER])

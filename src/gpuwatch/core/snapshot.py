@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from gpuwatch.core.engine import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
@@ -35,6 +36,8 @@ _MOST_JOBS = 200
 
 SourceState = Literal["up", "ended", "failed"]
 RecordOutcome = Literal["matched", "ignored"]
+WorkerState = Literal["idle", "busy", "dead", "away"]
+"""Away: its server does not answer, or has not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +138,31 @@ class Snapshot:
         """Incidents, the newest first."""
         return tuple(reversed(list(self.incidents.values())))
 
-    def active(self, label: Label) -> int:
-        """How many incidents of a label stand open or settled and have not cleared; muted ones are left out."""
-        return sum(
-            incident.active and not incident.muted for incident in self.incidents.values() if incident.label == label
-        )
+    @property
+    def standing(self) -> Counter[Label]:
+        """How many incidents of each label stand open or settled and have not cleared; muted ones are left out."""
+        return Counter(each.label for each in self.incidents.values() if each.active and not each.muted)
+
+    @property
+    def workers(self) -> Mapping[str, WorkerState]:
+        """What the worker of each watched server does, as far as its queue and its log tell."""
+        dead = {
+            source
+            for each in self.incidents.values()
+            if each.worker_dead and each.active
+            for source in (each.source, *each.also_in)
+        }
+        return {
+            name: self._worker_of(status, dead=name in dead)
+            for name, status in self.sources.items()
+            if status.kind == "comfyui"
+        }
+
+    def _worker_of(self, status: SourceStatus, *, dead: bool) -> WorkerState:
+        queue = self.queues.get(status.name)
+        if status.state != "up" or queue is None:
+            return "away"
+        return "dead" if dead else "busy" if queue.running else "idle"
 
     def _step(self, event: Event) -> Snapshot:
         match event:

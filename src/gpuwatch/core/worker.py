@@ -1,13 +1,15 @@
-"""A worker that is dead behind a server that lives: prompts wait, none runs, and that stays so.
+"""Servers' workers: the thread that runs prompts, which may die while HTTP goes on taking them.
 
-After an illegal access ComfyUI's worker thread may end while its HTTP goes on. It takes prompts for ever and runs none of them;
-only a restart helps. Told from the queue alone, so that it is noticed without the log too.
+After an illegal access ComfyUI's worker thread may end. Prompts are taken for ever and none runs; only a restart helps. It is
+told by the thread's own traceback, or by the queue alone: prompts wait, none runs, and that stays so.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -16,9 +18,15 @@ from gpuwatch.core.observations import QueueState
 from gpuwatch.core.rules import Rule
 
 LABEL = "worker_dead"
+_TOLD = re.compile(r"Exception in thread Thread-\d{1,9} \(prompt_worker\)")
 _DEAD_AFTER = timedelta(seconds=15)
 """Between two prompts the queue looks so for a moment; a worker that lives takes the next one in milliseconds."""
 _LOOKS = 3
+
+
+def tells_of_dead_worker(incident: Incident) -> bool:
+    """Whether the incident's own lines say that the thread which runs prompts ended with it."""
+    return incident.label == LABEL or any(_TOLD.search(line) for line in (incident.text, *incident.excerpt))
 
 
 @dataclass(slots=True)
@@ -59,6 +67,54 @@ class WorkerWatch:
         return "lives" if was_dead else None
 
 
+@dataclass(slots=True)
+class Workers:
+    """The workers of all servers, and the incidents that their queues told."""
+
+    rule: Callable[[], Rule | None]
+    """Gives the rule in force that speaks of a dead worker."""
+    _watches: dict[str, WorkerWatch] = field(default_factory=dict)
+    _dead: dict[str, Incident] = field(default_factory=dict)
+    """By server, the incident that its queue told."""
+
+    def queue(self, state: QueueState) -> Incident | None:
+        """Take a queue's state; the incident of a worker that has died or runs again, where that is news."""
+        watch = self._watches.setdefault(state.server, WorkerWatch())
+        since = watch.since
+        change = watch.feed(state)
+        if change == "lives":
+            return self._lives(state.server, state.at)
+        rule = self.rule()
+        if change != "died" or since is None or rule is None or watch.told_by_log:
+            return None
+        self._dead[state.server] = told = dead_worker(rule, state, since)
+        return told
+
+    def told_otherwise(self, server: str) -> None:
+        """What the queue told is said by another incident."""
+        self._dead.pop(server, None)
+        self._watches[server].told_by_log = True
+
+    def told_by_log(self, incident: Incident) -> None:
+        """The log's own words say that its server's worker is dead, or that this is over."""
+        if (watch := self._watches.get(incident.source)) is not None:
+            watch.told_by_log = incident.active
+
+    def away(self, server: str) -> None:
+        """The server does not answer."""
+        if (watch := self._watches.get(server)) is not None:
+            watch.away()
+
+    def restarted(self, server: str, at: datetime) -> Incident | None:
+        """Another process answers; the incident that this ends."""
+        watch = self._watches.get(server)
+        return self._lives(server, at) if watch is not None and watch.restarted() else None
+
+    def _lives(self, server: str, at: datetime) -> Incident | None:
+        dead = self._dead.pop(server, None)
+        return None if dead is None else replace(dead, state="cleared", last_at=at)
+
+
 def dead_worker(rule: Rule, queue: QueueState, since: datetime) -> Incident:
     """The incident that a queue tells. It stands in no line of a log."""
     told = f"{queue.server}\0{rule.id}\0{since.isoformat()}"
@@ -74,4 +130,5 @@ def dead_worker(rule: Rule, queue: QueueState, since: datetime) -> Incident:
         first_at=since,
         last_at=queue.at,
         facts={"pending_count": queue.pending},
+        worker_dead=True,
     )

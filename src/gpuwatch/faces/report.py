@@ -49,6 +49,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "fixes": [fix_json(fix) for fix in diagnosis.fixes] if diagnosis else [],
         "muted": incident.muted,
         "members": list(incident.members),
+        "worker_dead": incident.worker_dead,
     }
 
 

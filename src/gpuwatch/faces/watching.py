@@ -23,7 +23,8 @@ from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.adapters.sources.stdin import StdinSource
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RulesQuarantined
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceDown, SourceUp
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused

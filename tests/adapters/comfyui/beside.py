@@ -14,7 +14,8 @@ from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, Event, FailureCounted
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import JobEnded, ServerSeen, SourceDown, SourceUp, Tick
 from gpuwatch.core.snapshot import Snapshot

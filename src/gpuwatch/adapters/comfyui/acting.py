@@ -25,7 +25,8 @@ from gpuwatch.adapters.comfyui.reading import (
 from gpuwatch.adapters.job_error import JobError as FailedNode
 from gpuwatch.adapters.job_error import job_error_of
 from gpuwatch.adapters.node_knowledge import with_object_info
-from gpuwatch.core.engine import Engine, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk

@@ -27,7 +27,8 @@ from gpuwatch.adapters.scanning import scanned
 from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.adapters.sources.file import read_file_chunks
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, Event, FailureCounted, IncidentChanged, RecordsRead
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError

@@ -46,7 +46,8 @@ from gpuwatch.adapters.workflow_file import (
     write_workflow,
 )
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine, Event, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import Event, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk

@@ -34,7 +34,7 @@ from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
     from gpuwatch.adapters.comfyui.guarding import Guard, Note
-    from gpuwatch.core.engine import Event
+    from gpuwatch.core.events import Event
     from gpuwatch.core.incidents import Incident
     from gpuwatch.core.snapshot import Snapshot
 

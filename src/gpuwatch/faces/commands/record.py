@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpuwatch.adapters.recording import Entry, write_recording
-from gpuwatch.adapters.rule_watch import Change
 from gpuwatch.adapters.sources import Emit, Source
 from gpuwatch.core.observations import LogChunk, Observation, SourceKind, Tick
+from gpuwatch.core.reloads import Change
 from gpuwatch.core.scrub import Scrubber
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.incident import own_names

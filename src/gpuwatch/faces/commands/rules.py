@@ -31,7 +31,8 @@ from gpuwatch.adapters.mute_file import LONGEST_WORDS, add_mute, load_mutes, mom
 from gpuwatch.adapters.rule_patterns import complaint
 from gpuwatch.adapters.rule_template import template_of, write_new
 from gpuwatch.adapters.rulebook import id_complaint, load_rules, read_rules
-from gpuwatch.core.engine import Engine, IncidentChanged
+from gpuwatch.core.engine import Engine
+from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.mutes import Mute

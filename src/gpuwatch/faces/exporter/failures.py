@@ -42,9 +42,7 @@ def exemplar(snapshot: Snapshot, label: Label, severity: Severity) -> Exemplar |
 
 def active(view: View) -> Samples:
     """Standing incidents by label."""
-    standing = Counter(
-        incident.label for incident in view.snapshot.incidents.values() if incident.active and not incident.muted
-    )
+    standing = view.snapshot.standing
     return (Value((label,), standing[label]) for label in LABELS)
 
 

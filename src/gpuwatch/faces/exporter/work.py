@@ -6,13 +6,14 @@ unknown one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice, product
 from statistics import fmean
 from typing import get_args
 
 from gpuwatch.core.observations import JobOutcome
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.snapshot import Snapshot, WorkerState
 from gpuwatch.core.tallies import (
     JOB_SECONDS,
     MEASURED_TO_PREDICTED,
@@ -24,7 +25,7 @@ from gpuwatch.core.tallies import (
 )
 from gpuwatch.faces.exporter.rows import Row, Samples, Value, View, at_zero
 
-WORKER_STATES = ("wanted", "starting", "ready", "draining")
+FLEET_STATES = ("wanted", "starting", "ready", "draining")
 
 
 def servers(snapshot: Snapshot) -> list[str]:
@@ -106,6 +107,14 @@ def server_memory(view: View) -> Samples:
             yield Value((name, "total"), seen.total_bytes)
 
 
+def workers(view: View) -> Samples:
+    """How many workers are in each state."""
+    watched = Counter(view.snapshot.workers.values())
+    states: tuple[WorkerState, ...] = get_args(WorkerState)
+    yield from (Value((state,), watched[state]) for state in states)
+    yield from (Value((state,), 0.0) for state in FLEET_STATES)
+
+
 ROWS: tuple[Row, ...] = (
     Row(
         "gpuwatch_server_up",
@@ -183,9 +192,10 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "gpuwatch_workers",
-        "Workers of a fleet by state; 0 where gpuwatch scales none.",
+        "Workers by state. Each watched server's is idle, busy, dead (its server only looks alive) or away; the other states "
+        "are a fleet's, 0 where gpuwatch scales none.",
         ("state",),
-        lambda _view: (Value((state,), 0.0) for state in WORKER_STATES),
+        workers,
         unit="workers",
     ),
 )

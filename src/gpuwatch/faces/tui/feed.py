@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gpuwatch.core.engine import Event, IncidentChanged
+from gpuwatch.core.events import Event, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import Tick
 from gpuwatch.core.snapshot import Snapshot

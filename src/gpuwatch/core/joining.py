@@ -1,0 +1,99 @@
+"""A failure in a log and the failed job of the server's history: each becomes known first, and both are one.
+
+The log names no job, and the history no line. They belong together where the job's message is what the failure's first line
+says, near enough in time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import JobEnded
+
+_NEARNESS = timedelta(seconds=60)
+_MOST_WAITING = 100
+_MOST_JOINED = 1000
+
+
+@dataclass(slots=True)
+class Joining:
+    """Which job each failure ended."""
+
+    servers: Container[str]
+    """Those that told what they are: a server's own log tells of its own jobs alone."""
+    _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING))
+    """Failed jobs whose failure no log has told yet."""
+    _joined: OrderedDict[str, JobEnded] = field(default_factory=OrderedDict)
+    _waiting: dict[str, deque[Incident]] = field(default_factory=dict)
+    """By source, the failures that have no job yet."""
+
+    def job_of(self, incident: Incident) -> JobEnded | None:
+        """The job that the incident ended; where it is not known yet, the incident waits for it."""
+        if (known := self._joined.get(incident.id)) is not None:
+            return known
+        for job in self._jobs:
+            if self._is_of(incident, job):
+                self._jobs.remove(job)
+                self._join(incident, job)
+                return job
+        waiting = self._waiting.setdefault(incident.source, deque(maxlen=_MOST_WAITING))
+        for place, earlier in enumerate(waiting):
+            if earlier.id == incident.id:
+                waiting[place] = incident
+                break
+        else:
+            waiting.append(incident)
+        return None
+
+    def incident_of(self, job: JobEnded) -> Incident | None:
+        """The incident that the failed job belongs to, without it; where none is known yet, the job waits."""
+        for waiting in self._waiting.values():
+            for incident in waiting:
+                if self._is_of(incident, job):
+                    waiting.remove(incident)
+                    self._join(incident, job)
+                    return incident
+        self._jobs.append(job)
+        return None
+
+    def incident_with(self, server: str | None, job_id: str | None) -> str | None:
+        """The id of the incident that this job was joined to, the newest where ids came again."""
+        for incident_id, job in reversed(self._joined.items()):
+            if job.job_id == job_id and job.server == server:
+                return incident_id
+        return None
+
+    def _is_of(self, incident: Incident, job: JobEnded) -> bool:
+        return (incident.source not in self.servers or incident.source == job.server) and is_of(incident, job)
+
+    def _join(self, incident: Incident, job: JobEnded) -> None:
+        self._joined[incident.id] = job
+        if len(self._joined) > _MOST_JOINED:
+            self._joined.popitem(last=False)
+
+
+def is_of(incident: Incident, job: JobEnded) -> bool:
+    """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
+    if job.exception_message is None or incident.fresh != job.fresh:
+        return False
+    if incident.fresh and abs(incident.first_at - job.at) > _NEARNESS:
+        return False
+    first_line = job.exception_message.strip().partition("\n")[0][:400].strip()
+    return bool(first_line) and first_line in incident.text
+
+
+def with_job(incident: Incident, job: JobEnded | None) -> Incident:
+    """The incident with what the server's history tells of its job."""
+    if job is None:
+        return incident
+    node = replace(
+        incident.node,
+        id=job.node_id or incident.node.id,
+        type=job.node_type or incident.node.type,
+        inputs=job.inputs or incident.node.inputs,
+    )
+    return replace(incident, node=node, job_id=job.job_id)
