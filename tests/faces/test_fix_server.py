@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gpuwatch.adapters.comfyui import acting
 from gpuwatch.faces.cli import main
 from tests.standin.comfyui import GIB, ComfyUI
 from tests.standin.prompts import faulty, workflow
@@ -21,6 +22,7 @@ PATIENCE_SECONDS = 30
 @pytest.fixture(autouse=True)
 def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(acting, "_SETTLE_PAUSE", 0.02)
 
 
 @pytest.fixture
@@ -53,6 +55,26 @@ def test_the_newest_failed_job_is_queued_again_and_held(standin: Standin, capsys
     assert (change["from"], change["input"]) == (1280, "model_input_size")
     assert value["predicted"]["fits"] == "yes"
     assert standin.comfyui.history[value["queued"]]["prompt"][3]["api_key_comfy_org"] == "opensecret"
+
+
+@pytest.mark.parametrize("version", ["0.24.0", "0.3.64"])
+def test_an_answer_that_is_lost_queues_nothing_twice(version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with standing(ComfyUI(version)) as standin:
+        failed = ran(standin, workflow(1280))
+        standin.hazards.lost.add("/prompt")
+        code, value = told(capsys, standin.url, "--yes", "--wait")
+        assert (code, value["outcome"]) == (0, "held")
+        assert standin.comfyui.executed == [failed, value["queued"]]
+
+
+def test_an_answer_that_is_lost_with_the_prompt_says_that_nothing_was_queued(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = ran(standin, workflow(1280))
+    standin.hazards.late = threading.Event()  # never comes
+    assert main(["fix", "--server", standin.url, "--yes"]) == 3
+    assert "nothing was queued" in capsys.readouterr().err
+    assert standin.comfyui.executed == [failed]
 
 
 def test_it_is_only_shown_where_nobody_agrees(standin: Standin, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,16 +6,20 @@ import argparse
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpuwatch.adapters.comfyui import submitting
+from gpuwatch.adapters.comfyui import patience, submitting
 from gpuwatch.adapters.comfyui.bulk_folder import NAME
+from gpuwatch.adapters.comfyui.client import NoAnswerError
 from gpuwatch.core.loop.bulk import Photo, output_names, output_paths, read_entries
+from gpuwatch.errors import UnreachableError
 from gpuwatch.faces.cli import main
 from gpuwatch.faces.commands import submit
+from gpuwatch.texts import plain
 from tests.standin.comfyui import ComfyUI
 from tests.standin.prompts import LARGE
 from tests.standin.server import Standin, standing
@@ -37,7 +41,9 @@ def template(side_px: int = 256) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(submitting, "_LONGEST_PAUSE", 0.05)
+    for pause in ("_LONGEST_PAUSE", "_ARRIVES_SECONDS"):
+        monkeypatch.setattr(submitting, pause, 0.05)
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -139,14 +145,18 @@ class running:  # noqa: N801 - reads as a sentence
         self.arguments = argparse.Namespace(
             photos=[str(photos)], server=[standin.url], workflow=written(folder / "w.json", template(more.pop("side_px", 256))),
             out=folder / "out", input=None, depth=4, retry_degrade=False, resume=False, tries=3, min_size=None,
-            header_file=None, token_file=None, gpu_memory=None, json=True, rules=None,
+            header_file=None, token_file=None, gpu_memory=None, json=True, rules=None, give_up_after=600.0,
         )  # fmt: skip
         vars(self.arguments).update(more)
         self.stop = threading.Event()
         self.codes: list[int] = []
 
     def __enter__(self) -> tuple[list[int], threading.Event]:
-        self.thread = threading.Thread(target=lambda: self.codes.append(submit.submit(self.arguments, self.stop)))
+        def run() -> None:
+            with suppress(UnreachableError):
+                self.codes.append(submit.submit(self.arguments, self.stop))
+
+        self.thread = threading.Thread(target=run)
         self.thread.start()
         return self.codes, self.stop
 
@@ -194,6 +204,106 @@ def test_what_a_restart_lost_is_queued_again(standin: Standin, photos: Path, tmp
     assert codes == [0]
     assert results(tmp_path / "out") == WANTED
     assert len(comfyui.executed) == 5
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+def test_answers_that_are_lost_queue_nothing_twice(takes_ids: bool, photos: Path, tmp_path: Path) -> None:
+    with standing(ComfyUI(takes_ids=takes_ids)) as standin:
+        standin.hazards.lost.add("/prompt")
+        with running(standin, photos, tmp_path, depth=2) as (codes, _stop):
+            pass
+        assert codes == [0]
+        assert results(tmp_path / "out") == WANTED
+        assert len(standin.comfyui.executed) == 5
+
+
+def test_what_is_queued_stands_in_the_manifest_before_the_server_has_it(
+    standin: Standin, photos: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    submitted_one = standin.comfyui.submit
+
+    def looked(body: Any) -> tuple[int, dict[str, Any]]:
+        entries = read_entries((tmp_path / "out" / NAME).read_bytes().splitlines())
+        seen.append([entry.job for entry in entries.values()].count(body["prompt_id"]))
+        return submitted_one(body)
+
+    standin.comfyui.submit = looked  # type: ignore[method-assign]
+    with running(standin, photos, tmp_path) as (codes, _stop):
+        pass
+    assert (codes, seen) == ([0], [1] * 5)
+
+
+@pytest.mark.parametrize("route", ["/upload/image", "/prompt", "/history"])
+def test_a_server_that_only_errs_is_given_up_and_what_is_done_is_kept(
+    route: str, standin: Standin, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comfyui = standin.comfyui
+    comfyui.gate.clear()
+    common = [photos, "--workflow", written(tmp_path / "w.json", template()), "--out", tmp_path / "out"]
+    common += ["--server", standin.url, "--depth", "2", "--resume"]
+    with running(standin, photos, tmp_path, depth=2, give_up_after=0.4, json=False) as (codes, _stop):
+        waits_for(comfyui, lambda: comfyui.remaining == 2)
+        standin.hazards.statuses |= {route: 500} if route != "/history" else {"/queue": 503, "/upload/image": 500}
+        comfyui.gate.set()
+    assert codes == []
+    told = capsys.readouterr().err
+    assert "Waiting for it." in told
+    assert "Waiting for it." not in told.partition("Waiting for it.")[2], "said once"
+    standin.hazards.statuses.clear()
+    code, _lines, last = submitted(capsys, *common)
+    assert (code, last["left"], last["failed"]) == (0, 0, 0)
+    assert results(tmp_path / "out") == WANTED
+    assert len(comfyui.executed) == 5
+
+
+def test_the_others_do_what_a_server_that_errs_does_not(
+    standin: Standin, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with standing() as other:
+        other.hazards.statuses["/upload/image"] = 500
+        code, _lines, last = submitted(
+            capsys, photos, "--workflow", written(tmp_path / "w.json", template()), "--out", tmp_path / "out",
+            "--server", standin.url, "--server", other.url, "--give-up-after", "1s",
+        )  # fmt: skip
+    assert (code, last["done"]) == (0, 5)
+    assert results(tmp_path / "out") == WANTED
+
+
+def test_a_photo_that_the_server_fails_over_does_not_hold_up_the_others(
+    standin: Standin, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted_one = standin.comfyui.submit
+
+    def errs(body: Any) -> tuple[int, Any]:
+        return (500, []) if "b-" in body["prompt"]["1"]["inputs"]["image"] else submitted_one(body)
+
+    standin.comfyui.submit = errs  # type: ignore[method-assign]
+    code, lines, last = submitted(
+        capsys, photos, "--workflow", written(tmp_path / "w.json", template()), "--out", tmp_path / "out",
+        "--server", standin.url, "--depth", "1",
+    )  # fmt: skip
+    assert (code, last["done"], last["failed"]) == (4, 4, 1)
+    assert ["500" in line["failed"] for line in lines if line["failed"]] == [True]
+
+
+def test_patience_says_it_seldom_waits_longer_each_time_and_ends() -> None:
+    now = [0.0]
+    kept = patience.Patience("s", 600.0, lambda: now[0])
+    error = NoAnswerError("status", plain("HTTP 500."))
+    said, pauses = [], []
+    while now[0] < 600:
+        said.append(kept.failed(error))
+        pauses.append(kept.pause_seconds(0.05))
+        now[0] += pauses[-1] + 1
+    with pytest.raises(NoAnswerError, match="HTTP 500") as given_up:
+        kept.failed(error)
+    assert str(len(said) + 1) in str(given_up.value)
+    assert pauses == sorted(pauses)
+    assert len([told for told in said if told is not None]) == 10
+    assert kept.answered() is not None
+    assert kept.answered() is None
+    assert kept.failed(error) is not None, "a new time away begins"
 
 
 def test_memory_that_runs_out_is_degraded_for_and_the_next_photos_begin_with_what_held(
@@ -264,6 +374,8 @@ def test_what_cannot_be_used_is_said(
     assert code(tmp_path / "nobody", "--out", tmp_path / "o") == 2
     assert code(photos, "--out", tmp_path / "file") == 2
     assert code(photos, "--out", tmp_path / "o", "--depth", "0") == 2
+    for time in ("0s", "soon", "-1m", "99999999d", "10"):
+        assert code(photos, "--out", tmp_path / "o", "--give-up-after", time) == 2
     assert code(photos, "--out", tmp_path / "o", "--input", "9") == 2
     assert code(photos, "--out", tmp_path / "o", "--input", "3") == 2
     standin.hazards.html = True

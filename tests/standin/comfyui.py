@@ -72,6 +72,8 @@ class ComfyUI:
     gate: threading.Event = field(default_factory=threading.Event)
     """While it is not set, the running prompt does not end."""
     worker_alive: bool = True
+    takes_ids: bool = True
+    """Whether a prompt may come with an id of its own."""
     silent: bool = False
     """Sockets stay open and say nothing."""
     interrupt: bool = False
@@ -220,7 +222,7 @@ class ComfyUI:
                 extra["client_id"] = body["client_id"]
             if self.modern:
                 extra["create_time"] = self._milliseconds()
-            id_ = str(body.get("prompt_id") or uuid.uuid4())
+            id_ = str((body.get("prompt_id") if self.takes_ids else None) or uuid.uuid4())
             self.pending.append((number, id_, copy.deepcopy(prompt), extra, outputs))
             self.status()
             self.changed.notify_all()

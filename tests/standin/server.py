@@ -34,6 +34,10 @@ class Hazards:
     """Added to every entry of the history and of the queue."""
     raw: dict[str, bytes] = field(default_factory=dict)
     """Path -> the very bytes that are answered."""
+    lost: set[str] = field(default_factory=set)
+    """Paths whose POSTs are dealt with, and whose answers never arrive."""
+    late: threading.Event | None = None
+    """Where it is given, the connection of a POST is dropped, and the request dealt with once it is set."""
 
 
 @dataclass
@@ -157,10 +161,22 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self.answer(standin.hazards.statuses[path], b"", "application/octet-stream")
             elif standin.hazards.html:
                 self.answer(200, HTML, "text/html")
+            elif method == "POST" and standin.hazards.late is not None:
+                threading.Thread(target=self.deal_late, args=(standin.hazards.late, path, body), daemon=True).start()
+                self.drop()
             elif path == "/ws":
                 self.websocket(parse_qs(place.query).get("clientId", ["anonymous"])[0])
             else:
                 self.serve(method, path, {k: v[0] for k, v in parse_qs(place.query).items()}, body)
+
+        def deal_late(self, word: threading.Event, path: str, body: bytes) -> None:
+            if word.wait(60) and path == "/prompt":
+                comfyui.submit(json.loads(body))
+
+        def drop(self) -> None:
+            self.close_connection = True
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def serve(self, method: str, path: str, query: dict[str, str], body: bytes) -> None:
             if not path.startswith(("/api/jobs", "/internal")):
@@ -240,6 +256,9 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             self.answer(status, json.dumps(value).encode())
 
         def answer(self, status: int, body: bytes, kind: str = "application/json; charset=utf-8") -> None:
+            if self.command == "POST" and urlsplit(self.path).path.removeprefix(standin.base) in standin.hazards.lost:
+                self.drop()
+                return
             with suppress(OSError):
                 self.send_response(status)
                 self.send_header("Content-Type", kind)

@@ -8,7 +8,8 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from gpuwatch.adapters.comfyui.acting import EndedJob, Queued
+from gpuwatch.adapters.comfyui.acting import Queued
+from gpuwatch.adapters.comfyui.ended import EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
 from gpuwatch.core.workflow.changes import Plan
 from gpuwatch.errors import JobError
@@ -52,7 +53,7 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> in
         if arguments.json:
             print(json_line(value), flush=True)
         return 0
-    queued = mender.carry_out(found)
+    queued = mender.carry_through(found, threading.Event().wait)
     mender.applied(found, queued)
     value |= {"queued": queued.id, "dropped": render(queued.dropped) if queued.dropped else None}
     if not arguments.json:

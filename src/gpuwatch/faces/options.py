@@ -10,6 +10,9 @@ from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_SECONDS = 30 * 86400
 _BINARY = {"": 1, "b": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -24,6 +27,17 @@ def size(words: str) -> int:
             render(text("{words} is no size; write 8GiB, 512MiB, 1.5GB or a number of bytes", words=words))
         )
     return count
+
+
+def duration(words: str) -> float:
+    """Read a time: `30s`, `10m`, `1.5h`; in seconds. Raises what argparse reports."""
+    found = _DURATION.fullmatch(words.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            render(text("{words} is no length of time; write 30s, 10m or 2h", words=words))
+        )
+    return seconds
 
 
 def address(words: str) -> tuple[str, int]:

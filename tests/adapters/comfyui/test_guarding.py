@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -200,6 +201,50 @@ def test_where_only_a_restart_helps_nothing_is_queued() -> None:
         scene.guard.heard(failed, "error")
         assert scene.events == ["restart_needed"]
         assert scene.standin.comfyui.remaining == 0
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_answer_that_is_lost_queues_nothing_twice(takes_ids: bool, heard: bool) -> None:
+    with guarded(ComfyUI(takes_ids=takes_ids)) as scene:
+        comfyui = scene.standin.comfyui
+        failed = scene.run()
+        scene.standin.hazards.lost.add("/prompt")
+        scene.guard.heard(failed, "error")
+        assert scene.events == ["unreachable"]
+        (id_,) = set(comfyui.executed) - {failed} or {item[1] for item in [*comfyui.pending, comfyui.running] if item}
+        scene.ended(id_)
+        if heard:
+            scene.guard.heard(id_, "success")
+        for _ in range(8):
+            scene.guard.look()
+        assert scene.events == ["unreachable", "requeued", "held"]
+        assert scene.notes[1].fields["new_job"] == id_
+        assert comfyui.executed == [failed, id_]
+        assert [each.outcome for each in scene.told] == ["applied", "held"]
+
+
+def test_one_that_arrives_after_it_was_queued_again_is_taken_back() -> None:
+    with guarded() as scene:
+        comfyui = scene.standin.comfyui
+        failed = scene.run()
+        scene.standin.hazards.late = arrives = threading.Event()
+        comfyui.gate.clear()
+        scene.guard.heard(failed, "error")
+        scene.standin.hazards.late = None
+        for _ in range(5):
+            scene.guard.look()
+        assert scene.events == ["unreachable", "lost", "requeued"]
+        arrives.set()
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: comfyui.pending and comfyui.running, PATIENCE_SECONDS)
+        scene.guard.look()
+        assert scene.events[3:] == ["withdrawn"]
+        comfyui.gate.set()
+        scene.ended(scene.notes[2].fields["new_job"])
+        scene.guard.look()
+        assert comfyui.executed == [failed, scene.notes[2].fields["new_job"]]
+        assert scene.events[4:] == ["held"]
 
 
 def test_one_that_waits_behind_a_dead_worker_is_said_once() -> None:

@@ -6,44 +6,32 @@ down or puts it into a message. No socket is opened under the submitter's client
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.reading import (
-    Ended,
-    ended_entries,
-    ended_entry,
-    items,
-    part,
-    remaining_of,
-    whole,
-    words_of,
-)
-from gpuwatch.adapters.job_error import JobError as FailedNode
-from gpuwatch.adapters.job_error import job_error_of
+from gpuwatch.adapters.comfyui.ended import MARK, EndedJob, ended_job
+from gpuwatch.adapters.comfyui.reading import ended_entries, items, part, remaining_of, whole, words_of
+from gpuwatch.adapters.comfyui.refusals import node_errors, reason_of
 from gpuwatch.adapters.node_knowledge import with_object_info
-from gpuwatch.core.engine import Engine
-from gpuwatch.core.events import IncidentChanged
-from gpuwatch.core.incidents import Incident
-from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.workflow.changes import Card
 from gpuwatch.core.workflow.nodes import Knowledge
-from gpuwatch.core.workload import Workloads
-from gpuwatch.errors import JobError, UnreachableError, UsageError
+from gpuwatch.errors import JobError, UsageError
 from gpuwatch.texts import Text, plain, text
 
 _PAGES = (8, 64, 512)
 _NOT_KEPT = frozenset({"create_time"})
 """What the server sets by itself."""
-_MOST_TOLD = 4
-_LONGEST = 300
+_NOT_SENT = frozenset({"refused", "certificate", "forbidden"})
+"""After these nothing can have been queued."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_SETTLE_PAUSE = 0.5
+"""Between a lost answer and the first look: what the server still has to read takes its time."""
 _LOST_AFTER = 3
 """Looks: the history lags up to a second behind the queue."""
+_MOST_ASKED = 20
 
 State = Literal["waits", "runs"]
 Pause = Callable[[float], bool]
@@ -54,21 +42,16 @@ class RefusedError(JobError):
     """The server does not take the prompt."""
 
 
+class UnsureError(NoAnswerError):
+    """The answer was lost: the server may have taken the prompt or not. It would stand there under `id`."""
+
+    def __init__(self, error: NoAnswerError, id_: str) -> None:
+        super().__init__(error.trouble, error.message, error.hint, error.status, error.said)
+        self.id = id_
+
+
 class GoneError(JobError):
     """The job is in no list of the server's any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndedJob:
-    """A job that is over, with the prompt that it ran."""
-
-    id: str
-    ended: Ended
-    prompt: Mapping[str, Any]
-    extra_data: Mapping[str, Any] = field(repr=False)
-    error: FailedNode | None = None
-    images: tuple[Mapping[str, str], ...] = ()
-    """What it saved: file name, folder and kind, as /view wants them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +165,15 @@ class Hands:
 
     def where(self, id_: str) -> State | None:
         """Whether a job waits or runs; None where it does neither."""
+        return next((state for item, state in self._queue() if item[1] == id_), None)
+
+    def _queue(self) -> Iterator[tuple[list[Any], State]]:
+        """What waits and runs: number, id, prompt, extra data, outputs."""
         queue = self.client.get("/queue")
         for name, state in _QUEUES:
-            if any(isinstance(item, list) and len(item) > 1 and item[1] == id_ for item in items(queue, name)):
-                return state
-        return None
+            for item in items(queue, name):
+                if isinstance(item, list) and len(item) > 1:
+                    yield item, state
 
     def await_end(self, id_: str, pause: Pause) -> EndedJob | None:
         """Wait for a job's end, over restarts too; None where it was lost, or where one is to stop."""
@@ -218,31 +205,79 @@ class Hands:
         front: bool = False,
         id_: str | None = None,
     ) -> Queued:
-        """Queue a prompt, under that id where one is given. Raises RefusedError with what the server has against it."""
-        kept = {name: value for name, value in (extra_data or {}).items() if name not in _NOT_KEPT}
-        body: dict[str, Any] = {"prompt": prompt, "extra_data": kept}
+        """Queue a prompt, under that id or one of our own.
+
+        Raises RefusedError with what the server has against it, UnsureError where it may have been taken all the same: it is
+        not to be queued again before `arrived` did not find it.
+        """
+        id_ = id_ or str(uuid.uuid4())
+        kept = {name: value for name, value in (extra_data or {}).items() if name not in _NOT_KEPT} | {MARK: id_}
+        body: dict[str, Any] = {"prompt": prompt, "extra_data": kept, "prompt_id": id_}
         if isinstance(kept.get("client_id"), str):
             body["client_id"] = kept["client_id"]
         if front:
             body["front"] = True
-        if id_ is not None:
-            body["prompt_id"] = id_
         try:
             answer = self.client.send("POST", "/prompt", body)
         except NoAnswerError as error:
             if error.status in {400, 413, 422} or (error.status == 500 and isinstance(error.said, dict)):
                 raise RefusedError(
-                    text("{server}: does not take the prompt: {why}", server=self.name, why=_against(error)),
+                    text("{server}: does not take the prompt: {why}", server=self.name, why=reason_of(error)),
                     error.hint if not isinstance(error.said, dict) else None,
                 ) from error
-            raise
+            if error.trouble in _NOT_SENT or error.absent:
+                raise
+            raise UnsureError(error, id_) from error
         taken = words_of(part({"answer": answer}, "answer").get("prompt_id"))
         if taken is None:
-            raise self._strange()
-        errors = _node_errors(answer.get("node_errors"))
+            raise UnsureError(self._strange(), id_)
+        errors = node_errors(answer.get("node_errors"))
         return Queued(taken, plain(errors) if errors else None)
 
-    def _strange(self) -> UnreachableError:
+    def arrived(self, id_: str) -> str | None:
+        """The id under which the server has a prompt whose answer was lost: ours, or its own where it gives none away.
+
+        None where it is in no list. It may only be late: the history lags behind the queue, and a request may wait in a
+        server that is busy.
+        """
+        for item, _state in self._queue():
+            if id_ in {item[1], _mark_of(item)}:
+                return str(item[1])
+        if self.ended_job(id_) is not None:
+            return id_
+        newest = self.client.get("/history", max_items=_PAGES[0])
+        entries = newest.items() if isinstance(newest, dict) else ()
+        return next((str(found) for found, entry in entries if _mark_of(items(entry, "prompt")) == id_), None)
+
+    def settle(self, unsure: UnsureError, pause: Pause) -> Queued:
+        """Find out whether a prompt was taken. Raises what was unsure, with what is known then, where it was not found."""
+        looks, asked, seconds = 0, 0, _SETTLE_PAUSE
+        while looks < _LOST_AFTER and asked < _MOST_ASKED:
+            asked += 1
+            if pause(seconds):
+                break
+            seconds = min(seconds * 2, _LONGEST_PAUSE)
+            try:
+                if (found := self.arrived(unsure.id)) is not None:
+                    return Queued(found)
+                looks += 1
+            except NoAnswerError as error:
+                if error.trouble in {"forbidden", "certificate"}:
+                    raise
+        hint = (
+            text("The server has it in no list: nothing was queued.")
+            if looks >= _LOST_AFTER
+            else text(
+                "Whether it was queued is not known; look in its queue for {id} before you try again.", id=unsure.id
+            )
+        )
+        raise NoAnswerError(unsure.trouble, unsure.message, hint, unsure.status) from unsure
+
+    def withdraw(self, id_: str) -> None:
+        """Take a prompt that still waits out of the queue."""
+        self.client.send("POST", "/queue", {"delete": [id_]})
+
+    def _strange(self) -> NoAnswerError:
         return NoAnswerError(
             "not_json",
             text("{server}: answers, but not as ComfyUI does.", server=self.name),
@@ -254,78 +289,13 @@ _QUEUES: tuple[tuple[str, State], ...] = (("queue_running", "runs"), ("queue_pen
 _ENDS: Mapping[str, Text] = {"success": text("successful"), "interrupted": text("interrupted"), "error": text("failed")}
 
 
-def ended_job(id_: str, entry: Any) -> EndedJob | None:
-    """An entry of the history; None where it is not over, or where its prompt is not there."""
-    ended = ended_entry(id_, entry)
-    item = items(entry, "prompt")
-    if ended is None or len(item) < 4 or not isinstance(item[2], dict):
-        return None
-    extra = item[3] if isinstance(item[3], dict) else {}
-    error = job_error_of({**ended.error, "prompt_id": id_}) if ended.outcome == "error" else None
-    return EndedJob(id_, ended, item[2], extra, error, _images(part(entry, "outputs")))
-
-
-def _images(outputs: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
-    """The saved pictures, previews only where there is nothing else."""
-    found = [
-        {name: str(image.get(name) or "") for name in ("filename", "subfolder", "type")}
-        for output in outputs.values()
-        for image in items(output, "images")
-        if isinstance(image, dict) and isinstance(image.get("filename"), str)
-    ]
-    saved = tuple(image for image in found if image["type"] == "output")
-    return saved or tuple(found)
-
-
-def incidents_of(
-    error: FailedNode, matcher: Matcher, workloads: Workloads, at: datetime, server: str = "job"
-) -> list[Incident]:
-    """What a failed job is by the rules: its words read as the log's, its node as the history tells it."""
-    engine = Engine(matcher.rules, workloads, shows_records=False, ready=matcher)
-    events = engine.feed(LogChunk(at, server, error.as_log(), "comfyui"))
-    events += engine.feed(error.as_job(at, server))
-    events += engine.end(at)
-    found = {event.incident.id: event.incident for event in events if isinstance(event, IncidentChanged)}
-    return [_with_node(incident, error) for incident in found.values()]
-
-
-def _with_node(incident: Incident, error: FailedNode) -> Incident:
-    node = replace(incident.node, id=error.node_id, type=error.node_type, inputs=error.inputs)
-    return replace(incident, node=node)
+def _mark_of(item: list[Any]) -> Any:
+    """The id that was given with a prompt, as the server keeps it; None where it was not ours."""
+    extra = item[3] if len(item) > 3 else None
+    return extra.get(MARK) if isinstance(extra, dict) else None
 
 
 def card_of(told: Told, gpu_memory: int | None = None) -> Card | None:
     """The card, as a person says or as the server does; None where neither knows."""
     total = gpu_memory or told.card_bytes
     return Card(total) if total else None
-
-
-def _against(error: NoAnswerError) -> Text:
-    """What the server has against a prompt."""
-    if error.status == 413:
-        return text("it is too large for it.")
-    said = error.said if isinstance(error.said, dict) else {}
-    told = said.get("error")
-    if isinstance(told, dict):
-        told = ". ".join(str(told.get(name)) for name in ("message", "details") if told.get(name))
-    words = [str(told)[:_LONGEST]] if told else []
-    if nodes := _node_errors(said.get("node_errors")):
-        words.append(nodes)
-    return plain("; ".join(words)) if words else text("HTTP {status}, without a reason.", status=error.status)
-
-
-def _node_errors(value: Any) -> str:
-    """The server's words on the nodes that it refuses, the first few."""
-    if not isinstance(value, dict):
-        return ""
-    told: list[str] = []
-    for id_, entry in value.items():
-        name = f"{words_of(part({'e': entry}, 'e').get('class_type')) or '?'} #{str(id_)[:40]}"
-        reasons = [
-            ": ".join(str(error[key]) for key in ("details", "message") if error.get(key))
-            for error in items(entry, "errors")
-            if isinstance(error, dict)
-        ]
-        told.append(f"{name}: {', '.join(reasons[:_MOST_TOLD]) or '?'}"[:_LONGEST])
-    more = len(told) - _MOST_TOLD
-    return "; ".join(told[:_MOST_TOLD]) + (f"; +{more}" if more > 0 else "")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpuwatch.adapters.comfyui.acting import EndedJob, RefusedError
+from gpuwatch.adapters.comfyui.acting import RefusedError
 from gpuwatch.adapters.comfyui.client import NoAnswerError
+from gpuwatch.adapters.comfyui.ended import EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
 from gpuwatch.core.loop.next_try import Lineage
 from gpuwatch.core.observations import FixOutcome, FixTried
@@ -55,6 +56,8 @@ class Way:
     """Whether it is not known that the server took it."""
     told: bool = False
     """Whether it was told that the fix was applied."""
+    late: list[str] = field(default_factory=list)
+    """Ids under which it was queued before and did not arrive; it may still."""
 
 
 @dataclass(slots=True)
@@ -124,20 +127,45 @@ class Guard:
         self.work()
         heard = {waiting.id for waiting in self._waiting}
         for id_ in [id_ for id_ in self._ways if id_ not in heard]:
-            way = self._ways[id_]
             try:
-                job = self.mender.hands.ended_job(id_)
-                if job is not None:
-                    self._take(job)
-                elif self.mender.hands.where(id_) is not None:
-                    way.missing = 0
-                    self._say_broken(id_)
-                else:
-                    way.missing += 1
-                    if way.missing >= _LOOKS:
-                        self._lost(id_, way)
+                self._look_at(id_, self._ways[id_])
             except NoAnswerError:
                 return  # the source tells that it is away
+
+    def _look_at(self, id_: str, way: Way) -> None:
+        hands = self.mender.hands
+        if way.unsure:
+            found = hands.arrived(id_)
+            if found is not None:
+                del self._ways[id_]
+                self._taken(way, found, way.proposal.job.id)
+                return
+        elif (job := hands.ended_job(id_)) is not None:
+            self._take(job)
+            return
+        elif hands.where(id_) is not None:
+            way.missing = 0
+            self._withdraw_late(id_, way)
+            self._say_broken(id_)
+            return
+        way.missing += 1
+        if way.missing >= _LOOKS:
+            self._lost(id_, way)
+
+    def _withdraw_late(self, id_: str, way: Way) -> None:
+        """What was given up and queued again may arrive after all: one of the two is taken back."""
+        hands = self.mender.hands
+        for late in list(way.late):
+            state = hands.where(late)
+            if state is None:
+                continue
+            way.late.remove(late)
+            if state == "waits":
+                hands.withdraw(late)
+            elif hands.where(id_) == "waits":
+                hands.withdraw(id_)
+                self._ways[late] = self._ways.pop(id_)
+            self._say("withdrawn", text("job {id} arrived twice; one is taken back.", id=late), late)
 
     def _settled(self, waiting: Waiting) -> bool:
         """Deal with one job; False where it is to be asked again."""
@@ -164,7 +192,7 @@ class Guard:
         key = (job.id, job.ended.ended_ms)
         if key in self._done:
             return
-        way = self._ways.get(job.id)
+        way = self._way_of(job)
         before_us = job.ended.ended_ms is not None and job.ended.ended_ms <= self._since_ms
         if job.ended.outcome == "error" and way is None and not before_us:
             self._mend(job, Lineage(), job.id, None)
@@ -173,6 +201,14 @@ class Guard:
         self._done[key] = None
         if len(self._done) > _MOST_DONE:
             self._done.popitem(last=False)
+
+    def _way_of(self, job: EndedJob) -> Way | None:
+        """What was under way as this job; told as queued where that was not known."""
+        way = self._ways.get(job.queued_as)
+        if way is not None and way.unsure:
+            del self._ways[job.queued_as]
+            self._taken(way, job.id, way.proposal.job.id)
+        return self._ways.get(job.id)
 
     def _close(self, job: EndedJob, way: Way) -> None:
         """One of ours has ended."""
@@ -232,14 +268,19 @@ class Guard:
             self._ways[wanted] = way
             self._say("unreachable", error.message, job_id, first_job=way.first_id)
             return
-        self._ways[queued.id] = way
+        self._taken(way, queued.id, job_id, [render(queued.dropped, "en")] if queued.dropped else [])
+
+    def _taken(self, way: Way, new_id: str, job_id: str, notes: Sequence[str] = ()) -> None:
+        """The server has it."""
+        self._ways[new_id] = way
         way.missing, way.unsure = 0, False
-        self._tell_applied(way, queued.id)
+        self._tell_applied(way, new_id)
+        proposal = way.proposal
         plan = proposal.retry.plan
         words = text(
             "job {id} ran out of GPU memory; queued again in front as {new}: {what}",
             id=job_id,
-            new=queued.id,
+            new=new_id,
             what=what_changes(proposal),
         )
         self._say(
@@ -247,12 +288,12 @@ class Guard:
             words,
             job_id,
             first_job=way.first_id,
-            new_job=queued.id,
+            new_job=new_id,
             action=proposal.retry.action,
             number=len(proposal.lineage.tries),
             changes=[dict(as_json(change)) for change in plan.changes],
             predicted={"peak_bytes": plan.peak_bytes, "fits": plan.fits},
-            notes=[render(queued.dropped, "en")] if queued.dropped else [],
+            notes=list(notes),
         )
 
     def _lost(self, id_: str, way: Way) -> None:
@@ -270,6 +311,8 @@ class Guard:
         )
         self._say("lost", words, id_, first_job=way.first_id)
         way.lost += 1
+        if way.unsure:
+            way.late.append(id_)
         self.mender.forget_server()
         self._queue(way, id_)
 

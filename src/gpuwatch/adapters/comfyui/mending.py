@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.comfyui.acting import EndedJob, Hands, Pause, Queued, Told, card_of, incidents_of
+from gpuwatch.adapters.comfyui.acting import Hands, Pause, Queued, Told, UnsureError, card_of
+from gpuwatch.adapters.comfyui.ended import EndedJob, incidents_of
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.mirror import mirrored
@@ -150,10 +151,20 @@ class Mender:
         return Proposal(job, incident, found, after, job.extra_data if extra is None else extra, notes)
 
     def carry_out(self, proposal: Proposal, id_: str | None = None) -> Queued:
-        """Free memory where that is what helps, and queue the prompt before all others, under that id."""
+        """Free memory where that is what helps, and queue the prompt before all others, under that id.
+
+        Raises UnsureError where it is not known whether the server took it.
+        """
         if proposal.retry.frees:
             self.hands.free()
         return self.hands.queue(proposal.retry.prompt, proposal.extra_data, front=True, id_=id_)
+
+    def carry_through(self, proposal: Proposal, pause: Pause) -> Queued:
+        """The same, and where the answer was lost, find out: never queued twice. Raises NoAnswerError where it was not taken."""
+        try:
+            return self.carry_out(proposal)
+        except UnsureError as unsure:
+            return self.hands.settle(unsure, pause)
 
     def applied(self, proposal: Proposal, queued: Queued, incident_id: str = "") -> FixTried:
         """What is told once it is queued."""

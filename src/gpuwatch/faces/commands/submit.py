@@ -8,7 +8,8 @@ Examples:
 The workflow is what Export (API) gives. Each photo takes the place of the picture in its LoadImage node; with several of them
 --input says which. A server holds --depth photos at a time. Results go to --out as the folders stand in the input, each
 whole or not at all; a manifest there lets --resume go on after Ctrl-C, and a photo that a restart of the server lost is queued
-again. With --retry-degrade a photo that runs out of GPU memory is queued again as it fits.
+again. With --retry-degrade a photo that runs out of GPU memory is queued again as it fits. A server that answers nothing of use
+for --give-up-after is given up, its photos go to the others, and --resume goes on with what is left.
 
 Exit codes: 0 all photos are done, 2 an input cannot be used, 3 no server answers, 4 photos failed, 130 Ctrl-C.
 """
@@ -23,15 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, duration
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
+    from gpuwatch.adapters.comfyui.batch import Outcome
     from gpuwatch.adapters.comfyui.bulk_folder import OutputFolder
     from gpuwatch.adapters.comfyui.mending import Mender
-    from gpuwatch.adapters.comfyui.submitting import Lane, Outcome
+    from gpuwatch.adapters.comfyui.submitting import Lane
     from gpuwatch.core.loop.bulk import Photo
 
 MOST_DEPTH = 64
@@ -58,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--retry-degrade", action="store_true", help=_("queue again, as it fits, what runs out of GPU memory")
+    )
+    parser.add_argument(
+        "--give-up-after",
+        type=duration,
+        default=600.0,
+        metavar="TIME",
+        help=_("how long a server that does not answer is waited for: 30s, 10m, 2h (default: 10m)"),
     )
     parser.add_argument("--resume", action="store_true", help=_("go on with what an earlier run left in --out"))
     add_limits(parser)
@@ -141,7 +150,8 @@ def carry_out(
     stop: threading.Event,
 ) -> int:
     """Give the photos out, and show how far it is."""
-    from gpuwatch.adapters.comfyui.submitting import Batch, Lane  # noqa: PLC0415
+    from gpuwatch.adapters.comfyui.batch import Batch  # noqa: PLC0415
+    from gpuwatch.adapters.comfyui.submitting import Lane  # noqa: PLC0415
     from gpuwatch.core.loop.bulk import output_names  # noqa: PLC0415
 
     wanted = [photo for photo in photos if not output.is_done(photo)]
@@ -156,7 +166,8 @@ def carry_out(
         degrade=arguments.retry_degrade,
         say=page.say,
     )
-    lanes = {mender.hands.name: Lane(mender, batch, alone=len(menders) == 1) for mender in menders}
+    alone, patience = len(menders) == 1, arguments.give_up_after
+    lanes = {mender.hands.name: Lane(mender, batch, alone=alone, give_up_seconds=patience) for mender in menders}
     for photo in wanted:
         entry = output.entry_of(photo)
         if entry is not None and entry.state == "queued" and entry.server in lanes:

@@ -162,7 +162,7 @@ class Mends:
         if proposal is None or mender is None:
             return
         try:
-            queued = mender.carry_out(proposal)
+            queued = mender.carry_through(proposal, self._stop.wait)
             self._report(mender.applied(proposal, queued, mend.incident_id))
             waiting = replace(mend, stage="queued", queued=queued)
             self._put(mend, waiting)
