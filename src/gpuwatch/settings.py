@@ -62,6 +62,12 @@ def state_folder(environment: Mapping[str, str] | None = None, home: Path | None
     return home / ".local" / "state" / "gpuwatch" if home is not None else None
 
 
+def journal_path(named: Path | None = None) -> Path | None:
+    """The journal's file: the one that was named, else the person's own; None where there is no home to keep it in."""
+    folder = state_folder()
+    return named or (folder / "journal.db" if folder is not None else None)
+
+
 def own_rules_folder(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Path | None:
     """The folder of the person's own rules; None where there is none.
 

@@ -15,7 +15,7 @@ from gpuwatch.adapters.located import Problem, read_documents
 from gpuwatch.adapters.node_pack import FOLDER as FOLDER_OF_NODE
 from gpuwatch.adapters.workloads import calibrations_from, load_workloads, read_trace, workload_from
 from gpuwatch.core.memory.calibration import pick
-from gpuwatch.core.workload import Claim, MeasuredProfile, WorkloadProfile, predict
+from gpuwatch.core.workload import Claim, WorkloadProfile, predict
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import render
@@ -30,7 +30,9 @@ def test_the_shipped_workloads_are_read() -> None:
     assert [claim.id for claim in found.claimed] == ["sonic"]
     assert found.find("DDColor_Colorize", None) is found.find(None, "ComfyUI-DDColor") is found.named("ddcolor")
     assert found.named("flux") is None
-    assert all("not measured" in render(words, "en") for claim in found.claimed for words in claim.claims)
+    (sonic,) = found.claimed
+    assert all("not measured" in render(words, "en") for words in sonic.claims)
+    assert set(sonic.inputs) == {"min_resolution", "duration", "inference_steps"}
 
 
 def test_our_own_node_says_in_which_form_it_runs() -> None:
@@ -43,23 +45,7 @@ def test_our_own_node_says_in_which_form_it_runs() -> None:
     assert own.with_inputs({"precision": 7, "low_memory": "unknown"}) == own
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        ("default: fold", "default: folded", "needs a form"),
-        ("fp16: [fp16]", "fp16: []", "needs a form"),
-        ("default: auto", "standard: auto", "standard"),
-    ],
-)
-def test_a_wrong_form_is_told(before: str, after: str, words: str, tmp_path: Path) -> None:
-    shipped = (FOLDER / "gpuwatch-node.yaml").read_text("utf-8")
-    assert before in shipped
-    with pytest.raises(Problem) as found:
-        workload(shipped.replace(before, after), tmp_path)
-    assert words in render(found.value.as_text())
-
-
-def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim | MeasuredProfile:
+def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim:
     path = tmp_path / "w.yaml"
     path.write_text(changed, "utf-8")
     (document,) = read_documents(path, "w.yaml")
@@ -67,43 +53,27 @@ def workload(changed: str, tmp_path: Path) -> WorkloadProfile | Claim | Measured
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("file", "before", "after", "words"),
     [
-        ("kind: traced", "kind: guessed", "`guessed` is not known"),
-        ("kind: traced\n", "", "`kind` is missing"),
-        ("step_px: 32", "step_px: 0", "whole number from 1"),
-        ("step_px: 32", "step_size: 32", "is `step_px` meant"),
-        ("traces: data/ddcolor", "traces: [1]", "a string is wanted"),
+        ("gpuwatch-node", "default: fold", "default: folded", "needs a form"),
+        ("gpuwatch-node", "fp16: [fp16]", "fp16: []", "needs a form"),
+        ("gpuwatch-node", "default: auto", "standard: auto", "standard"),
+        ("ddcolor", "kind: traced", "kind: guessed", "`guessed` is not known"),
+        ("ddcolor", "kind: traced\n", "", "`kind` is missing"),
+        ("ddcolor", "step_px: 32", "step_px: 0", "whole number from 1"),
+        ("ddcolor", "step_px: 32", "step_size: 32", "is `step_px` meant"),
+        ("ddcolor", "traces: data/ddcolor", "traces: [1]", "a string is wanted"),
+        ("sonic", "inputs:", "input:", "is `inputs` meant"),
+        ("sonic", "kind: claimed", "kind: traced", "is `size_input` meant"),
     ],
 )
-def test_a_wrong_profile_is_told_with_its_line(before: str, after: str, words: str, tmp_path: Path) -> None:
-    shipped = (FOLDER / "ddcolor.yaml").read_text("utf-8")
+def test_a_wrong_profile_is_told_with_its_line(file: str, before: str, after: str, words: str, tmp_path: Path) -> None:
+    shipped = (FOLDER / f"{file}.yaml").read_text("utf-8")
     assert before in shipped
     with pytest.raises(Problem) as found:
         workload(shipped.replace(before, after), tmp_path)
     assert words in render(found.value.as_text())
     assert "w.yaml:" in render(found.value.as_text())
-
-
-MEASURED = """
-id: upscale
-kind: measured
-title: Upscaling
-node_types: [ImageUpscaleWithModel]
-packs: []
-curve: {fixed_bytes: 400000000, per_pixel_bytes: 900, error_ratio: 0.03, worst_ratio: 0.05, runs: 9,
-        least_pixels: 262144, most_pixels: 4194304}
-source: {en: nine runs on a card, zh: 一张显卡上的九次运行}
-"""
-
-
-def test_a_measured_node_is_a_curve(tmp_path: Path) -> None:
-    found = workload(MEASURED, tmp_path)
-    assert isinstance(found, MeasuredProfile)
-    assert found.curve.peak_bytes(1 << 20).mid == 400_000_000 + 900 * (1 << 20)
-    for before, after in (("per_pixel_bytes: 900", "per_pixel_bytes: -1"), ("0.03", ".inf"), ("runs: 9", "runs: 0")):
-        with pytest.raises(Problem):
-            workload(MEASURED.replace(before, after), tmp_path)
 
 
 def test_a_band_must_ascend(tmp_path: Path) -> None:

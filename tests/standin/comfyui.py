@@ -25,10 +25,13 @@ from gpuwatch.core.workload import WorkloadProfile, predict
 RECORDED = Path(__file__).parent.parent / "data" / "comfyui"
 VERSIONS = ("0.24.0", "0.3.64")
 NODE = "DDColor_Colorize"
+PAINTER = "GWPainter"
+"""A node that nobody traced: with its model it takes PAINTER_FIXED_BYTES, and so much for each pixel of its picture."""
+PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES = 1 << 30, 3000
 GIB = 1 << 30
 _RING = 300
 _OUTPUTS = {"SaveImage", "PreviewImage"}
-_KNOWN = {NODE, "EmptyImage", "LoadImage", "ImageScale", "GWFault", *_OUTPUTS}
+_KNOWN = {NODE, PAINTER, "EmptyImage", "LoadImage", "ImageScale", "GWFault", *_OUTPUTS}
 _LEVEL = {
     "INFO": "\x1b[32m[INFO]\x1b[0m ",
     "ERROR": "\x1b[1m\x1b[31m[ERROR]\x1b[0m ",
@@ -52,10 +55,12 @@ class Card:
     total_bytes: int = 6216965160
     held_bytes: int = 0
     """Given back when the server is asked to free memory."""
+    working_bytes: int = 0
+    """Of the job that runs; given back at its end."""
 
     @property
     def free_bytes(self) -> int:
-        return self.total_bytes - self.held_bytes
+        return self.total_bytes - self.held_bytes - self.working_bytes
 
 
 @dataclass
@@ -292,9 +297,13 @@ class ComfyUI:
                 life = self.lives
                 self.status()
                 self._tell_running(item)
+                needs = self._heaviest(item)
+                if needs is not None and needs[1] <= self.card.free_bytes:
+                    self.card.working_bytes = round(needs[1])
                 self.changed.notify_all()
             self.gate.wait()
             with self.changed:
+                self.card.working_bytes = 0
                 if self._ended or life != self.lives:
                     continue  # another process: this prompt died with the old one
                 self._run(item)
@@ -374,12 +383,14 @@ class ComfyUI:
                     self.recorded["illegal_message"] if inputs["kind"] == "illegal" else f"{inputs['kind']}\n"
                 )
                 return error
-            if node["class_type"] == NODE:
-                side, checkpoint = inputs["model_input_size"], inputs.get("checkpoint", "ddcolor_paper_tiny.pth")
-                if self.needs_bytes(side, checkpoint) <= self.card.free_bytes:
-                    return None
-                error["current_inputs"]["model_input_size"] = [side]
-                error["current_inputs"]["checkpoint"] = [checkpoint]
+            if node["class_type"] in {NODE, PAINTER}:
+                heaviest = self._heaviest(item)
+                if heaviest is None or heaviest[0] != id_ or heaviest[1] <= self.card.free_bytes:
+                    continue
+                if node["class_type"] == PAINTER:
+                    error["current_inputs"], error["exception_message"] = {}, "Allocation on device \n"
+                    error["traceback"] = [words.replace("DDColor", PAINTER) for words in error["traceback"]]
+                error["current_inputs"] |= {name: [value] for name, value in inputs.items()}
                 gib = self.card.total_bytes / GIB
                 error["exception_message"] = (
                     error["exception_message"]
@@ -388,6 +399,18 @@ class ComfyUI:
                 )
                 return error
         return None
+
+    def _heaviest(self, item: Item) -> tuple[str, float] | None:
+        """The node of a prompt that takes most of the card, and what it takes."""
+        needs: dict[str, float] = {}
+        for id_, node in item[2].items():
+            inputs = node.get("inputs", {})
+            if node["class_type"] == NODE:
+                checkpoint = inputs.get("checkpoint", "ddcolor_paper_tiny.pth")
+                needs[id_] = self.needs_bytes(inputs["model_input_size"], checkpoint)
+            elif node["class_type"] == PAINTER:
+                needs[id_] = PAINTER_FIXED_BYTES + PAINTER_PIXEL_BYTES * inputs["width"] * inputs["height"]
+        return max(needs.items(), key=lambda each: each[1], default=None)
 
     def needs_bytes(self, side_px: int, checkpoint: str) -> float:
         """What the memory model says that the job holds on the card."""

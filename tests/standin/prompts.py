@@ -20,6 +20,14 @@ def workflow(side_px: int = 1280, checkpoint: str = LARGE) -> dict[str, Any]:
     }
 
 
+def painting(width: int, height: int, model: str = "brush.safetensors") -> dict[str, Any]:
+    """A picture by a node that nobody traced."""
+    return {
+        "5": {"class_type": "GWPainter", "inputs": {"width": width, "height": height, "model": model, "seed": width}},
+        "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0], "filename_prefix": "painted"}},
+    }
+
+
 def faulty(kind: str) -> dict[str, Any]:
     """One that fails with these words, or with an illegal access for `illegal`."""
     return {

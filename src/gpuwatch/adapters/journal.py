@@ -19,11 +19,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from gpuwatch.adapters import journal_runs
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.incident_json import incident_from_json, incident_to_json, over
 from gpuwatch.adapters.sources import Place
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.core.observations import FixTried, JobEnded
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
@@ -55,6 +57,8 @@ CREATE TABLE IF NOT EXISTS places (
     key TEXT PRIMARY KEY, log TEXT NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL, line INTEGER NOT NULL,
     epoch INTEGER NOT NULL, at TEXT NOT NULL);
 """
+_AGES = (("incidents", "last_at"), ("jobs", "ended_at"), ("fixes", "at"), ("places", "at"), ("runs", "at"))
+"""Tables and the column that tells how old a row is."""
 
 Say = Callable[[Text], None]
 
@@ -90,6 +94,7 @@ class Journal:
         self._failures: dict[tuple[str, str], int] = {}
         self._jobs: list[JobEnded] = []
         self._fixes: list[FixTried] = []
+        self._runs: list[RunMeasured] = []
         self._places: dict[str, PlaceReached] = {}
         self._open()
 
@@ -143,7 +148,7 @@ class Journal:
 
     @property
     def _unwritten(self) -> bool:
-        return bool(self._waiting or self._failures or self._jobs or self._fixes or self._places)
+        return bool(self._waiting or self._failures or self._jobs or self._fixes or self._runs or self._places)
 
     def _take(self, event: Event) -> bool:
         """Whether the event is to be kept."""
@@ -161,6 +166,9 @@ class Journal:
         elif isinstance(event, FixTried):
             self._fixes.append(event)
             del self._fixes[:-_MOST_WAITING]
+        elif isinstance(event, RunMeasured):
+            self._runs.append(event)
+            del self._runs[:-_MOST_WAITING]
         elif isinstance(event, PlaceReached) and event.source in self._keys:
             self._places[event.source] = event
         else:
@@ -187,7 +195,7 @@ class Journal:
         except sqlite3.Error as error:
             self._failed(error)
             return
-        for kept in (self._waiting, self._failures, self._jobs, self._fixes, self._places):
+        for kept in (self._waiting, self._failures, self._jobs, self._fixes, self._runs, self._places):
             kept.clear()
         if self._told:
             self._told.clear()
@@ -238,6 +246,7 @@ class Journal:
             "INSERT INTO fixes VALUES (?, ?, ?, ?)",
             [(fix.incident_id, fix.at.isoformat(), fix.action, fix.outcome) for fix in self._fixes],
         )
+        journal_runs.write_runs(connection, self._runs)
         connection.executemany(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
@@ -332,7 +341,7 @@ class Journal:
             return
         try:
             oldest = (self._clock() - _LONGEST).isoformat()
-            for table, column in (("incidents", "last_at"), ("jobs", "ended_at"), ("fixes", "at"), ("places", "at")):
+            for table, column in _AGES:
                 connection.execute(f"DELETE FROM {table} WHERE {column} < ?", (oldest,))  # noqa: S608 - our own names
             while _size_bytes(connection) > _MOST_BYTES:
                 for table, column in (("incidents", "last_at"), ("jobs", "ended_at")):
@@ -408,7 +417,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in {0, _VERSION}:
             raise sqlite3.OperationalError(f"version {version} is not known to this gpuwatch")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + journal_runs.SCHEMA)
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("SELECT count(*) FROM incidents").fetchone()
     except sqlite3.Error:

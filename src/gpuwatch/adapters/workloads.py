@@ -11,7 +11,6 @@ import json
 import re
 import zlib
 from functools import cache
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from gpuwatch.adapters.located import (
 )
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration
-from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.memory.trace import Trace, TraceError, trace_of
-from gpuwatch.core.workload import Claim, FormInput, MeasuredProfile, Variant, WorkloadProfile, Workloads
+from gpuwatch.core.workload import Claim, FormInput, Variant, WorkloadProfile, Workloads
 from gpuwatch.errors import UsageError
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import plain, text
@@ -40,7 +38,6 @@ MOST_TRACE_BYTES = 1 << 20
 MOST_UNPACKED_BYTES = 32 << 20
 _NAME = re.compile(r"[a-z0-9_]{1,40}")
 _SIZES = ("min_px", "max_px", "step_px", "default_px")
-_WORDS = ("id", "title", "size_input")
 _FORMS = ("dtype_input", "rewrite_input")
 
 
@@ -52,7 +49,6 @@ def load_workloads() -> Workloads:
     calibrations: list[Calibration] = []
     profiles: list[WorkloadProfile] = []
     claimed: list[Claim] = []
-    measured: list[MeasuredProfile] = []
     for path in sorted((folder / "data" / "calibration").glob("*.yaml")):
         try:
             for document in read_documents(path, shown_path(path)):
@@ -65,36 +61,31 @@ def load_workloads() -> Workloads:
                 found = workload_from(document, folder, tuple(calibrations))
                 if isinstance(found, Claim):
                     claimed.append(found)
-                elif isinstance(found, MeasuredProfile):
-                    measured.append(found)
                 else:
                     profiles.append(found)
         except Problem as problem:
             problems.append(problem)
     raise_problems(problems)
-    return Workloads(tuple(profiles), tuple(claimed), tuple(measured))
+    return Workloads(tuple(profiles), tuple(claimed))
 
 
-def workload_from(
-    document: Located, folder: Path, calibrations: tuple[Calibration, ...]
-) -> WorkloadProfile | Claim | MeasuredProfile:
+def workload_from(document: Located, folder: Path, calibrations: tuple[Calibration, ...]) -> WorkloadProfile | Claim:
     """Make a workload profile of a document. Raises `Problem` at the first mistake."""
     entry = document.mapping()
-    kind = one_of(entry["kind"], ("traced", "claimed", "measured")) if "kind" in entry else "traced"
+    kind = one_of(entry["kind"], ("traced", "claimed")) if "kind" in entry else "traced"
     if kind == "claimed":
         return _claim(document, entry)
-    if kind == "measured":
-        return _measured(document, entry)
     check_keys(
         document,
         entry,
         required=(
-            "kind", *_WORDS, "checkpoint_input", *_SIZES, "node_types", "packs", "traces", "variants", "source",
+            "kind", "id", "title", "size_input", "checkpoint_input", *_SIZES, "node_types", "packs", "traces", "variants", "source",
         ),
         optional=("same_dtype", "indexed_per_px", "indexed_rewrites", "places", *_FORMS),
     )  # fmt: skip
     profile = WorkloadProfile(
-        **_common(entry),
+        **_named(entry) | {name: entry[name].whole(1, 1 << 20) for name in _SIZES},
+        size_input=entry["size_input"].string(),
         checkpoint_input=entry["checkpoint_input"].string(),
         source=bilingual(entry["source"]),
         variants={name: variant(name, item) for name, item in entry["variants"].mapping().items()},
@@ -123,43 +114,25 @@ def _form_input(entry: dict[str, Located], name: str) -> FormInput | None:
     return FormInput(parts["name"].string(), default, values)
 
 
-def _common(entry: dict[str, Located]) -> dict[str, Any]:
-    """What every kind of profile has."""
-    values: dict[str, Any] = {name: entry[name].string() for name in _WORDS}
-    values |= {name: entry[name].whole(1, 1 << 20) for name in _SIZES}
-    return {**values, "node_types": strings(entry["node_types"]), "packs": strings(entry["packs"])}
-
-
 def _claim(document: Located, entry: dict[str, Located]) -> Claim:
-    required = ("kind", *_WORDS, *_SIZES, "node_types", "packs", "claims", "references")
+    required = ("kind", "id", "title", "node_types", "packs", "inputs", "claims", "references")
     check_keys(document, entry, required=required)
-    claims = tuple(bilingual(item) for item in entry["claims"].items())
-    return Claim(**_common(entry), claims=claims, references=strings(entry["references"]))
+    return Claim(
+        **_named(entry),
+        inputs={name: bilingual(item) for name, item in entry["inputs"].mapping().items()},
+        claims=tuple(bilingual(item) for item in entry["claims"].items()),
+        references=strings(entry["references"]),
+    )
 
 
-def _measured(document: Located, entry: dict[str, Located]) -> MeasuredProfile:
-    check_keys(document, entry, required=("kind", "id", "title", "node_types", "packs", "curve", "source"))
-    parts = entry["curve"].mapping()
-    ratios, counts = ("error_ratio", "worst_ratio"), ("runs", "least_pixels", "most_pixels")
-    check_keys(entry["curve"], parts, required=("fixed_bytes", "per_pixel_bytes", *ratios, *counts))
-    numbers = {name: float(parts[name].number()) for name in ("fixed_bytes", "per_pixel_bytes", *ratios)}
-    wholes = {name: parts[name].whole(1, 1 << 50) for name in counts}
-    if (
-        not all(isfinite(number) for number in numbers.values())
-        or min(numbers["per_pixel_bytes"], numbers["error_ratio"]) < 0
-    ):
-        raise entry["curve"].problem(text("memory does not shrink with pixels, and an error is not below 0."))
-    return MeasuredProfile(
-        id=entry["id"].string(),
-        title=entry["title"].string(),
-        node_types=strings(entry["node_types"]),
-        packs=strings(entry["packs"]),
-        curve=Curve(
-            numbers["fixed_bytes"], numbers["per_pixel_bytes"], numbers["error_ratio"], numbers["worst_ratio"],
-            wholes["runs"], wholes["least_pixels"], wholes["most_pixels"],
-        ),
-        source=bilingual(entry["source"]),
-    )  # fmt: skip
+def _named(entry: dict[str, Located]) -> dict[str, Any]:
+    """What every kind of profile has."""
+    return {
+        "id": entry["id"].string(),
+        "title": entry["title"].string(),
+        "node_types": strings(entry["node_types"]),
+        "packs": strings(entry["packs"]),
+    }
 
 
 def _words(entry: dict[str, Located], name: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from gpuwatch.core.causes import MEMORY_LABELS, cause_of
 from gpuwatch.core.confidence import confidence_in_memory, confidence_otherwise
 from gpuwatch.core.diagnosis import GROUNDS, Diagnosis, Fix
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.planners import plan
 from gpuwatch.texts import Text, plain, text
 
@@ -84,7 +85,18 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
         )
     if case.need is not None and case.shape is not None:
         lines.append(text("Predicted need: {source}.", source=case.shape.profile.source))
+    if case.need is None and (known := case.experience) is not None and known.curve is not None:
+        lines.append(measured_here(known.curve))
     return tuple(lines)
+
+
+def measured_here(curve: Curve) -> Text:
+    """What a curve rests on."""
+    return text(
+        "Measured here: {runs} runs of this kind of job, of {least} to {most} megapixels, within {error_ratio}.",
+        runs=curve.runs, least=f"{curve.least_pixels / 1e6:.2f}", most=f"{curve.most_pixels / 1e6:.2f}",
+        error_ratio=curve.within_ratio,
+    )  # fmt: skip
 
 
 def where_of(case: Case) -> list[Text]:

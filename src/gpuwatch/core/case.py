@@ -8,7 +8,10 @@ from typing import Literal
 
 from gpuwatch.core.balance import USUAL_CONTEXT_BYTES, Balance, balance_of
 from gpuwatch.core.incidents import Frame, Incident
+from gpuwatch.core.learned.jobs import Ran
+from gpuwatch.core.learned.runs import Experience, Learned
 from gpuwatch.core.loop.tried import Tried
+from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.inverse import Answer, Candidate, candidates_of, tells
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.observations import GpuSample, HostSample, JobEnded, ServerSeen
@@ -33,6 +36,8 @@ class Surroundings:
     """The machine's own memory, nearest to the failure."""
     tried: Tried = field(default_factory=Tried)
     """What became of fixes that were tried before."""
+    learned: Learned = field(default_factory=Learned)
+    """What jobs took here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,31 @@ class Case:
     room_bytes: float | None
     answer: Answer = field(default_factory=Answer)
     """The jobs that the message's numbers agree with."""
+
+    @property
+    def ran(self) -> Ran | None:
+        """Which kind of job it was and how large, where the server told of it."""
+        return self.around.job.ran if self.around.job is not None else None
+
+    @property
+    def experience(self) -> Experience | None:
+        """What jobs of this kind took here, where a curve goes through them."""
+        known = self.around.learned.experience(self.ran)
+        return known if known is not None and known.curve is not None else None
+
+    @property
+    def measured_need(self) -> Band | None:
+        """What the whole process takes for this job, by those that ran here."""
+        known = self.experience
+        return known.need(self.ran.pixels) if known is not None and self.ran is not None else None
+
+    @property
+    def measured_room_bytes(self) -> int | None:
+        """What the process could have, counted as the runs here were: without others' part where they could tell it apart."""
+        known, total = self.experience, self.balance.total_bytes
+        if known is None or total is None:
+            return None
+        return total - (self.balance.others_bytes or 0) if known.alone else total
 
     @property
     def died(self) -> Candidate | None:

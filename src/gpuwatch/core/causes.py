@@ -40,7 +40,7 @@ def cause_of_failure(case: Case) -> Text:
     if case.incident.label in MEMORY_LABELS:
         if case.need is not None and case.shape is not None:
             return cause_of_known_job(case, case.need, case.shape)
-        return cause_in_numbers(case)
+        return cause_of_measured_job(case) or cause_in_numbers(case)
     special = OTHERS.get(case.incident.label)
     found = special(case) if special else None
     if found is not None:
@@ -90,6 +90,32 @@ def cause_of_known_job(case: Case, need: Need, shape: JobShape) -> Text:
         "{node} at {input} {size} ({variant} network) needs about {need_bytes}; the card has {total_bytes} in all.",
         **values,
     )
+
+
+def cause_of_measured_job(case: Case) -> Text | None:
+    """The sentence for a job whose kind has run here at other sizes, where by those it does not fit, or is larger than all."""
+    known, ran, need, room = case.experience, case.ran, case.measured_need, case.measured_room_bytes
+    if known is None or known.curve is None or ran is None or room is None or case.balance.oddity is not None:
+        return None
+    values: dict[str, Any] = {
+        "node": node_name(case),
+        "megapixels": f"{ran.pixels / 1e6:.2f}",
+        "total_bytes": case.balance.total_bytes,
+    }
+    if need is None and ran.pixels > known.curve.most_pixels:
+        return text(
+            "{node} ran in a job of {megapixels} megapixels; the largest of this kind measured here had {most} and took about "
+            "{need_bytes} of the card's {total_bytes}.",
+            most=f"{known.curve.most_pixels / 1e6:.2f}", need_bytes=known.curve.peak_bytes(known.curve.most_pixels).mid,
+            **values,
+        )  # fmt: skip
+    if need is None or need.high <= room:
+        return None
+    return text(
+        "{node} ran in a job of {megapixels} megapixels, which takes about {need_bytes} by the runs measured here; the card has "
+        "{total_bytes}.",
+        need_bytes=need.mid, **values,
+    )  # fmt: skip
 
 
 def cause_in_numbers(case: Case) -> Text:

@@ -28,6 +28,9 @@ def confidence_in_memory(case: Case) -> float:
     if case.need is not None and case.shape is not None:
         sure += JOB_TOLD if case.shape.known_from == "inputs" else JOB_GUESSED
         sure += MODEL if model_explains(case) else 0
+    elif case.measured_need is not None and case.measured_room_bytes is not None:
+        sure += JOB_TOLD
+        sure += MODEL if case.measured_need.high > case.measured_room_bytes else 0
     if driver_agrees(case):
         sure += DRIVER
     return round(sure, 2)

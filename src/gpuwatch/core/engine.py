@@ -18,6 +18,8 @@ from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceRe
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.joining import Joining, with_job
+from gpuwatch.core.learned.runs import Learned
+from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
@@ -70,6 +72,8 @@ class Engine:
     """Failures that an earlier run counted, by incident: where lines are read again, they are not counted again."""
     tried: Tried = field(default_factory=Tried)
     """What became of fixes, so that one that failed is not the first to be named again."""
+    learned: Learned = field(default_factory=Learned)
+    """What jobs took here."""
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
     matcher: Matcher = field(init=False)
@@ -79,6 +83,7 @@ class Engine:
     _host: HostSample | None = None
     """The machine's memory as it was told last."""
     _servers: dict[str, ServerSeen] = field(default_factory=dict)
+    _runs: RunWatch = field(default_factory=RunWatch)
     _workers: Workers = field(init=False)
     _joining: Joining = field(init=False)
     _twins: Twins = field(default_factory=Twins)
@@ -110,6 +115,7 @@ class Engine:
                 self.mutes = observation.mutes
             elif isinstance(observation, GpuSample):
                 self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
+                self._runs.card_sampled(observation)
             elif isinstance(observation, HostSample):
                 self._host = observation
             elif isinstance(observation, FixTried):
@@ -152,9 +158,14 @@ class Engine:
         """What a server says of itself, its queue and its jobs."""
         if isinstance(observation, JobEnded):
             job = self._named(observation)
-            return [*([job] if job.fresh else []), *self._join_job(job)]
+            measured = self._runs.job_ended(job)
+            if measured is not None:
+                self.learned = self.learned.after(measured)
+            own = [] if measured is None else [measured]
+            return [*([job] if job.fresh else []), *own, *self._join_job(job)]
         if isinstance(observation, ServerSeen):
             self._servers[observation.server] = observation
+            self._runs.server_seen(observation)
             return [observation]
         told = self._workers.queue(observation)
         return [observation] if told is None else [observation, *self._worker_changed(told, observation.at)]
@@ -260,6 +271,7 @@ class Engine:
             known_total_bytes=self._known_total.get(incident.source),
             host=self._host if incident.fresh else None,
             tried=self.tried,
+            learned=self.learned,
         )
         return replace(
             incident,

@@ -70,5 +70,5 @@ class RulesQuarantined:
     rule_ids: frozenset[str]
 
 
-Event = RecordsRead | PlaceReached | IncidentChanged | FailureCounted | RulesQuarantined | Told | Change
+Event = RecordsRead | PlaceReached | IncidentChanged | FailureCounted | RulesQuarantined | RunMeasured | Told | Change
 """What happened: the engine's own findings, the observations that need no finding, new rules and mutes."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gpuwatch.core.learned.jobs import Ran
 from gpuwatch.core.matching.scan import Scan
 from gpuwatch.texts import Text
 
@@ -148,6 +149,9 @@ class ServerSeen:
     device: str | None = None
     total_bytes: int | None = None
     free_bytes: int | None = None
+    """What the server can still have, idle memory of its own PyTorch included."""
+    torch_idle_bytes: int | None = None
+    """Of that, what PyTorch holds idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,8 @@ class JobEnded:
     """The id of the workload profile that its nodes mean; None for any other workflow."""
     node_seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds spent in nodes, by node type, where that was watched."""
+    ran: Ran | None = None
+    """Which kind of job it was and how large, where its workflow tells."""
     fresh: bool = True
     """False for what had ended before we came: it explains, and is not counted."""
 

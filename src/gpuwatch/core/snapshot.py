@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
     FixTried,
@@ -195,7 +196,7 @@ class Snapshot:
                 return self._reloaded(event)
             case FixTried():
                 return self._with_fix(event)
-            case PlaceReached():
+            case PlaceReached() | RunMeasured():
                 return self
 
     def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from gpuwatch.core.memory.allocator import MIB
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
-from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.memory.predict import Allocator, Need, Traces, fits, hardly_fits, need_of
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.texts import Text, text
@@ -256,33 +255,17 @@ def shape_from_inputs(profile: WorkloadProfile, inputs: Mapping[str, Any]) -> Jo
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A workload of which only words are known: what was published, not measured here, and which input moves its memory."""
+    """A workload of which only words are known: what was published and not measured here."""
 
     id: str
     title: str
     node_types: tuple[str, ...]
     packs: tuple[str, ...]
-    size_input: str
-    min_px: int
-    max_px: int
-    step_px: int
-    default_px: int
+    inputs: Mapping[str, Text]
+    """What its need depends on, each with how."""
     claims: tuple[Text, ...]
     """What was published, each with where."""
     references: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredProfile:
-    """A node of which only its own runs are known: a curve through them."""
-
-    id: str
-    title: str
-    node_types: tuple[str, ...]
-    packs: tuple[str, ...]
-    curve: Curve
-    source: Text
-    """On what it was measured."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +274,6 @@ class Workloads:
 
     profiles: tuple[WorkloadProfile, ...] = field(default=())
     claimed: tuple[Claim, ...] = field(default=())
-    measured: tuple[MeasuredProfile, ...] = field(default=())
 
     def find(self, node_type: str | None, pack: str | None) -> WorkloadProfile | None:
         """The workload that a node type or a custom_nodes folder means."""

@@ -74,10 +74,12 @@ def mender_of(server: Server, arguments: argparse.Namespace) -> Mender:
     from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
     from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
     from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
+    from gpuwatch.adapters.journal_runs import read_learned  # noqa: PLC0415
     from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
     from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415
     from gpuwatch.adapters.tried_file import TriedFile  # noqa: PLC0415
     from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415
+    from gpuwatch.settings import journal_path  # noqa: PLC0415
 
     return Mender(
         Hands(Client(server)),
@@ -88,4 +90,5 @@ def mender_of(server: Server, arguments: argparse.Namespace) -> Mender:
             getattr(arguments, "tries", 1), getattr(arguments, "min_size", None), getattr(arguments, "gpu_memory", None)
         ),
         memory=TriedFile.own(),
+        learned=read_learned(journal_path(getattr(arguments, "journal", None))),
     )

@@ -15,6 +15,7 @@ from types import FrameType
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
 from gpuwatch.adapters.discovery import discovered
 from gpuwatch.adapters.journal import BEFORE_LINES, Journal
+from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Places, Source, open_source
@@ -26,6 +27,7 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.observations import SourceDown, SourceUp
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
@@ -33,7 +35,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.settings import state_folder
+from gpuwatch.settings import journal_path
 from gpuwatch.texts import Text, plain, render, text
 from gpuwatch.texts import translate as _
 
@@ -64,12 +66,6 @@ def add_journal(parser: argparse.ArgumentParser) -> None:
         "--journal", type=Path, metavar="FILE", help=_("where incidents are kept (default: in your state folder)")
     )
     parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
-
-
-def journal_path(named: Path | None) -> Path | None:
-    """The journal's file: the one that was named, else the person's own; None where there is no home to keep it in."""
-    folder = state_folder()
-    return named or (folder / "journal.db" if folder is not None else None)
 
 
 @contextmanager
@@ -113,8 +109,16 @@ def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine
         correlates=not arguments.from_start,
         mutes=mutes,
         tried=TriedFile.own().tried,
+        learned=learned_here(arguments),
         ready=matcher,
     )
+
+
+def learned_here(arguments: argparse.Namespace) -> Learned:
+    """What jobs took on this machine, as the journal has it: nothing where none is kept."""
+    if getattr(arguments, "no_journal", True):
+        return Learned()
+    return read_learned(journal_path(arguments.journal))
 
 
 def named_sources(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.reading import Ended, ended_entries, ended_entry, ended_job, ended_jobs, items, part
@@ -74,6 +75,13 @@ class JobFeed:
         same_life = any((ended.job_id, ended.ended_ms) in self._met for ended in listed)
         oldest_ms = self._met_ms if same_life else 0
         return [(ended, not first and (ended.ended_ms is None or ended.ended_ms > oldest_ms)) for ended in new]
+
+    def whole(self, ended: Ended) -> Ended:
+        """The job with its workflow, where its list left that out and the server still has it."""
+        if ended.prompt or not self._lists_jobs:
+            return ended
+        found = self._one(ended.job_id)
+        return replace(ended, prompt=found.prompt) if found is not None else ended
 
     def _listed(self, *, first: bool) -> list[Ended]:
         if self._lists_jobs is not False:

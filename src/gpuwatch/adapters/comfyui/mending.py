@@ -16,6 +16,7 @@ from gpuwatch.adapters.comfyui.acting import Hands, Pause, Queued, Told, UnsureE
 from gpuwatch.adapters.comfyui.ended import EndedJob, incidents_of
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.loop.mirror import mirrored
 from gpuwatch.core.loop.next_try import MOST_TRIES, Conditions, Failed, GiveUp, Lineage, Retry
 from gpuwatch.core.matching.matcher import Matcher
@@ -88,11 +89,14 @@ class Mender:
         *,
         limits: Limits | None = None,
         memory: TriedFile | None = None,
+        learned: Learned | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.hands = hands
         self.limits = limits or Limits()
         self.memory = memory or TriedFile(None)
+        self.learned = learned or Learned()
+        """What jobs took here."""
         self.clock = clock
         self._matcher, self._workloads, self._shipped = matcher, workloads, knowledge
         self._told: Told | None = None
@@ -133,6 +137,7 @@ class Mender:
             self.memory.tried,
             self.limits.most_tries,
             self.limits.min_px,
+            self.learned,
         )
         try:
             found = lineage.next(failed, conditions)

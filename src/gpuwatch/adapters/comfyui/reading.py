@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gpuwatch.core.learned.jobs import Ran, ran_of
 from gpuwatch.core.observations import JobEnded, JobOutcome, JobProgress, ServerSeen
+from gpuwatch.core.workflow.graph import NotWorkflow, read_workflow
 
 _LONGEST_WORDS = 200
 _LONGEST_MESSAGE = 8000
@@ -36,6 +38,8 @@ class Ended:
     duration_seconds: float | None = None
     waited_seconds: float | None = None
     """From being queued to being run, by the server's clock; servers before 0.24 do not keep it."""
+    prompt: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Its workflow, where the answer held it: lists of /api/jobs do not."""
 
     def observation(self, at: datetime, server: str, *, fresh: bool) -> JobEnded:
         """The job as the engine takes it. The time is ours: the server's clock may be another."""
@@ -52,7 +56,16 @@ class Ended:
             duration_seconds=self.duration_seconds,
             waited_seconds=self.waited_seconds,
             fresh=fresh,
+            ran=self.ran,
         )
+
+    @property
+    def ran(self) -> Ran | None:
+        """Which kind of job it was and how large, where its workflow tells."""
+        try:
+            return ran_of(read_workflow(self.prompt)) if self.prompt else None
+        except NotWorkflow:
+            return None
 
 
 def server_seen(answer: Any, at: datetime, name: str) -> ServerSeen | None:
@@ -70,6 +83,7 @@ def server_seen(answer: Any, at: datetime, name: str) -> ServerSeen | None:
         device=words_of(device.get("name")),
         total_bytes=whole(device.get("vram_total")),
         free_bytes=whole(device.get("vram_free")),
+        torch_idle_bytes=whole(device.get("torch_vram_free")),
     )
 
 
@@ -108,7 +122,8 @@ def ended_job(job: Any) -> Ended | None:
     began, ended = whole(job.get("execution_start_time")), whole(job.get("execution_end_time"))
     error = part(job, "execution_error") if outcome == "error" else {}
     waited = _seconds(whole(job.get("create_time")), began)
-    return Ended(job["id"], ended, outcome, error, _seconds(began, ended), waited)
+    prompt = part(part(job, "workflow"), "prompt")
+    return Ended(job["id"], ended, outcome, error, _seconds(began, ended), waited, prompt)
 
 
 def ended_entries(answer: Any) -> list[Ended]:
@@ -134,7 +149,9 @@ def ended_entry(id_: str, entry: Any) -> Ended | None:
     prompt = items(entry, "prompt")
     extra = prompt[3] if len(prompt) > 3 and isinstance(prompt[3], dict) else {}
     waited = _seconds(whole(extra.get("create_time")), began)
-    return Ended(id_, ended, outcome, said[last] if outcome == "error" else {}, _seconds(began, ended), waited)
+    graph = prompt[2] if len(prompt) > 2 and isinstance(prompt[2], dict) else {}
+    error = said[last] if outcome == "error" else {}
+    return Ended(id_, ended, outcome, error, _seconds(began, ended), waited, graph)
 
 
 def log_of(ended: Ended) -> bytes:

@@ -59,6 +59,7 @@ class Pace:
     busy_seconds: float = 2.0
     idle_seconds: float = 5.0
     stats_seconds: float = 30.0
+    """Of an idle server; of one that works it is asked at the busy pace."""
     ring_seconds: float = 60.0
     """How often the entries that the server keeps are looked through, where no frame came: a socket may be deaf."""
     first_wait_seconds: float = 0.5
@@ -215,7 +216,8 @@ class ComfyuiSource:
             self._due["poll"] = time.monotonic() + self._interval()
         if now >= self._due["stats"]:
             self._ask_stats()
-            self._due["stats"] = now + self._pace.stats_seconds
+            busy = bool(self._remaining)
+            self._due["stats"] = now + (self._pace.busy_seconds if busy else self._pace.stats_seconds)
         if now >= self._due["ring"]:
             if self._socket is not None and self._hears_log and self._frames == self._frames_at_ring:
                 self._look_for_overlooked()
@@ -301,6 +303,8 @@ class ComfyuiSource:
     def _poll(self) -> None:
         before = self._remaining
         changed = self._ask_queue()
+        if self._remaining and not before:
+            self._due["stats"] = 0.0  # how much is held while a job runs
         self._watch_socket()
         if changed or before != self._remaining or self._jobs.waits or not self._hears_log or self._settling:
             self._settling = _SETTLE_POLLS if changed or before != self._remaining else max(self._settling - 1, 0)
@@ -376,11 +380,14 @@ class ComfyuiSource:
                 raise
             self._tell_once(error.message)
             return
+        if any(fresh for _ended, fresh in ended_jobs):
+            self._ask_stats()  # what PyTorch took for them lies there until it is given back
         for ended, fresh in ended_jobs:
             if fresh and not self._hears_log:
                 self._put_log(log_of(ended), fresh=True)
             if fresh or ended.outcome == "error":
-                self._put(ended.observation(self._clock(), self.name, fresh=fresh))
+                told = self._jobs.whole(ended) if fresh and ended.outcome != "interrupted" else ended
+                self._put(told.observation(self._clock(), self.name, fresh=fresh))
 
     # -- telling -------------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.loop.rewrite import plan_rewrite
 from gpuwatch.core.loop.tried import Scene, Tried, Values, values_of
 from gpuwatch.core.workflow.changes import Card, Change, Plan
@@ -44,6 +45,8 @@ class Conditions:
     most_tries: int = MOST_TRIES
     min_px: int | None = None
     """No side is set below this."""
+    learned: Learned = field(default_factory=Learned)
+    """What jobs took here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,14 @@ class Lineage:
 def next_try(failed: Failed, lineage: Lineage, conditions: Conditions) -> Retry | GiveUp:
     """The first candidate that was not tried, did not fail here before, and is not too small."""
     workflow = read_workflow(failed.prompt)
-    plan = plan_fix(workflow, failed.troubles, conditions.card, conditions.workloads, conditions.knowledge)
+    plan = plan_fix(
+        workflow,
+        failed.troubles,
+        conditions.card,
+        conditions.workloads,
+        conditions.knowledge,
+        learned=conditions.learned,
+    )
     scene = scene_of(failed.troubles[0], conditions)
     done = {retry.digest for retry in lineage.tries}
     too_small: Change | None = None
@@ -145,7 +155,8 @@ def _candidates(workflow: Workflow, plan: Plan, failed: Failed, conditions: Cond
         return
     for share in _SQUEEZES:
         used = max(card.used_bytes, round(card.total_bytes * share))
-        less = plan_fix(workflow, failed.troubles, replace(card, used_bytes=used), workloads, knowledge)
+        tighter = replace(card, used_bytes=used)
+        less = plan_fix(workflow, failed.troubles, tighter, workloads, knowledge, learned=conditions.learned)
         if less.changes:
             yield action_of(less), less
 

@@ -14,6 +14,7 @@ from gpuwatch.core.case import Case, node_name, told_context
 from gpuwatch.core.causes import ABSURD_BYTES, IMPOSSIBLE_BYTES, SMALL_BYTES, least_of_others
 from gpuwatch.core.diagnosis import Fix, Grounds, Prediction, Safety
 from gpuwatch.core.memory.simulate import Size
+from gpuwatch.core.planners.measured import plan_measured_size
 from gpuwatch.core.workload import FormInput, Need, WorkloadProfile, fits, largest_fitting_px, predict
 from gpuwatch.texts import Text, text
 
@@ -47,7 +48,7 @@ def grounds_of_job(case: Case) -> Grounds:
 def plan_shrink_size(case: Case) -> list[Fix]:
     """A smaller size: the largest that surely fits, where the node and its network are known."""
     if case.profile is None:
-        return plan_fewer_pixels(case)
+        return plan_measured_size(case) or plan_fewer_pixels(case)
     if case.would_fit and not case.failed_here("free_memory"):
         return []
     profile = case.profile

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.workflow.changes import Card, Draft, Plan, Work
 from gpuwatch.core.workflow.graph import Node, Workflow, read_workflow
 from gpuwatch.core.workflow.inputs import called
 from gpuwatch.core.workflow.levers import plan_levers
+from gpuwatch.core.workflow.measured import plan_measured
 from gpuwatch.core.workflow.nodes import Knowledge
 from gpuwatch.core.workflow.places import edited
 from gpuwatch.core.workflow.sized import plan_sized
@@ -16,6 +18,8 @@ from gpuwatch.core.workflow.tiling import plan_tiling
 from gpuwatch.core.workflow.trouble import Trouble, failed_nodes
 from gpuwatch.core.workload import WorkloadProfile, Workloads
 from gpuwatch.texts import Text, text
+
+_NOTHING_LEARNED = Learned()
 
 
 def plan_fix(
@@ -26,8 +30,12 @@ def plan_fix(
     knowledge: Knowledge,
     *,
     keep_size: bool = False,
+    learned: Learned = _NOTHING_LEARNED,
 ) -> Plan:
-    """Plan for every failure that this workflow has; without one, for the nodes whose predicted need the card lacks."""
+    """Plan for every failure that this workflow has; without one, for the nodes whose predicted need the card lacks.
+
+    `learned` is what jobs took on this machine.
+    """
     draft = Draft()
     work = Work(workflow, card, knowledge, draft)
     failed: dict[str, tuple[Node, Trouble | None]] = {}
@@ -58,7 +66,7 @@ def plan_fix(
             profile = profiled[node_id][1]
             others = [other for other, same in profiled.values() if other is not node and same is profile]
             plan_sized(work, node, profile, others, own, keep_size=keep_size)
-        elif own is not None and not plan_tiling(work, node, own):
+        elif own is not None and not (plan_measured(work, learned, node) or plan_tiling(work, node, own)):
             plan_levers(work, node, own)
     for change in draft.changes.values():
         if change.node.copies > 1:
@@ -76,7 +84,7 @@ def plan_fix(
                 "(`POST /free` with free_memory), or close other programs on the card."
             )
         )
-    if not failed and not draft.unfixable:
+    if not failed and not draft.unfixable and not plan_measured(work, learned):
         draft.cannot(
             text(
                 "No node here is known to need much, and no failure was told: give the log with --log, or the failed "

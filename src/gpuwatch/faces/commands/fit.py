@@ -5,6 +5,7 @@ Examples:
   gpuwatch fit ddcolor --gpu-memory 12GiB --used 3GiB --variant large
   gpuwatch fit ddcolor --gpu-memory 8GiB --dtype fp16
   gpuwatch fit ddcolor --table                 cards from 4 to 24 GiB, three profiles each
+  gpuwatch fit learned 3f2a91 --gpu-memory 8GiB    a workflow whose jobs ran here; `gpuwatch predict learned` lists them
 
 --gpu-memory is the card's total as the driver reports it, --used what other programs hold. Profiles leave half of the
 card (low), a quarter (middle) or nothing (high) to other models. A rewrite needs gpuwatch's own node or the runner.
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.commands.predict import DTYPES, REWRITES, VARIANTS, add_card
+from gpuwatch.faces.commands.predict import DTYPES, REWRITES, VARIANTS, add_card, add_learned_journal
 from gpuwatch.faces.options import add_json, size
 from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
@@ -41,10 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ddcolor.add_argument("--table", action="store_true", help=_("low, middle and high profiles for each card"))
     add_card(ddcolor)
     add_json(ddcolor)
+    learned = workloads.add_parser("learned", help=_("any workflow whose jobs gpuwatch saw run on this machine"))
+    learned.add_argument("kind", metavar="ID", help=_("a kind of job, by the first letters of its id"))
+    learned.add_argument(
+        "--gpu-memory", type=size, metavar="SIZE", required=True, help=_("the card's memory: 8GiB, 12GiB")
+    )
+    learned.add_argument("--used", type=size, default=0, metavar="SIZE", help=_("what other programs hold of it"))
+    add_learned_journal(learned)
+    add_json(learned)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List what fits."""
+    if arguments.workload == "learned":
+        from gpuwatch.faces.learned_page import fit_kind  # noqa: PLC0415 - not for --help
+
+        return fit_kind(arguments)
     from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415 - not for --help
 
     profile = load_workloads().named(arguments.workload)

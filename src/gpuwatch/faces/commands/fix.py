@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.comfyui_server import ask_server
 from gpuwatch.adapters.job_error import JobError, read_job_errors
+from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.adapters.node_knowledge import load_knowledge, read_object_info, with_object_info
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources.decoding import decoded
@@ -62,6 +63,7 @@ from gpuwatch.faces.fix_page import plan_json, print_plan, summary
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, size
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.servers import add_access, server_named
+from gpuwatch.settings import journal_path
 from gpuwatch.texts import Text, plain, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -124,7 +126,15 @@ def run(arguments: argparse.Namespace) -> int:
                 total_bytes=card.total_bytes,
             )
         )
-    plan = plan_fix(file.workflow, told.troubles, card, load_workloads(), told.knowledge, keep_size=arguments.keep_size)
+    plan = plan_fix(
+        file.workflow,
+        told.troubles,
+        card,
+        load_workloads(),
+        told.knowledge,
+        keep_size=arguments.keep_size,
+        learned=read_learned(journal_path()),
+    )
     plan = replace(plan, notes=(*plan.notes, *told.notes))
     return carry_out(arguments, file, plan, changed_text(file, plan))
 

@@ -22,8 +22,8 @@ from gpuwatch.core.rules import LABELS
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import incident_json, json_line
-from gpuwatch.faces.watching import journal_path
 from gpuwatch.faces.wording import SEVERITY_SIGN, STATE
+from gpuwatch.settings import journal_path
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 

@@ -5,6 +5,8 @@ Examples:
   gpuwatch predict ddcolor --variant large --size 1280 --gpu-memory 8GiB
   gpuwatch predict ddcolor --variant tiny --size 1024 --rewrite fold --dtype fp16 --batch 4
   gpuwatch predict sonic                      what is published of it
+  gpuwatch predict learned                    the kinds of job that ran here, and how many of each were measured
+  gpuwatch predict learned 3f2a91 --size 1216x832 --batch 2
 
 Nothing is run and no GPU is needed: a trace of the network goes through a model of PyTorch's allocator. Ranges are what
 the need should stay within. --arch (sm86, sm90 ...) and --allocator make them narrower. ComfyUI's default allocator
@@ -15,7 +17,9 @@ Exit codes: 0 it fits, may fit or no card was named; 1 it does not fit, or the n
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
@@ -33,6 +37,8 @@ DTYPES = ("fp32", "amp16", "fp16", "bf16")
 REWRITES = ("none", "tail", "fold")
 ALLOCATORS = ("native", "expandable", "async")
 _BAR_CELLS = 48
+_SIDES = re.compile(r"(\d{1,6})(?:[x*](\d{1,6}))?")
+_MOST_SIDE = 1 << 17
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +62,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_card(ddcolor)
     ddcolor.add_argument("--gpu-memory", type=size, metavar="SIZE", help=_("the card's memory: 8GiB, 12GiB"))
     add_json(ddcolor)
+    learned = workloads.add_parser("learned", help=_("any workflow whose jobs gpuwatch saw run on this machine"))
+    learned.add_argument("kind", nargs="?", metavar="ID", help=_("a kind of job, by the first letters of its id"))
+    learned.add_argument(
+        "--size", type=sides, metavar="WxH", help=_("pixels of the largest picture in it: 1024, 1216x832")
+    )
+    learned.add_argument("--batch", type=count, default=1, metavar="N", help=_("pictures or frames (default: 1)"))
+    learned.add_argument("--gpu-memory", type=size, metavar="SIZE", help=_("the card's memory: 8GiB, 12GiB"))
+    add_learned_journal(learned)
+    add_json(learned)
     sonic = workloads.add_parser("sonic", help=_("what is published of Sonic's need"))
     add_json(sonic)
+
+
+def add_learned_journal(parser: argparse.ArgumentParser) -> None:
+    """`--journal`, for what was learned."""
+    parser.add_argument("--journal", type=Path, metavar="FILE", help=_("another journal than your own"))
+
+
+def sides(words: str) -> tuple[int, int]:
+    """Read `1024` or `1216x832`. Raises what argparse reports."""
+    found = _SIDES.fullmatch(words.strip().lower())
+    if found is None or not all(0 < int(side) <= _MOST_SIDE for side in (found[1], found[2] or found[1])):
+        raise argparse.ArgumentTypeError(
+            render(text("{words} is no size of a picture; write 1024 or 1216x832", words=words))
+        )
+    return int(found[1]), int(found[2] or found[1])
+
+
+def count(words: str) -> int:
+    """Read a number from 1 on. Raises what argparse reports."""
+    if not words.isdecimal() or not 1 <= int(words) <= _MOST_SIDE:
+        raise argparse.ArgumentTypeError(render(text("{words} is no number from 1 on", words=words)))
+    return int(words)
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +109,8 @@ def add_card(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and print it."""
+    if arguments.workload == "learned":
+        return predict_learned(arguments)
     from gpuwatch.adapters.workloads import load_workloads  # noqa: PLC0415 - not for --help
 
     workloads = load_workloads()
@@ -79,6 +118,17 @@ def run(arguments: argparse.Namespace) -> int:
     if profile is None:
         return tell_claim(next(each for each in workloads.claimed if each.id == arguments.workload), arguments)
     return predict_one(profile, arguments)
+
+
+def predict_learned(arguments: argparse.Namespace) -> int:
+    """From the jobs that ran here; the exit code."""
+    from gpuwatch.faces.learned_page import predict_kind, tell_kinds  # noqa: PLC0415 - not for --help
+
+    if arguments.kind is None:
+        return tell_kinds(arguments)
+    if arguments.size is None:
+        raise UsageError(text("--size is missing: the pixels of the picture, as 1024 or 1216x832."))
+    return predict_kind(arguments)
 
 
 def predict_one(profile: WorkloadProfile, arguments: argparse.Namespace) -> int:
@@ -223,10 +273,30 @@ def print_page(profile: WorkloadProfile, arguments: argparse.Namespace, need: Ne
     constants = pick(profile.calibrations, arguments.arch, arguments.allocator)
     sources = text("From: {source}; {constants}.", source=profile.source, constants=constants.source)
     console.print(visible(render(sources)), style="dim", soft_wrap=True)
+    if (told := measured_here(profile, arguments)) is not None:
+        console.print(render(told), style="dim", soft_wrap=True)
     if arguments.allocator == "async":
         console.print(
             render(text("cudaMallocAsync is approximated: the driver's pool is closed.")), style="dim", soft_wrap=True
         )
+
+
+def measured_here(profile: WorkloadProfile, arguments: argparse.Namespace) -> Text | None:
+    """How far off the predictions of this network were on this machine, where its jobs were seen."""
+    from gpuwatch.adapters.journal_runs import read_learned  # noqa: PLC0415
+    from gpuwatch.core.learned.offset import offset_of  # noqa: PLC0415
+    from gpuwatch.settings import journal_path  # noqa: PLC0415
+
+    learned = read_learned(journal_path())
+    if not learned.kinds:
+        return None
+    off = offset_of(learned, profile, arguments.variant, arguments.dtype, arguments.rewrite)
+    if off is None:
+        return None
+    return text(
+        "Measured here: {runs} jobs of this network took {low} to {high} of what is predicted for them.",
+        runs=off.runs, low=f"{off.low_ratio:.0%}", high=f"{off.high_ratio:.0%}",
+    )  # fmt: skip
 
 
 def between(band: Band) -> str:
@@ -244,17 +314,42 @@ def bar(need: Band, card_bytes: int) -> str:
 
 
 def tell_claim(claim: Claim, arguments: argparse.Namespace) -> int:
-    """What is published of a workload that nothing was traced or measured of."""
-    from gpuwatch.faces.report import json_line  # noqa: PLC0415
+    """What is published of a workload that nothing was traced of, and what its own jobs here took."""
+    from gpuwatch.faces.learned_page import kind_json, kind_lines, kinds_with  # noqa: PLC0415
+    from gpuwatch.faces.report import console_for, json_line  # noqa: PLC0415
 
+    own = kinds_with(claim.node_types)
     if arguments.json:
-        claims = [render(each) for each in claim.claims]
-        references = list(claim.references)
-        print(json_line({"workload": claim.id, "source": "claimed", "claims": claims, "references": references}))
+        told = {
+            "workload": claim.id,
+            "source": "claimed",
+            "inputs": {name: render(words) for name, words in claim.inputs.items()},
+            "claims": [render(each) for each in claim.claims],
+            "references": list(claim.references),
+            "learned": [kind_json(known) for known in own],
+        }
+        print(json_line(told))
         return 0
-    print(render(text("{title}: nothing of it was traced or measured here, so no number is given.", title=claim.title)))
+    from rich.padding import Padding  # noqa: PLC0415 - only where a person reads
+
+    console = console_for(sys.stdout)
+    console.print(
+        render(
+            text(
+                "{title}: nothing of it was traced or measured for gpuwatch, so no number is given.", title=claim.title
+            )
+        )
+    )
+    for name, words in claim.inputs.items():
+        console.print(Padding(visible(f"{name}: {render(words)}"), (0, 0, 0, 2), expand=False))
+    console.print(render(text("What was published:")))
     for each in claim.claims:
-        print(f"  {render(each)}")
+        console.print(Padding(visible(render(each)), (0, 0, 0, 2), expand=False))
     for reference in claim.references:
-        print(f"  {reference}")
+        console.print(visible(f"  {reference}"), style="dim", soft_wrap=True)
+    if own:
+        console.print(render(text("What its jobs took on this machine:")))
+    for known in own:
+        for line in kind_lines(known):
+            console.print(visible(f"  {line}"), soft_wrap=True)
     return 0

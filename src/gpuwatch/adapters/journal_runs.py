@@ -1,0 +1,64 @@
+"""The journal's table of measured runs: what jobs took on this machine. Bounded; a row that cannot be read is left out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from gpuwatch.adapters.recording import from_json, to_json
+from gpuwatch.core.learned.runs import Learned, RunMeasured
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    at TEXT NOT NULL, kind TEXT NOT NULL, pixels INTEGER NOT NULL, bound TEXT NOT NULL, peak_bytes INTEGER NOT NULL,
+    body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS runs_at ON runs (at);
+"""
+MOST_RUNS = 2000
+_BUSY_SECONDS = 2.0
+_MOST_BODY = 16_384
+_MOST_BYTES, _MOST_PIXELS = 1 << 50, 1 << 50
+_HINTS = get_type_hints(RunMeasured)
+
+
+def write_runs(connection: sqlite3.Connection, runs: Sequence[RunMeasured]) -> None:
+    """Add runs, and let go of the oldest beyond what is kept."""
+    if not runs:
+        return
+    connection.executemany(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (run.at.isoformat(), run.ran.kind.id, run.ran.pixels, run.bound, run.peak_bytes, json.dumps(to_json(run)))
+            for run in runs
+        ],
+    )
+    connection.execute(
+        "DELETE FROM runs WHERE rowid <= (SELECT rowid FROM runs ORDER BY rowid DESC LIMIT 1 OFFSET ?)", (MOST_RUNS,)
+    )
+
+
+def read_learned(path: Path | None) -> Learned:
+    """What a journal has of what jobs took; nothing where there is none, or none that can be read."""
+    if path is None or not path.is_file():
+        return Learned()
+    with suppress(sqlite3.Error, OSError, ValueError):
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as connection:
+            rows = connection.execute("SELECT body FROM runs ORDER BY rowid DESC LIMIT ?", (MOST_RUNS,)).fetchall()
+            return Learned.of(_runs(body for (body,) in reversed(rows)))
+    return Learned()
+
+
+def _runs(bodies: Iterable[Any]) -> Iterable[RunMeasured]:
+    for body in bodies:
+        if not isinstance(body, str) or len(body) > _MOST_BODY:
+            continue
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            value = json.loads(body)
+            run = RunMeasured(**{name: from_json(hint, value[name]) for name, hint in _HINTS.items()})
+            if 0 < run.peak_bytes <= _MOST_BYTES and 0 < run.ran.pixels <= _MOST_PIXELS and run.at.tzinfo is not None:
+                yield run
