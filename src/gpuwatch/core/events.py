@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.core.observations import SourceKind, Told
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change
