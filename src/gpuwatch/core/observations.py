@@ -15,8 +15,9 @@ from gpuwatch.core.matching.scan import Scan
 from gpuwatch.texts import Text
 
 SourceKind = Literal[
-    "file", "stdin", "cmd", "comfyui", "kernel", "nvml", "host", "runner", "replay", "journal", "docker"
+    "file", "stdin", "cmd", "comfyui", "kernel", "nvml", "drm", "host", "runner", "replay", "journal", "docker"
 ]
+GpuVendor = Literal["nvidia", "amd", "intel"]
 JobOutcome = Literal["success", "error", "interrupted"]
 FixOutcome = Literal["applied", "held", "failed"]
 Program = Literal["comfyui", "runner", "other"]
@@ -114,6 +115,7 @@ class GpuSample:
     """What card and slot can do together; an idle card's link is slower."""
     took_seconds: float | None = field(default=None, compare=False)
     """How long the driver took to tell all this."""
+    vendor: GpuVendor = "nvidia"
 
 
 @dataclass(frozen=True, slots=True)

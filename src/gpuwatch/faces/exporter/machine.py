@@ -16,25 +16,33 @@ from gpuwatch.faces.exporter.rows import Row, Samples, Value, View, at_zero
 
 STALE = timedelta(seconds=15)
 MOST_GPUS, MOST_PROCESSES = 64, 8
-_COLLECTORS = ("nvml", "host")
+_COLLECTORS = ("nvml", "drm", "host")
 
 
 def latest(snapshot: Snapshot) -> Iterator[GpuSample]:
     """The newest sample of each GPU that is still sampled."""
-    source = snapshot.sources.get("nvml")
-    if source is not None and source.state != "up":
-        return
-    for samples in list(snapshot.gpus.values())[:MOST_GPUS]:
-        if not samples or is_old(samples[-1], snapshot):
-            continue
-        own = snapshot.sources.get(f"nvml {samples[-1].index}")
-        if own is None or own.state == "up":
-            yield samples[-1]
+    for sample in newest(snapshot)[:MOST_GPUS]:
+        collector = collector_of(sample)
+        told_by = (snapshot.sources.get(name) for name in (collector, f"{collector} {sample.index}"))
+        if not is_old(sample, snapshot) and all(source is None or source.state == "up" for source in told_by):
+            yield sample
 
 
-def is_old(sample: GpuSample | HostSample, snapshot: Snapshot) -> bool:
-    """Whether so much has happened since that the sample says nothing of now."""
-    return snapshot.at is not None and snapshot.at - sample.at > STALE
+def newest(snapshot: Snapshot) -> list[GpuSample]:
+    """The last sample of each GPU that ever was one."""
+    return [samples[-1] for samples in snapshot.gpus.values() if samples]
+
+
+def collector_of(sample: GpuSample | HostSample | None) -> str:
+    """Who took it: the NVIDIA driver's library, the kernel's files, or the operating system for the machine itself."""
+    if not isinstance(sample, GpuSample):
+        return "host"
+    return "nvml" if sample.vendor == "nvidia" else "drm"
+
+
+def is_old(sample: GpuSample | HostSample | None, snapshot: Snapshot) -> bool:
+    """Whether so much has happened since that the sample says nothing of now; what was never told is not old."""
+    return sample is not None and snapshot.at is not None and snapshot.at - sample.at > STALE
 
 
 def gpu(read: Callable[[GpuSample], float | None]) -> Callable[[View], Samples]:
@@ -91,30 +99,28 @@ def size(process: GpuProcess) -> int:
 def collectors(view: View) -> Samples:
     """1 for a collector that delivers, 0 for one that has nothing to give or failed, or that is stuck."""
     snapshot = view.snapshot
+    stuck = {collector_of(sample) for sample in (*newest(snapshot), snapshot.host) if is_old(sample, snapshot)}
     for name in _COLLECTORS:
-        if (status := snapshot.sources.get(name)) is None:
-            continue
-        sampled = [samples[-1] for samples in snapshot.gpus.values() if samples] if name == "nvml" else [snapshot.host]
-        stuck = any(sample is not None and is_old(sample, snapshot) for sample in sampled)
-        yield Value((name,), float(status.state == "up" and not stuck))
+        if (status := snapshot.sources.get(name)) is not None:
+            yield Value((name,), float(status.state == "up" and name not in stuck))
 
 
 def durations(view: View) -> Samples:
     """How long each collector last took."""
     snapshot = view.snapshot
-    taken = [sample.took_seconds for sample in latest(snapshot) if sample.took_seconds is not None]
-    if taken:
-        yield Value(("nvml",), sum(taken))
-    if snapshot.host is not None and snapshot.host.took_seconds is not None and not is_old(snapshot.host, snapshot):
-        yield Value(("host",), snapshot.host.took_seconds)
+    taken: dict[str, float] = {}
+    for sample in (*latest(snapshot), snapshot.host):
+        if sample is not None and sample.took_seconds is not None and not is_old(sample, snapshot):
+            taken[collector_of(sample)] = taken.get(collector_of(sample), 0.0) + sample.took_seconds
+    return (Value((name,), seconds) for name, seconds in taken.items())
 
 
 ROWS: tuple[Row, ...] = (
     Row(
         "gpuwatch_gpu_info",
-        "The GPUs the driver knows; join other series by uuid.",
-        ("uuid", "index", "name", "driver"),
-        lambda v: (Value((g.uuid, str(g.index), g.name, g.driver or ""), 1.0) for g in latest(v.snapshot)),
+        "The GPUs of the machine; join other series by uuid. Those of amd and intel were not tested on hardware.",
+        ("uuid", "index", "name", "driver", "vendor"),
+        lambda v: (Value((g.uuid, str(g.index), g.name, g.driver or "", g.vendor), 1.0) for g in latest(v.snapshot)),
     ),
     Row(
         "gpuwatch_gpu_memory_used_bytes",

@@ -239,7 +239,7 @@ def calm_rows(snapshot: Snapshot, width: int) -> list[Row]:
     """Nothing is wrong: say what is watched and which keys matter."""
     prose = min(width - 2, 84)
     rows = [row(), row((" ✓ ", "good"), (_("Nothing wrong so far."), "strong")), row()]
-    watched = [source for source in snapshot.sources.values() if source.kind not in {"nvml", "host", "runner"}]
+    watched = [source for source in snapshot.sources.values() if source.kind not in {"nvml", "drm", "host", "runner"}]
     for source in watched:
         if source.state == "up":
             rows.append(row((" ✓ ", "good"), (render(text("reading {source}", source=visible(source.name))), "text")))

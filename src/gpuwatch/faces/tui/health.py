@@ -13,7 +13,7 @@ from gpuwatch.texts import render, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
 _GIB = 1 << 30
-_INSTRUMENTS = frozenset({"nvml", "host", "runner"})
+_INSTRUMENTS = frozenset({"nvml", "drm", "host", "runner"})
 """Kinds of source that are no logs: what they say has its own place on the line."""
 
 
