@@ -58,6 +58,7 @@ def test_it_ends_when_every_source_has_ended_and_everything_was_read() -> None:
     snapshot = run(Given("one", [OOM] * 500), Given("two", [b"fine\n"]))
     assert snapshot.failures_total == {("cuda_oom", "error"): 500}
     assert {status.state for status in snapshot.sources.values()} == {"ended"}
+    assert any(seconds > 0 for seconds in snapshot.vitals.rule_seconds.values())
     assert snapshot.sources["one"].records == 500
 
 

@@ -58,6 +58,7 @@ class Pipeline:
         attendants: Iterable[Attendant] = (),
     ) -> None:
         self._engine = engine
+        engine.matcher.stopwatch.clock = time.perf_counter
         self._sources = tuple(sources)
         self._attendants = tuple(attendants)
         self._clock = clock
@@ -220,6 +221,7 @@ class Pipeline:
             observations=before.observations + observations,
             waiting=self._queue.qsize(),
             most_waiting=_QUEUE_LENGTH,
+            rule_seconds=dict(self._engine.matcher.stopwatch.seconds),
         )
         self._snapshot = replace(self._snapshot, vitals=vitals)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -194,6 +195,17 @@ def test_quarantine_begins_anew_with_new_rules() -> None:
     world.engine.matcher.quarantined.add("oom")
     assert world.feed(Tick(AT)).snapshot.quarantined == {"oom"}
     assert world.feed(loaded(OOM)).snapshot.quarantined == frozenset()
+
+
+def test_a_rules_time_is_measured_where_there_is_a_clock_and_goes_on_with_new_rules() -> None:
+    world = World().tell(b"out of memory")
+    assert world.engine.matcher.stopwatch.seconds == {}
+    world.engine.matcher.stopwatch.clock = count().__next__
+    world.tell(b"out of memory, again")
+    before = world.engine.matcher.stopwatch.seconds["oom"]
+    assert before >= 1
+    world.feed(loaded(OOM)).tell(b"out of memory")
+    assert world.engine.matcher.stopwatch.seconds["oom"] > before
 
 
 def test_the_incident_says_that_it_is_muted() -> None:

@@ -41,7 +41,7 @@ from gpuwatch.core.observations import (
     Tick,
 )
 from gpuwatch.core.rules import ACTIONS, LABELS
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.core.tallies import XIDS, Histogram
 from gpuwatch.faces.exporter import METRICS, Page, Row, View
 from gpuwatch.texts import plain
@@ -99,6 +99,11 @@ def full_sample(index: int = 0, at: datetime = AT) -> GpuSample:
 @cache
 def everything() -> Snapshot:
     """A snapshot in which every metric has a sample."""
+    return replace(seen(), vitals=Vitals(rule_seconds={"cuda-oom-native": 0.25}))
+
+
+def seen() -> Snapshot:
+    """What an engine makes of a machine that tells of everything."""
     return after(
         SourceUp(AT, "nvml", "nvml"),
         SourceUp(AT, "host", "host"),
@@ -210,6 +215,16 @@ def test_an_empty_queue_has_no_work_and_an_unknown_one_no_series() -> None:
     unmeasured = series(Snapshot().after(QueueState(AT, "a:1", 4, 0)))
     assert not labels_of(unmeasured, "gpuwatch_queue_work_seconds")
     assert not labels_of(series(Snapshot()), "gpuwatch_queue_jobs")
+
+
+def test_the_time_of_rules_is_told_for_the_first_that_were_tried() -> None:
+    times = {f"rule-{number}": float(number) for number in range(600)}
+    told = series(replace(Snapshot(), vitals=Vitals(rule_seconds=times)))
+    values = {labels["rule"]: told["gpuwatch_rule_seconds_total", (("rule", labels["rule"]),)]
+              for labels in labels_of(told, "gpuwatch_rule_seconds_total")}  # fmt: skip
+    assert len(values) == 65
+    assert values["rule-7"] == 7
+    assert sum(values.values()) == sum(times.values())
 
 
 def test_lag_is_how_far_the_clock_is_ahead_and_never_negative() -> None:

@@ -179,6 +179,7 @@ class Engine:
 
     def _take_rules(self, loaded: RulesLoaded) -> None:
         """Other rules for what is read from now on; what is open keeps the rule that opened it."""
+        loaded.matcher.stopwatch = self.matcher.stopwatch
         self.matcher = handed_over(loaded.matcher, self.matcher)
         self.rules = loaded.rules
         for log in self._logs.values():

@@ -90,6 +90,8 @@ class Vitals:
     """Observations in the queue when the loop last looked."""
     most_waiting: int = 0
     """How many the queue holds; sources wait while it is full, and nothing is dropped."""
+    rule_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Spent in rules' patterns, by rule, in the order in which they were first tried."""
 
 
 @dataclass(frozen=True, slots=True)

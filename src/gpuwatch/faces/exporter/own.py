@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from gpuwatch import __version__
+from gpuwatch.core.tallies import OTHER
 from gpuwatch.faces.exporter.rows import Row, Samples, Value, View
+
+MOST_RULES = 64
 
 
 def lag(view: View) -> Samples:
@@ -16,6 +19,15 @@ def web_config(view: View) -> Samples:
     """1 where the web configuration as it is now is in force."""
     if view.serving.config_taken is not None:
         yield Value((), float(view.serving.config_taken))
+
+
+def rule_times(view: View) -> Samples:
+    """Each rule that was tried among the first, all that came later in one sum."""
+    times = list(view.snapshot.vitals.rule_seconds.items())
+    for rule, seconds in times[:MOST_RULES]:
+        yield Value((rule,), seconds)
+    if rest := times[MOST_RULES:]:
+        yield Value((OTHER,), sum(seconds for _rule, seconds in rest))
 
 
 ROWS: tuple[Row, ...] = (
@@ -31,6 +43,14 @@ ROWS: tuple[Row, ...] = (
         "Time spent reading records, matching rules and diagnosing.",
         (),
         lambda v: [Value((), v.snapshot.vitals.busy_seconds)],
+        "counter",
+        "seconds",
+    ),
+    Row(
+        "gpuwatch_rule_seconds_total",
+        "Time spent in a rule's patterns: the first 64 rules that were tried, the rest as other.",
+        ("rule",),
+        rule_times,
         "counter",
         "seconds",
     ),
