@@ -6,6 +6,7 @@ Examples:
   gpuwatch serve comfyui.log --listen 127.0.0.1:9900
   gpuwatch serve comfyui.log --listen 0.0.0.0:9877 --web.config.file web.yml     TLS and passwords
   gpuwatch serve comfyui.log --textfile /var/lib/prometheus/node-exporter        for node_exporter, no port
+  gpuwatch serve comfyui.log --otlp http://127.0.0.1:4318                        to an OpenTelemetry collector, too
   gpuwatch serve comfyui.log --file-sd /etc/prometheus/gpuwatch.json             where Prometheus finds it
   curl http://127.0.0.1:9877/metrics
 
@@ -18,15 +19,19 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import socket
 import threading
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
 from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter
-from gpuwatch.faces.exporter.files import Textfile, write_discovery
+from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter, Page
+from gpuwatch.faces.exporter.files import Discovery, Textfile
+from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
+from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.narration import Narrate, in_json, in_words
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
 from gpuwatch.faces.watching import (
@@ -69,8 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--textfile",
         type=Path,
-        metavar="DIR",
+        metavar="DIR|FILE.prom",
         help=_("write the metrics into node_exporter's textfile folder; serves none unless --listen is given"),
+    )
+    parser.add_argument(
+        "--otlp",
+        metavar="URL",
+        help=_("push the metrics to an OpenTelemetry collector, too: http://HOST:4318; OTEL_* variables hold"),
     )
     parser.add_argument(
         "--file-sd", type=Path, metavar="FILE", help=_("write the address for Prometheus' file_sd_configs")
@@ -121,19 +131,36 @@ def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narr
 
 
 def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, say: Narrate) -> None:
-    """Serve the metrics, write them, or both, as the arguments say; what is opened closes with `outlets`."""
-    rules = pipeline.engine.rules
-    workloads = pipeline.engine.workloads.ids
+    """Serve the metrics, write them, push them, as the arguments say; what is opened closes with `outlets`."""
+    counts: PushCounts = Counter()
+    page = Page(
+        lambda: pipeline.snapshot, pipeline.engine.rules, workloads=pipeline.engine.workloads.ids, pushes=counts
+    )
+    port: int | None = None
     if arguments.textfile is not None:
-        outlets.callback(
-            Textfile(arguments.textfile, lambda: pipeline.snapshot, rules, workloads=workloads, say=say).close
-        )
-        if arguments.listen is None:
-            say(text("metrics: written to {folder}", folder=str(arguments.textfile)), event="writing")
-            return
+        textfile = Textfile(arguments.textfile, page, counts=counts, say=say)
+        outlets.callback(textfile.close)
+        say(text("metrics: written to {path}", path=str(textfile.path)), event="writing", path=str(textfile.path))
+    if arguments.textfile is None or arguments.listen is not None:
+        port = open_page(outlets, arguments, pipeline, counts, say)
+    if asked_for(arguments.otlp):
+        open_push(outlets, arguments.otlp, page, port, counts=counts, say=say)
+
+
+def open_page(
+    outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, counts: PushCounts, say: Narrate
+) -> int:
+    """Serve the page, and say where; the port."""
     host, port = arguments.listen or (DEFAULT_HOST, DEFAULT_PORT)
     exporter = Exporter(
-        lambda: pipeline.snapshot, rules, host, port, workloads=workloads, web_config=arguments.web_config, say=say
+        lambda: pipeline.snapshot,
+        pipeline.engine.rules,
+        host,
+        port,
+        workloads=pipeline.engine.workloads.ids,
+        web_config=arguments.web_config,
+        pushes=counts,
+        say=say,
     )
     outlets.callback(exporter.close)
     if not is_loopback(host) and not exporter.protected:
@@ -143,8 +170,26 @@ def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pi
             level="warning",
         )
     if arguments.file_sd is not None:
-        write_discovery(arguments.file_sd, host, exporter.port, exporter.scheme)
+        outlets.callback(Discovery(arguments.file_sd, host, exporter.port, exporter.scheme).close)
     say(text("metrics: {address}", address=exporter.address), event="serving", address=exporter.address)
+    return exporter.port
+
+
+def open_push(
+    outlets: ExitStack, url: str | None, page: Page, port: int | None, *, counts: PushCounts, say: Narrate
+) -> None:
+    """Push the metrics, and say where. What only the environment asks for and cannot be done is a warning."""
+    instance = socket.gethostname() if port is None else f"{socket.gethostname()}:{port}"
+    try:
+        push = OtlpPush(url, page.view, instance=instance, counts=counts, say=say)
+    except UsageError as error:
+        if url is not None:
+            raise
+        told = text("metrics are not pushed: {reason} {hint}", reason=error.message, hint=error.hint or "")
+        say(told, event="otlp", level="warning")
+        return
+    outlets.callback(push.close)
+    say(text("metrics: pushed to {endpoint}", endpoint=push.shown), event="pushing", endpoint=push.shown)
 
 
 def refuse_without_address(arguments: argparse.Namespace) -> None:

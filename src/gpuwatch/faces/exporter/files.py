@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from gpuwatch.adapters.whole_file import write_whole
-from gpuwatch.core.rules import RuleSet
-from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.errors import GpuwatchError, UsageError
+from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter.page import Page
+from gpuwatch.faces.exporter.repeating import EVERY_SECONDS, PushCounts, Repeating
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.texts import text
 
 PAGE = "gpuwatch.prom"
-EVERY_SECONDS = 15.0
 _ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - recognised here, not bound to
 _SUFFIXES = {".json", ".yml", ".yaml"}
 
@@ -28,60 +24,65 @@ class Textfile:
 
     def __init__(
         self,
-        folder: Path,
-        snapshot: Callable[[], Snapshot],
-        rules: RuleSet,
+        place: Path,
+        page: Page,
         *,
-        workloads: Iterable[str] = (),
         every_seconds: float = EVERY_SECONDS,
+        counts: PushCounts | None = None,
         say: Narrate = in_words,
     ) -> None:
-        if not folder.is_dir():
-            raise UsageError(
-                text("{folder} is no folder.", folder=str(folder)),
-                text("Name the folder that node_exporter reads: --collector.textfile.directory."),
-            )
-        self._path = folder / PAGE
-        self._every_seconds = every_seconds
-        self._say = say
-        # Without what is told of our process: node_exporter tells that of its own under the same names.
-        self._page = Page(snapshot, rules, workloads=workloads)
-        self._stop = threading.Event()
+        self.path = page_path(place)
+        self._page = page
         self.write()
-        self._thread = threading.Thread(target=self._run, name="textfile", daemon=True)
-        self._thread.start()
+        self._repeating = Repeating("textfile", self.write, every_seconds, counts=counts, say=say)
 
     def write(self) -> None:
         """Write the page once. Raises UsageError where that cannot be done."""
-        write_whole(self._path, self._page.text())
+        # Without what is told of our process: node_exporter tells that of its own under the same names.
+        write_whole(self.path, self._page.text())
 
     def close(self) -> None:
         """Stop writing; the page goes."""
-        self._stop.set()
-        self._thread.join()
+        self._repeating.close()
         with suppress(OSError):
-            self._path.unlink()
-
-    def _run(self) -> None:
-        told = False
-        while not self._stop.wait(self._every_seconds):
-            try:
-                self.write()
-                told = False
-            except GpuwatchError as error:
-                if not told:
-                    self._say(error.message, event="textfile", level="error")
-                told = True
+            self.path.unlink()
 
 
-def write_discovery(path: Path, host_name: str, port: int, scheme: str) -> None:
-    """Write a file that Prometheus' file_sd_configs reads: one target, this exporter."""
-    if path.suffix not in _SUFFIXES:
+def page_path(place: Path) -> Path:
+    """Where the page goes: into a folder, or under a name that node_exporter reads."""
+    if place.is_dir():
+        return place / PAGE
+    if place.suffix == ".prom" and place.parent.is_dir():
+        return place
+    if place.parent.is_dir() and place.suffix:
         raise UsageError(
-            text("{path}: Prometheus reads only .json, .yml and .yaml.", path=str(path)),
-            text("Name it gpuwatch.json."),
+            text("{path}: node_exporter reads only names that end in .prom.", path=str(place)),
+            text("Name it {page}, or name its folder alone.", page=PAGE),
         )
-    name = socket.gethostname() if host_name in _ANYWHERE else host_name
-    target = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    labels = {"job": "gpuwatch", "__scheme__": scheme, "__metrics_path__": "/metrics"}
-    write_whole(path, json.dumps([{"targets": [target], "labels": labels}], indent=2).encode() + b"\n")
+    raise UsageError(
+        text("{folder} is no folder.", folder=str(place.parent if place.suffix == ".prom" else place)),
+        text("Name the folder that node_exporter reads: --collector.textfile.directory."),
+    )
+
+
+class Discovery:
+    """A file that Prometheus' file_sd_configs reads: one target, this exporter. It goes when the exporter does."""
+
+    def __init__(self, path: Path, host_name: str, port: int, scheme: str) -> None:
+        if path.suffix not in _SUFFIXES:
+            raise UsageError(
+                text("{path}: Prometheus reads only .json, .yml and .yaml.", path=str(path)),
+                text("Name it gpuwatch.json."),
+            )
+        name = socket.gethostname() if host_name in _ANYWHERE else host_name
+        target = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        labels = {"job": "gpuwatch", "__scheme__": scheme, "__metrics_path__": "/metrics"}
+        self._path = path
+        self._content = json.dumps([{"targets": [target], "labels": labels}], indent=2).encode() + b"\n"
+        write_whole(path, self._content)
+
+    def close(self) -> None:
+        """Take the file away, unless somebody else has written there since."""
+        with suppress(OSError):
+            if self._path.read_bytes() == self._content:
+                self._path.unlink()

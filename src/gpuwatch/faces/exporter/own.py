@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from gpuwatch import __version__
 from gpuwatch.core.tallies import OTHER
+from gpuwatch.faces.exporter.repeating import PushOutcome, Way
 from gpuwatch.faces.exporter.rows import Row, Samples, Value, View
 
 MOST_RULES = 64
@@ -83,6 +86,18 @@ ROWS: tuple[Row, ...] = (
         lambda v: [Value(("busy",), v.serving.refused), Value(("unauthorized",), v.serving.unauthorized)],
         "counter",
         "requests",
+    ),
+    Row(
+        "gpuwatch_pushes_total",
+        "Times that the metrics were written (textfile) or pushed (otlp) without being asked for, and how that went.",
+        ("to", "outcome"),
+        lambda v: (
+            Value((way, outcome), v.pushes.get((way, outcome), 0))
+            for way in get_args(Way)
+            for outcome in get_args(PushOutcome)
+        ),
+        "counter",
+        "pushes",
     ),
     Row(
         "gpuwatch_web_config_last_reload_success",

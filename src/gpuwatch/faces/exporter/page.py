@@ -7,6 +7,7 @@ row that fails leaves its metric out and is counted: one metric's fault never ta
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +20,7 @@ from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.tallies import Histogram
 from gpuwatch.faces.exporter.metrics import FAILED, METRICS
+from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.exporter.rows import Row, Samples, Serving, Value, View
 
 LONGEST_VALUE = 100
@@ -37,6 +39,7 @@ class Page:
         *,
         workloads: Iterable[str] = (),
         serving: Callable[[], Serving] = Serving,
+        pushes: PushCounts | None = None,
         clock: Callable[[], datetime] = utc_now,
         rows: Iterable[Row] = METRICS,
     ) -> None:
@@ -44,13 +47,18 @@ class Page:
         self._rules = rules
         self._workloads = tuple(workloads)
         self._serving = serving
+        self._pushes: PushCounts = Counter() if pushes is None else pushes
         self._clock = clock
         self._rows = tuple(row for row in rows if row is not FAILED)
 
+    def view(self) -> View:
+        """What there is to read the metrics from, now."""
+        snapshot, rules = self._snapshot(), self._rules
+        return View(snapshot, snapshot.rules or rules, self._workloads, self._clock(), self._serving(), self._pushes)
+
     def text(self, *, openmetrics: bool = False, more: str = "") -> bytes:
         """Every metric with its values of now. `more` is what else belongs on the page, in the same format."""
-        snapshot = self._snapshot()
-        view = View(snapshot, snapshot.rules or self._rules, self._workloads, self._clock(), self._serving())
+        view = self.view()
         lines: list[str] = []
         failed = 0
         for row in self._rows:
@@ -114,9 +122,13 @@ def distinct(names: tuple[str, ...], samples: Samples) -> Iterator[tuple[str, Va
 
 @lru_cache(maxsize=4096)
 def label_value(value: str) -> str:
-    """A label's value that every reader can take: no control characters, no halves of characters, not long; quoted."""
-    whole = value[:LONGEST_VALUE].encode("utf-8", "replace").decode("utf-8")
-    return _UNSHOWN.sub("?", whole).replace("\\", "\\\\").replace('"', '\\"')
+    """A label's value, quoted."""
+    return plain_value(value).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def plain_value(value: str) -> str:
+    """A label's value that every reader can take: no control characters, no halves of characters, not long."""
+    return _UNSHOWN.sub("?", value[:LONGEST_VALUE].encode("utf-8", "replace").decode("utf-8"))
 
 
 def number(value: float) -> str:

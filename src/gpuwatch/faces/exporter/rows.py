@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.tallies import Histogram
+from gpuwatch.faces.exporter.repeating import PushOutcome, Way
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -35,6 +36,8 @@ class View:
     """The ids of the workload profiles."""
     now: datetime
     serving: Serving = field(default_factory=Serving)
+    pushes: Mapping[tuple[Way, PushOutcome], int] = field(default_factory=dict)
+    """What left without being asked for, and how that went."""
 
 
 @dataclass(frozen=True, slots=True)

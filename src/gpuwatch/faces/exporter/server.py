@@ -28,6 +28,7 @@ from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter.page import OPEN_TYPE, PLAIN_TYPE, Page
+from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.exporter.rows import Serving
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.texts import text
@@ -53,6 +54,7 @@ class Exporter:
         *,
         workloads: Iterable[str] = (),
         web_config: Path | None = None,
+        pushes: PushCounts | None = None,
         say: Narrate = in_words,
     ) -> None:
         self._guard = (
@@ -60,7 +62,7 @@ class Exporter:
             if web_config is not None
             else None
         )
-        page = Page(snapshot, rules, workloads=workloads, serving=self._serving)
+        page = Page(snapshot, rules, workloads=workloads, serving=self._serving, pushes=pushes)
         self._server: _Server | None = None
         try:
             self._server = _Server(host_name, port, page, self._guard)
