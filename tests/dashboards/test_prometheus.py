@@ -18,7 +18,8 @@ import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.faces.exporter.files import Textfile, write_discovery
+from gpuwatch.faces.exporter import Page
+from gpuwatch.faces.exporter.files import Discovery, Textfile
 from tests.dashboards.feed import exporter
 from tests.dashboards.real import Prometheus, alertmanager, free_port, get, prometheus, running, tool, until
 from tests.dashboards.test_files import FOLDER, PANELS, RULES
@@ -42,7 +43,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         f"tls_server_config: {{cert_file: server.crt, key_file: server.key}}\nbasic_auth_users: {{scraper: {HASH}}}\n"
     )
     with exporter() as busy, serving() as quiet, serving(web_config=web) as closed:
-        write_discovery(folder / "found.json", "127.0.0.1", quiet.port, quiet.scheme)
+        Discovery(folder / "found.json", "127.0.0.1", quiet.port, quiet.scheme)
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(path) for path in RULES],
@@ -178,7 +179,7 @@ def test_node_exporter_takes_the_file(tmp_path: Path) -> None:
         tool("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{port}", "--collector.disable-defaults",
         "--collector.textfile", f"--collector.textfile.directory={tmp_path}",
     ]  # fmt: skip
-    writer = Textfile(tmp_path, Snapshot, load_rules(), workloads=("ddcolor",))
+    writer = Textfile(tmp_path / "own.prom", Page(Snapshot, load_rules(), workloads=("ddcolor",)))
     try:
         with running(command, tmp_path / "node_exporter.log", f"http://127.0.0.1:{port}/"):
             page = until(lambda: get(f"http://127.0.0.1:{port}/metrics")).decode()

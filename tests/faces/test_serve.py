@@ -20,7 +20,8 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
 from gpuwatch.faces.commands.serve import is_loopback
-from gpuwatch.faces.exporter.files import PAGE, Textfile, write_discovery
+from gpuwatch.faces.exporter import Page
+from gpuwatch.faces.exporter.files import PAGE, Discovery, Textfile
 from tests.faces.web import HASH, SECONDS, Said
 
 GPUWATCH = [sys.executable, "-m", "gpuwatch.faces.cli"]
@@ -91,12 +92,27 @@ def test_prometheus_finds_the_address(tmp_path: Path) -> None:
         address = list(lines(child, "metrics: "))[-1].partition("http://")[2].partition("/")[0]
         ((target,),) = ([each["targets"] for each in json.loads(found.read_text())],)
         assert target == [address]
+        assert ended(child) == 0
+    assert not found.exists()
+
+
+def test_an_address_that_somebody_else_wrote_since_is_left_alone(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    first, second = Discovery(found, "127.0.0.1", 1, "http"), Discovery(found, "127.0.0.1", 2, "http")
+    first.close()
+    assert "127.0.0.1:2" in found.read_text()
+    second.close()
+    second.close()
+    assert not found.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--textfile", "no/such/folder"], "no folder"),
+        (["--textfile", "no/such/page.prom"], "no folder"),
+        (["--textfile", "page.txt"], ".prom"),
+        (["--listen", "127.0.0.1:0", "--otlp", "localhost:4318"], "http://HOST:4318"),
         (["--textfile", ".", "--file-sd", "x.json"], "--file-sd"),
         (["--textfile", ".", "--web.config.file", "x.yml"], "--web.config.file"),
         (["--listen", "127.0.0.1:0", "--file-sd", "x.txt"], ".yaml"),
@@ -105,7 +121,7 @@ def test_prometheus_finds_the_address(tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:0", "--log-format", "xml"], "json"),
         (["--listen", "127.0.0.1:99999"], "99999"),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_wrong_use_is_two_and_leaves_nothing(
     tmp_path: Path,
@@ -143,11 +159,11 @@ def test_which_addresses_only_this_machine_reaches(host: str, *, only_ours: bool
 
 
 def test_a_wildcard_address_is_found_by_the_machines_name(tmp_path: Path) -> None:
-    write_discovery(tmp_path / "a.json", "::", 9877, "https")
+    Discovery(tmp_path / "a.json", "::", 9877, "https")
     (entry,) = json.loads((tmp_path / "a.json").read_text())
     assert entry["labels"]["__scheme__"] == "https"
     assert entry["targets"][0] not in {"[::]:9877", ":::9877"}
-    write_discovery(tmp_path / "a.json", "fe80::1", 9877, "http")
+    Discovery(tmp_path / "a.json", "fe80::1", 9877, "http")
     assert json.loads((tmp_path / "a.json").read_text())[0]["targets"] == ["[fe80::1]:9877"]
 
 
@@ -155,7 +171,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_told_once(tmp_path: Path) -
     said = Said()
     folder = tmp_path / "textfile"
     folder.mkdir()
-    writer = Textfile(folder, Snapshot, RULES, every_seconds=0.005, say=said)
+    writer = Textfile(folder, Page(Snapshot, RULES), every_seconds=0.005, say=said)
     (folder / PAGE).unlink()
     folder.rmdir()
     deadline = time.monotonic() + SECONDS
@@ -173,5 +189,5 @@ def test_a_folder_that_cannot_be_written_any_more_is_told_once(tmp_path: Path) -
 def test_the_first_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / PAGE).mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
-        Textfile(tmp_path, Snapshot, RULES)
+        Textfile(tmp_path, Page(Snapshot, RULES))
     assert [path.name for path in tmp_path.iterdir()] == [PAGE]

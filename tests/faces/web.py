@@ -45,6 +45,10 @@ def serving(snapshot: Snapshot | None = None, **settings: Any) -> Iterator[Expor
         exporter.close()
 
 
+def root(exporter: Exporter) -> str:
+    return exporter.address.removesuffix("/metrics")
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
