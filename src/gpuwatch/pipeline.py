@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,7 +20,7 @@ from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event
-from gpuwatch.core.observations import LogChunk, Observation, SourceDown, SourceUp, Tick
+from gpuwatch.core.observations import GpuSample, HostSample, LogChunk, Observation, SourceDown, SourceUp, Tick
 from gpuwatch.core.reloads import Change
 from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.errors import GpuwatchError
@@ -30,6 +31,9 @@ _MOST_WAITING_BYTES = 4 << 20
 """Of logs, in the queue: a file is read faster than it is understood."""
 _BATCH = 64
 _TICK_SECONDS = 0.25
+_QUIET_TICK_SECONDS = 1.0
+_QUIET_AFTER_SECONDS = 3.0
+"""Where for so long nothing but the machine was heard of, no failure is being put together, and time may pass in longer steps."""
 _STOP_SECONDS = 5.0
 
 Listener = Callable[[Sequence[Event], Snapshot], None]
@@ -124,6 +128,8 @@ class Pipeline:
     def stop(self) -> None:
         """End the sources and the loop; what was read is settled."""
         self._stop.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(Tick(self._clock()))  # so that the loop need not wait for its time to run out
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread():
@@ -179,10 +185,14 @@ class Pipeline:
 
     def _loop(self) -> None:
         last_tick = self._clock()
+        heard_at = time.monotonic()
         ahead = timedelta(0)
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
-            batch = self._take()
+            quiet = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
+            batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS)
+            if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
+                heard_at = time.monotonic()
             now = self._clock()
             ahead = max([ahead, *(observation.at - now for observation in batch)])
             now += ahead
@@ -203,10 +213,10 @@ class Pipeline:
                 break
         self._publish(self._engine.end(self._clock() + ahead))
 
-    def _take(self) -> list[Observation | Change]:
+    def _take(self, timeout_seconds: float) -> list[Observation | Change]:
         batch: list[Observation | Change] = []
         try:
-            batch.append(self._queue.get(timeout=_TICK_SECONDS))
+            batch.append(self._queue.get(timeout=timeout_seconds))
             while len(batch) < _BATCH:
                 batch.append(self._queue.get_nowait())
         except queue.Empty:

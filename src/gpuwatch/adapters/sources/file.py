@@ -38,7 +38,10 @@ from gpuwatch.texts import Text, text
 __all__ = ["CHUNK_BYTES", "FileSource", "read_file_chunks"]
 
 _SHORTEST_PAUSE_SECONDS = 0.002
-_LONGEST_PAUSE_SECONDS = 0.1
+_LONG_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 0.25
+_GROWTH, _SLOW_GROWTH = 2.0, 1.05
+"""Of the pause, up to the long one and from there on: in a log that is quiet for seconds, waking costs more than looking."""
 _FINGERPRINT_BYTES = 64
 _FULL_BYTES = CHUNK_BYTES // 2 - LOOKED_AT_BYTES
 """What a whole chunk has at least, decoded: UTF-16 may shrink to half, and the decoder may hold some of it."""
@@ -105,7 +108,8 @@ class FileSource:
             while not stop.is_set():
                 observation = next(observations)
                 if observation is None:
-                    pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+                    growth = _GROWTH if pause_seconds < _LONG_PAUSE_SECONDS else _SLOW_GROWTH
+                    pause_seconds = min(pause_seconds * growth, _LONGEST_PAUSE_SECONDS)
                 elif not emit(observation):
                     break
                 else:

@@ -54,7 +54,7 @@ from gpuwatch.texts import translate as _
 
 _REPAINT_SECONDS = 1 / 12
 _TABS_FROM = 20
-_SIZE_SECONDS = 1.0
+_SIZE_SECONDS = 3.0
 FIRST_HINT = text("? lists every key, e goes to the next failure, / searches, q quits. Esc hides this line.")
 _ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
 

@@ -16,8 +16,8 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import Tick
 from gpuwatch.core.snapshot import Snapshot
 
-_QUIET = timedelta(seconds=1)
-"""While nothing but time passes, the screen looks this often."""
+_QUIET = timedelta(seconds=2)
+"""While nothing but time passes, the screen looks this often: as often as the machine is sampled, so that it wakes once."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,9 @@ _GIB = 1 << 30
 _INSTRUMENTS = frozenset({"nvml", "drm", "host", "runner"})
 """Kinds of source that are no logs: what they say has its own place on the line."""
 
+_IDLE_STEP_SECONDS = 10
+"""A line that is counted up each second costs as much as everything else at rest, and draws the eye for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -73,7 +76,7 @@ def pulse(snapshot: Snapshot) -> tuple[Span, ...]:
     if is_live(last, snapshot.at):
         return (("● ", "good"), (_("live"), "good"))
     seconds = round((snapshot.at - last).total_seconds())
-    quiet = f"{seconds} s" if seconds < 60 else show_seconds(seconds - seconds % 60)
+    quiet = f"{seconds - seconds % _IDLE_STEP_SECONDS} s" if seconds < 60 else show_seconds(seconds - seconds % 60)
     return (("○ ", "dim"), (render(text("idle {time}", time=quiet)), "dim"))
 
 

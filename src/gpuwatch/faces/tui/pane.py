@@ -1,7 +1,7 @@
 """What the panes have in common: a heading with a rule, and rows that scroll.
 
-A pane's rows are made when the snapshot, the width, the language or the theme changes, and drawn line by line; nothing is
-redrawn when the rows are the same as before.
+A pane's rows are made when the snapshot, the width, the language or the theme changes, and drawn line by line; a row that is
+the same as before is not drawn again.
 """
 
 from __future__ import annotations
@@ -100,12 +100,15 @@ class Rows(ScrollView, can_focus=True):
 
     def show(self, rows: list[Row]) -> None:
         """Draw these rows; nothing where they stand already."""
-        if rows == self.rows:
+        if len(rows) == len(self.rows):
+            changed = [place for place, (before, now) in enumerate(zip(self.rows, rows, strict=True)) if before != now]
+            self.rows = rows
+            for place in changed:
+                self.refresh_line(place)
             return
-        resized = len(rows) != len(self.rows)
         self.rows = rows
         self.virtual_size = Size(self.size.width, len(rows))
-        self.refresh(layout=resized and self.styles.height is not None and self.styles.height.is_auto)
+        self.refresh(layout=self.styles.height is not None and self.styles.height.is_auto)
 
     def on_resize(self) -> None:
         """Ask for rows of the new width."""
