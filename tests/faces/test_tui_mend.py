@@ -149,12 +149,53 @@ def test_what_cannot_be_mended_is_one_line(standin: Standin) -> None:
 
 def test_a_failure_that_is_not_about_memory_is_refused(standin: Standin) -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await failed(app, pilot, standin, faulty("illegal"))
-        await until(pilot, lambda: "none will run" in detail(app), "the worker's death")
+        await failed(app, pilot, standin, faulty("the node is missing its model"))
         await pilot.press("a")
         await until(pilot, lambda: "The failure is not about" in detail(app), "why not")
 
     play(watching(standin), scene)
+
+
+def test_nothing_is_queued_where_only_a_restart_helps(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        job = await failed(app, pilot, standin, workflow(1280))
+        await pilot.press("d")  # what comes next does not take its place on the screen
+        await asked(app, pilot)
+        standin.comfyui.submit({"prompt": faulty("illegal")})
+        await until(pilot, lambda: len(app.snapshot.incidents) == 3, "the illegal access and the worker's death")
+        await pilot.press("a")
+        await until(pilot, lambda: "computes nothing any more" in detail(app), "why not")
+        assert "Restart it, then press a again." in detail(app)
+        assert app.snapshot.incidents[explained(app).id].fix_outcome is None
+        assert len(standin.comfyui.executed) == 2, "the first and the illegal one"
+        assert job in standin.comfyui.executed
+        await pilot.press("a")
+        assert "again: queue it" not in detail(app)
+        standin.restart()
+        await until(pilot, lambda: not any(each.active for each in app.snapshot.incidents.values()), "another process")
+        await pilot.press("a")
+        await until(pilot, lambda: "is neither in" in detail(app), "that it is asked, which forgot the job")
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+def test_a_plan_below_the_edge_is_read_before_it_is_agreed_to(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        job = await failed(app, pilot, standin, workflow(1280))
+        await pilot.press("a")
+        await until(pilot, lambda: "more lines ↓" in app.body.detail.heading.shown, "what is hidden")
+        assert "again: queue it" not in detail(app)
+        for _ in range(20):
+            if not app.body.detail.question(app.mends.of(explained(app).id)).hidden_rows:
+                break
+            await pilot.press("a")
+            await pilot.pause()
+        await until(pilot, lambda: "again: queue it" in app.body.detail.heading.shown, "the question")
+        assert standin.comfyui.executed == [job], "to see the rest is not to agree"
+        await pilot.press("a")
+        await until(pilot, lambda: len(standin.comfyui.executed) == 2, "the job again")
+
+    play(watching(standin), scene, size=(44, 12))
 
 
 def test_without_a_server_it_says_what_makes_it_possible() -> None:

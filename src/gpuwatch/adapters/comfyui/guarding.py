@@ -16,6 +16,7 @@ from gpuwatch.adapters.comfyui.acting import RefusedError
 from gpuwatch.adapters.comfyui.client import NoAnswerError
 from gpuwatch.adapters.comfyui.ended import EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+from gpuwatch.core.loop.broken import only_a_restart_helps
 from gpuwatch.core.loop.next_try import Lineage
 from gpuwatch.core.observations import FixOutcome, FixTried
 from gpuwatch.core.workflow.changes import as_json
@@ -236,8 +237,12 @@ class Guard:
                 self._say("failed", words, job.id, first_job=first_id)
                 found = self.mender.propose(job, lineage)  # what just failed is remembered now
         if isinstance(found, Refusal):
-            if not found.of_memory and only_a_restart_helps(found):
-                words = text("job {id} is left as it is: {why} Restart ComfyUI.", id=job.id, why=found.give_up.why)
+            if not found.of_memory and only_a_restart_helps(found.incident):
+                words = text(
+                    "job {id} is left as it is, only a restart of ComfyUI helps: {why}",
+                    id=job.id,
+                    why=found.give_up.why,
+                )
                 self._say("restart_needed", words, job.id, first_job=first_id)
                 return
             event = "gave_up" if found.of_memory else "left_alone"
@@ -245,7 +250,7 @@ class Guard:
             self._say(event, words, job.id, first_job=first_id, why=render(found.give_up.why, "en"))
             return
         if broken is not None:
-            words = text("job {id} is not queued again: {why} Restart ComfyUI.", id=job.id, why=broken)
+            words = text("job {id} is not queued again: {why}. Restart ComfyUI.", id=job.id, why=broken)
             self._say("restart_needed", words, job.id, first_job=first_id)
             return
         if len(self._ways) >= MOST_UNDER_WAY:
@@ -320,7 +325,7 @@ class Guard:
         broken = self._broken()
         if broken is not None and not self._told_broken:
             self._told_broken = True
-            words = text("job {id} waits, and nothing runs: {why} Restart ComfyUI.", id=id_, why=broken)
+            words = text("job {id} waits, and nothing runs: {why}. Restart ComfyUI.", id=id_, why=broken)
             self._say("restart_needed", words, id_)
 
     def _tell_applied(self, way: Way, new_id: str) -> None:
@@ -343,12 +348,6 @@ class Guard:
 def found_memory(found: Proposal | Refusal) -> bool:
     """Whether the job ran out of GPU memory."""
     return isinstance(found, Proposal) or found.of_memory
-
-
-def only_a_restart_helps(found: Refusal) -> bool:
-    """Whether the rule that knows the failure names a restart first."""
-    fixes = found.incident.rule.fixes if found.incident is not None else ()
-    return bool(fixes) and fixes[0].action in {"restart_server", "reset_gpu", "reboot"}
 
 
 def what_changes(proposal: Proposal) -> Text:

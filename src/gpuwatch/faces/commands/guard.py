@@ -35,15 +35,9 @@ from gpuwatch.texts import translate as _
 if TYPE_CHECKING:
     from gpuwatch.adapters.comfyui.guarding import Guard, Note
     from gpuwatch.core.events import Event
-    from gpuwatch.core.incidents import Incident
     from gpuwatch.core.snapshot import Snapshot
 
 _LOOK_SECONDS = 1.0
-_BROKEN = frozenset({
-    "worker_dead", "poisoned_context", "illegal_memory_access", "misaligned_address", "illegal_instruction",
-    "device_side_assert", "launch_failure", "gpu_lost",
-})  # fmt: skip
-"""After these a process computes nothing any more; whatever it is given fails or waits for ever."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +215,7 @@ def agreed(arguments: argparse.Namespace) -> bool:
 def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:
     """A guard that asks the pipeline which incident a job is, and whether its server is broken."""
     from gpuwatch.adapters.comfyui.guarding import Guard  # noqa: PLC0415
+    from gpuwatch.core.loop.broken import breakage  # noqa: PLC0415
 
     name = mender.hands.name
 
@@ -228,10 +223,8 @@ def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:
         return next((each.id for each in pipeline.snapshot.incidents.values() if each.job_id == job_id), None)
 
     def broken() -> Text | None:
-        incidents: list[Incident] = list(pipeline.snapshot.incidents.values())
-        return next(
-            (each.title for each in incidents if each.active and each.label in _BROKEN and each.source == name), None
-        )
+        found = breakage(pipeline.snapshot.incidents.values(), name)
+        return found.title if found is not None else None
 
     return Guard(
         mender,

@@ -40,7 +40,7 @@ from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
-from gpuwatch.faces.tui.mend import MakeMender, Mends
+from gpuwatch.faces.tui.mend import MakeMender, Mend, Mends
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
 from gpuwatch.faces.tui.paint import row, wrapped
@@ -106,7 +106,12 @@ class WatchApp(App[None]):
         self._notice = notice
         self._painted_at = 0.0
         self._feed = Feed(lambda: self.post_message(self.Arrived()))
-        self.mends = Mends(menders or {}, pipeline.emit, lambda: self.post_message(self.Arrived()))
+        self.mends = Mends(
+            menders or {},
+            pipeline.emit,
+            lambda: self.post_message(self.Arrived()),
+            self._known_incidents,
+        )
         self._started = False
         self._draw_due = False
         pipeline.subscribe(self._feed)
@@ -214,7 +219,14 @@ class WatchApp(App[None]):
         else:
             self._take()
 
+    @property
+    def _stands(self) -> bool:
+        """Whether there is a screen to draw on: while it ends, what is under way still comes in."""
+        return self._started and self.body.is_attached
+
     def _take(self) -> None:
+        if not self._stands:
+            return
         self._painted_at = time.monotonic()
         news = self._feed.take()
         self._tell_reload(self.snapshot, news.snapshot)
@@ -241,7 +253,7 @@ class WatchApp(App[None]):
 
     def draw(self) -> None:
         """Bring everything up to date; each part redraws only what changed."""
-        if not self._started:
+        if not self._stands:
             return
         self.health.draw(self.snapshot, self._metrics_address, self._source_title)
         self.keys.draw()
@@ -410,27 +422,40 @@ class WatchApp(App[None]):
         else:
             self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
 
+    def _known_incidents(self) -> Iterable[Incident]:
+        return self.snapshot.incidents.values()
+
     def action_mend(self) -> None:
         """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
         incident = self.choice.incident(self.snapshot)
         if incident is None:
             self.notify(_("No failure seen."), timeout=2)
             return
-        mend = self.mends.of(incident.id)
-        in_view = self.body.detail.display
+        mend, detail = self.mends.of(incident.id), self.body.detail
+        in_view = detail.display
         if not in_view:
             self._look_at("detail")
-        if mend is not None and (mend.under_way or mend.stage == "planning"):
-            pass
-        elif mend is not None and mend.stage == "asked":
+        if mend is not None and mend.stage == "asked":
             if in_view:
-                self.mends.agree(incident.id)
-        elif (obstacle := self.mends.obstacle(incident)) is not None:
-            self.notify(said(obstacle), timeout=6)
-        else:
-            self.mends.plan(incident)
+                self._agree(mend)
+            return
+        if mend is None or not (mend.under_way or mend.stage == "planning"):
+            if (obstacle := self.mends.obstacle(incident)) is not None:
+                self.notify(said(obstacle), timeout=6)
+            else:
+                self.mends.plan(incident)
         self.draw()
-        self.body.detail.show_start()
+        detail.show_start()
+
+    def _agree(self, mend: Mend) -> None:
+        """Queue what is asked about once all of it was seen; until then show more of it."""
+        question = self.body.detail.question(mend)
+        if question.hidden_rows:
+            self.body.detail.read_on()
+        elif question.ready:
+            self.mends.agree(mend.incident_id)
+            self.draw()
+            self.body.detail.show_start()
 
     def action_acknowledge(self) -> None:
         """The person has seen the chosen failure: another one matters more from now on."""
@@ -444,6 +469,8 @@ class WatchApp(App[None]):
     # -- where to look ---------------------------------------------------------------------------------------------------
 
     def _arrange(self, size: Size | None = None) -> None:
+        if not self.body.is_attached:
+            return
         size = size or self.size
         self.tabs.display = size.height >= _TABS_FROM
         self.body.place_panes(size, calm=not self.snapshot.incidents)

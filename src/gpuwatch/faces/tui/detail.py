@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from time import monotonic
+
+from textual import on
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.charts import chart_rows
+from gpuwatch.faces.tui.consent import LOOK_SECONDS, Consent, Question
 from gpuwatch.faces.tui.mend import Mend
-from gpuwatch.faces.tui.mend_rows import mend_rows
-from gpuwatch.faces.tui.paint import Row, Span, bar, filling, memory_ratio, paragraph, row, spread, width_of, wrapped
+from gpuwatch.faces.tui.mend_rows import MEND, mend_rows, next_spans
+from gpuwatch.faces.tui.paint import (
+    Row,
+    Span,
+    bar,
+    cut,
+    filling,
+    memory_ratio,
+    paragraph,
+    row,
+    spread,
+    width_of,
+    wrapped,
+)
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import (
@@ -33,6 +49,8 @@ from gpuwatch.texts import translate as _
 
 _WIDEST = 110
 """Cells of a line of prose; longer lines are hard to read."""
+_AROUND_NOTE = 7
+"""Cells of a heading beside its title and its note; what a key does is more to the point than the title."""
 _FIX = "fix:"
 _MINUTE = timedelta(seconds=60)
 _AFTER = timedelta(seconds=3)
@@ -45,20 +63,68 @@ class Detail(Pane):
         self.rows = Rows()
         super().__init__(self.rows, id=id)
         self._drawn: str | None = None
+        self._last: tuple[Snapshot, Incident | None, int, Mend | None] | None = None
+        self._consent = Consent()
 
     def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int, mend: Mend | None = None) -> None:
         """Explain an incident, or say what is watched where there is none."""
+        self._last = (snapshot, incident, chosen_fix, mend)
         width = self.width
-        note: tuple[Span, ...] = ()
+        note, title = tuple[Span, ...](), _("Why, and what helps")
+        plan = mend.proposal if mend is not None and mend.stage == "asked" else None
+        asked = self._consent.ask(plan, monotonic())
         if incident is None:
             self.rows.show(calm_rows(snapshot, width))
         else:
-            self.rows.show(incident_detail(incident, chosen_fix, width, snapshot, mend))
-            note = confidence_note(incident)
+            mending: list[Row] = []
+            if mend is not None:
+                question = self.question(mend)
+                mending, note = mend_rows(mend, prose_width(width), question), next_spans(mend, question)
+                title = cut(title, max(width - width_of(note) - _AROUND_NOTE, 0)) if note else title
+            self.rows.show(incident_detail(incident, chosen_fix, width, snapshot, mending))
+            note = note or confidence_note(incident)
         if self._drawn != (incident.id if incident else None):
             self._drawn = incident.id if incident else None
             self.rows.scroll_home(animate=False)
-        self.heading.write(_("Why, and what helps") if incident else _("Watching"), note, focused=self.focused)
+        self.heading.write(title if incident else _("Watching"), note, focused=self.focused)
+        if asked:
+            self.call_after_refresh(self._show_plan)
+
+    # -- a plan that is asked about --------------------------------------------------------------------------------------
+
+    def question(self, mend: Mend | None) -> Question:
+        """How a plan stands before the person: what of it was never in view, and whether it may be agreed to."""
+        return self._consent.question(mend.proposal if mend is not None else None, monotonic())
+
+    def read_on(self) -> None:
+        """Bring more of what is asked about into view."""
+        self.rows.scroll_relative(y=max(self.rows.size.height - 1, 1), animate=False)
+
+    def _plan_rows(self) -> list[int]:
+        return [place for place, line in enumerate(self.rows.rows) if line.key == MEND]
+
+    def _show_plan(self) -> None:
+        """From the top where all of it fits, else from its own first line."""
+        places = self._plan_rows()
+        if places:
+            fits = places[-1] < self.rows.size.height
+            self.rows.scroll_to(y=0 if fits else places[1], animate=False, immediate=True)
+            self._see_plan()
+            self.set_timer(LOOK_SECONDS, self._draw_anew)
+
+    @on(Rows.Scrolled)
+    def _scrolled(self, event: Rows.Scrolled) -> None:
+        event.stop()
+        self._see_plan()
+
+    def _see_plan(self) -> None:
+        places = self._plan_rows()
+        if self._consent.plan is not None and places and self._consent.see(places[-1] + 1, self.rows.bottom):
+            self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        if self._last is not None:
+            self.draw(*self._last)
 
     def show_start(self) -> None:
         """Scroll to the top, where a job's mending stands."""
@@ -93,16 +159,15 @@ def confidence_note(incident: Incident) -> tuple[Span, ...]:
 
 
 def incident_detail(
-    incident: Incident, chosen_fix: int, width: int, snapshot: Snapshot, mend: Mend | None = None
+    incident: Incident, chosen_fix: int, width: int, snapshot: Snapshot, mending: Sequence[Row] = ()
 ) -> list[Row]:
-    """Everything about an incident, the answer first."""
-    prose = min(width - 2, _WIDEST)
+    """Everything about an incident, the answer first. `mending`: the rows of its job's."""
+    prose = prose_width(width)
     total_bytes = card_bytes(snapshot, incident)
     rows = [*title_rows(incident, width, snapshot), row()]
     cause = incident.diagnosis.cause if incident.diagnosis else incident.rule.why
     rows += paragraph(said(cause), prose, "strong", 1)
-    if mend is not None:
-        rows += mend_rows(mend, prose)
+    rows += mending
     fixes = incident.diagnosis.fixes if incident.diagnosis else ()
     if fixes:
         rows += section(_("What helps"))
@@ -125,6 +190,11 @@ def incident_detail(
         rows += section(_("Read more"))
         rows += [row((" " + visible(reference), "dim")) for reference in incident.rule.references]
     return rows
+
+
+def prose_width(width: int) -> int:
+    """Cells for a line of prose in a pane of that width."""
+    return min(width - 2, _WIDEST)
 
 
 def section(title: str) -> list[Row]:
@@ -170,7 +240,7 @@ def fix_rows(fix: Fix, place: int, total_bytes: int | None, width: int, *, chose
         rows.append(row(margin, inset, *prediction_spans(fix, total_bytes, width - 6), key=key))
     cost: list[Span] = [(render(safety), safety_tone)]
     note = said(fix.note)
-    if note and width_of(cost) + len(note) + 8 <= width:
+    if note and width_of([*cost, (note, "dim")]) + 8 <= width:
         cost += [("  " + note, "dim")]
         note = ""
     rows.append(row(margin, inset, *cost, key=key))

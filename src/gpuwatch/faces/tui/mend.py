@@ -7,7 +7,7 @@ incident, the journal and the metrics have it from there. How it looks is in `me
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
 from gpuwatch.core.observations import FixTried
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.mending import ending_of
@@ -24,6 +25,9 @@ from gpuwatch.texts import Text, text
 
 Stage = Literal["planning", "asked", "queueing", "queued", "held", "failed", "refused"]
 MakeMender = Callable[[], Mender]
+
+Known = Callable[[], Iterable[Incident]]
+"""The incidents that are known now."""
 
 IMPOSSIBLE = text(
     "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
@@ -63,8 +67,9 @@ class Mends:
         menders: Mapping[str, MakeMender],
         report: Callable[[FixTried], object],
         changed: Callable[[], object],
+        known: Known = tuple,
     ) -> None:
-        self._menders, self._report, self._changed = menders, report, changed
+        self._menders, self._report, self._changed, self._known = menders, report, changed, known
         self._mends: dict[str, Mend] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -84,25 +89,31 @@ class Mends:
         return None
 
     def plan(self, incident: Incident) -> None:
-        """Begin to plan; one that was only asked about is left."""
+        """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead."""
         server = self._server_of(incident)
         if server is None or incident.job_id is None:
             return
         for other in [mend for mend in self._mends.values() if mend.stage in {"planning", "asked"}]:
             self.leave(other.incident_id)
-        mend = Mend(incident.id, "planning", server)
+        broken = self._broken(server)
+        mend = Mend(incident.id, "planning" if broken is None else "refused", server, broken)
         with self._lock:
             self._mends.pop(incident.id, None)
             self._mends[incident.id] = mend
             over = [one.incident_id for one in self._mends.values() if not one.under_way]
             if len(self._mends) > _MOST_KEPT and over:
                 del self._mends[over[0]]
-        self._begin(self._plan, mend, incident.job_id)
+        if broken is None:
+            self._begin(self._plan, mend, incident.job_id)
 
     def agree(self, incident_id: str) -> None:
-        """Queue what was asked about."""
+        """Queue what was asked about, unless the server broke meanwhile."""
         mend = self._mends.get(incident_id)
-        if mend is not None and mend.stage == "asked":
+        if mend is None or mend.stage != "asked":
+            return
+        if (broken := self._broken(mend.server)) is not None:
+            self._put(mend, replace(mend, stage="refused", words=broken, proposal=None))
+        else:
             queueing = replace(mend, stage="queueing")
             if self._put(mend, queueing):
                 self._begin(self._act, queueing)
@@ -125,6 +136,16 @@ class Mends:
 
     def _server_of(self, incident: Incident) -> str | None:
         return next((name for name in (incident.source, *incident.also_in) if name in self._menders), None)
+
+    def _broken(self, server: str) -> Text | None:
+        """Why nothing may be queued there, whatever it is; None where the server computes."""
+        found = breakage(self._known(), server)
+        if found is None:
+            return None
+        return text(
+            "{why}: this ComfyUI computes nothing any more, so nothing is queued. Restart it, then press a again.",
+            why=found.title,
+        )
 
     def _put(self, before: Mend, now: Mend) -> bool:
         """Put this in the place of that; False where that is no longer there."""
@@ -150,7 +171,7 @@ class Mends:
             now = replace(mend, stage="refused", words=told_by(error))
         else:
             if isinstance(found, Refusal):
-                now = replace(mend, stage="refused", words=found.give_up.why)
+                now = replace(mend, stage="refused", words=refused_by(found))
             else:
                 now = replace(mend, stage="asked", proposal=found, mender=mender)
         if mender is not None:
@@ -179,6 +200,14 @@ class Mends:
                 self._put(mend, replace(mend, stage="failed", words=told_by(error)))
         finally:
             mender.hands.close()
+
+
+def refused_by(found: Refusal) -> Text:
+    """Why nothing is queued, and what helps where that is a restart."""
+    why = found.give_up.why
+    if not found.of_memory and only_a_restart_helps(found.incident):
+        return text("Only a restart of ComfyUI helps, so nothing is queued. {why}", why=why)
+    return why
 
 
 def told_by(error: Exception) -> Text:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from gpuwatch.core.workflow.changes import Outlook, Plan
+from dataclasses import replace
+
+from gpuwatch.core.workflow.changes import Change, Outlook, Plan
 from gpuwatch.faces.fix_page import shown
 from gpuwatch.faces.mending import shown_plan
+from gpuwatch.faces.tui.consent import Question
 from gpuwatch.faces.tui.mend import Mend
-from gpuwatch.faces.tui.paint import Row, bar, paragraph, row, width_of
+from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, width_of, wrapped
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import FITS, said
 from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
 
+MEND = "mend"
+"""The key of its rows, by which they are found among the others."""
 
-def mend_rows(mend: Mend, width: int) -> list[Row]:
+
+def mend_rows(mend: Mend, width: int, question: Question) -> list[Row]:
     """All that is to be said of it, under a title."""
+    return [replace(line, key=MEND) for line in told_rows(mend, width, question)]
+
+
+def told_rows(mend: Mend, width: int, question: Question) -> list[Row]:
+    """The same, without the key."""
     rows = [row(), row((" " + _("The job, queued again"), "title"))]
     if mend.stage == "planning":
         return [*rows, row((" · ", "faint"), (render(text("asking {server} …", server=visible(mend.server))), "dim"))]
     # What a key does now stands first: it is in view on a small screen too.
-    rows += [row((" ", "text"), *line.spans) for line in next_rows(mend, width - 1)]
+    rows += [row((" ", "text"), *line.spans) for line in next_rows(mend, width - 1, question)]
     if mend.proposal is not None:
         rows += plan_rows(shown_plan(mend.proposal), width)
         if mend.proposal.retry.frees:
@@ -35,10 +46,7 @@ def plan_rows(plan: Plan, width: int) -> list[Row]:
     for node in nodes.values():
         rows.append(row((" ● ", "accent"), (visible(node.type), "strong"), (f"  #{visible(node.id)}", "dim")))
         for change in (change for change in plan.changes if change.node.id == node.id):
-            before, after = shown(change.before), shown(change.after)
-            rows.append(
-                row((f"   {visible(change.input)}  ", "dim"), (before, "error"), ("  →  ", "dim"), (after, "good"))
-            )
+            rows += change_rows(change, width)
         rows += [
             need_row(outlook, outlook.need_bytes.high, outlook.room_bytes, width)
             for outlook in plan.outlooks
@@ -46,6 +54,20 @@ def plan_rows(plan: Plan, width: int) -> list[Row]:
         ]
     for words in (*plan.unfixable, *plan.notes):
         rows += paragraph(said(words), width, "dim", 3)
+    return rows
+
+
+def change_rows(change: Change, width: int) -> list[Row]:
+    """A value before and after, on one line where both fit, else each on its own: nothing of it may be out of view."""
+    name, before, after = visible(change.input), shown(change.before), shown(change.after)
+    line = row((f"   {name}  ", "dim"), (before, "error"), ("  →  ", "dim"), (after, "good"))
+    if width_of(line.spans) <= width:
+        return [line]
+    rows = paragraph(name, width, "dim", 3)
+    told: tuple[tuple[str, str, Tone], ...] = (("− ", before, "error"), ("+ ", after, "good"))
+    for sign, words, tone in told:
+        first, *rest = wrapped(words, width - 7)
+        rows += [row(("     " + sign, tone), (first, tone)), *(row(("       ", "text"), (each, tone)) for each in rest)]
     return rows
 
 
@@ -59,11 +81,22 @@ def need_row(outlook: Outlook, need_bytes: float, room_bytes: float, width: int)
     return row(("   ", "text"), *drawn, ("  " + numbers, "text"), ("  ", "text"), (words, tone))
 
 
-def next_rows(mend: Mend, width: int) -> list[Row]:
+def next_spans(mend: Mend, question: Question) -> tuple[Span, ...]:
+    """What the key does next that planned it: show the rest of the plan, or queue it; nothing while it is not to be agreed to."""
+    if mend.stage != "asked":
+        return ()
+    if question.hidden_rows:
+        more = render(text("{count} more lines ↓", count=question.hidden_rows))
+        return ((" a ", "key"), (more, "warning"))
+    return ((" a ", "key"), (_("again: queue it in front"), "text")) if question.ready else ()
+
+
+def next_rows(mend: Mend, width: int, question: Question) -> list[Row]:
     """What a key does now, or how it stands."""
     if mend.stage == "asked":
-        again, leave = _("again: queue it in front"), _("leave it")
-        return [row((" a ", "key"), (again + "  ", "text"), (" Esc ", "key"), (leave, "dim"))]
+        leave: tuple[Span, ...] = ((" Esc ", "key"), (_("leave it"), "dim"))
+        spans = next_spans(mend, question)
+        return [row(*spans, ("  ", "text"), *leave) if spans else row(*leave)]
     if mend.stage == "queueing":
         return [row((_("queueing it …"), "dim"))]
     rows: list[Row] = []

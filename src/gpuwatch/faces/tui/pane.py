@@ -85,6 +85,9 @@ class Rows(ScrollView, can_focus=True):
             super().__init__()
             self.key = key
 
+    class Scrolled(Message):
+        """Other rows are in view."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "scroll_down", show=False),
         Binding("k,up", "scroll_up", show=False),
@@ -113,6 +116,16 @@ class Rows(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Ask for rows of the new width."""
         self.post_message(Sized())
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Tell that it was scrolled."""
+        super().watch_scroll_y(old_value, new_value)
+        self.post_message(self.Scrolled())
+
+    @property
+    def bottom(self) -> int:
+        """The row after the last one that is in view."""
+        return int(self.scroll_offset.y) + int(self.size.height)
 
     @property
     def shown(self) -> str:
