@@ -89,3 +89,15 @@ def test_a_terminal_that_is_dumb_gets_lines(log: Path) -> None:
         opened.until("illegal memory access", absent="turn the page")
     finally:
         opened.close()
+
+
+def test_the_screen_stands_where_standard_error_goes_to_a_file(log: Path, tmp_path: Path) -> None:
+    python, errors = shlex.quote(sys.executable), tmp_path / "errors"
+    opened = Terminal(["sh", "-c", f"{python} -m tests.faces.tui_script {log} 2>{errors}"], 100, 30)
+    try:
+        opened.until("The process is poisoned.", "layer 59", "quit")
+        opened.keys("q")
+        opened.until("the screen is gone", "ended with 0", absent="layer 59")
+        assert errors.read_bytes() == b""
+    finally:
+        opened.close()

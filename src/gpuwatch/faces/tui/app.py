@@ -46,6 +46,7 @@ from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
 from gpuwatch.faces.tui.paint import row, wrapped
 from gpuwatch.faces.tui.pane import OneLine, Rows, Sized
 from gpuwatch.faces.tui.remembered import Remembered
+from gpuwatch.faces.tui.terminal import draw_on_output
 from gpuwatch.faces.tui.themes import ANSI, DARK, PALETTES
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.pipeline import Pipeline
@@ -91,6 +92,7 @@ class WatchApp(App[None]):
 
         `menders`: what queues failed jobs anew, by the server's name; without any, nothing is queued from here.
         """
+        draw_on_output()
         super().__init__()
         self._remembers = remembers
         self._chosen = (Remembered.read(remembers) if remembers is not None else None) or Remembered()
