@@ -19,9 +19,9 @@ from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
-from gpuwatch.faces.commands.serve import is_loopback
 from gpuwatch.faces.exporter import Page
 from gpuwatch.faces.exporter.files import PAGE, Discovery, Textfile
+from gpuwatch.faces.options import is_loopback
 from tests.faces.web import HASH, SECONDS, Said
 
 GPUWATCH = [sys.executable, "-m", "gpuwatch.faces.cli"]

@@ -41,17 +41,17 @@ from gpuwatch.texts import Text, plain, render, text
 from gpuwatch.texts import translate as _
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """The sources and how to begin with them."""
-    parser.add_argument(
-        "sources",
-        nargs="*",
-        metavar="SOURCE",
-        help=_(
+def add_sources(parser: argparse.ArgumentParser, *, shared: bool = False) -> None:
+    """The sources and how to begin with them; `shared`: several screens read them, each by itself."""
+    told = (
+        _("a log file to follow, http://HOST:PORT for a ComfyUI server, kernel, journal:UNIT, docker:NAME")
+        if shared
+        else _(
             "a log file to follow, http://HOST:PORT for a ComfyUI server, - for standard input, cmd:COMMAND for a child "
             "process, kernel, journal:UNIT, docker:NAME"
-        ),
+        )
     )
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=told)
     parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
     parser.add_argument(
         "--header-file",

@@ -18,7 +18,6 @@ and mutes that change are read anew while it runs.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import socket
 import threading
 from collections import Counter
@@ -33,7 +32,7 @@ from gpuwatch.faces.exporter.files import Discovery, Textfile
 from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
 from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.narration import Narrate, in_json, in_words
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address, is_loopback
 from gpuwatch.faces.watching import (
     Printer,
     add_journal,
@@ -200,13 +199,3 @@ def refuse_without_address(arguments: argparse.Namespace) -> None:
                 text("{option}: with --textfile nothing is served.", option=option),
                 text("Say where to serve with --listen, or leave the option out."),
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

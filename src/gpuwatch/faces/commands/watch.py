@@ -85,7 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def watch_with(
-    journal: Journal | None, sources: Sequence[Source], arguments: argparse.Namespace, *, plain: bool
+    journal: Journal | None,
+    sources: Sequence[Source],
+    arguments: argparse.Namespace,
+    *,
+    plain: bool,
+    read_only: bool = False,
 ) -> int:
     """Watch, keeping a journal where there is one."""
     files = RuleWatch(arguments.rules)
@@ -112,6 +117,7 @@ def watch_with(
             remembers=screen_file(),
             language_asked=any(word.startswith("--lang") for word in sys.argv),
             menders={name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()},
+            read_only=read_only,
         )
         if journal is not None:
             journal.say = unsaid  # the screen is Textual's

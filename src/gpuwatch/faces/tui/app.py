@@ -37,7 +37,7 @@ from gpuwatch.faces.tui.export import copied_file, export_incident
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
-from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
+from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar, keys_of
 from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mend import MakeMender, Mend, Mends
@@ -57,6 +57,7 @@ _REPAINT_SECONDS = 1 / 12
 _TABS_FROM = 20
 _SIZE_SECONDS = 3.0
 FIRST_HINT = text("? lists every key, e goes to the next failure, / searches, q quits. Esc hides this line.")
+ONLY_SHOWS = text("This screen only shows; `gpuwatch web --allow-actions` starts one that may act.")
 _ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
 
 
@@ -87,13 +88,16 @@ class WatchApp(App[None]):
         remembers: Path | None = None,
         language_asked: bool = False,
         menders: Mapping[str, MakeMender] | None = None,
+        read_only: bool = False,
     ) -> None:
         """`remembers`: the file of what was chosen last time. `language_asked`: the command line named a language.
 
         `menders`: what queues failed jobs anew, by the server's name; without any, nothing is queued from here.
+        `read_only`: nothing is written and no server is asked for anything; what was chosen last time is read, not kept.
         """
         draw_on_output()
         super().__init__()
+        self.read_only = read_only
         self._remembers = remembers
         self._chosen = (Remembered.read(remembers) if remembers is not None else None) or Remembered()
         if remembers is not None and not remembers.exists() and notice is None:
@@ -109,7 +113,7 @@ class WatchApp(App[None]):
         self._painted_at = 0.0
         self._feed = Feed(lambda: self.post_message(self.Arrived()))
         self.mends = Mends(
-            menders or {},
+            (not read_only and menders) or {},
             pipeline.emit,
             lambda: self.post_message(self.Arrived()),
             self._known_incidents,
@@ -123,7 +127,7 @@ class WatchApp(App[None]):
         self.body = Body()
         pipeline.overhear(self.body.log_pane.view.book.take)
         self.mute_bar = MuteBar(id="mute")
-        self.keys = KeyBar(id="keys")
+        self.keys = KeyBar(id="keys", read_only=read_only)
         self.animation_level = "none"
 
     def compose(self) -> ComposeResult:
@@ -166,7 +170,7 @@ class WatchApp(App[None]):
         return self._chosen.theme if self._chosen.theme in PALETTES else DARK.name
 
     def _remember(self) -> None:
-        if self._remembers is not None:
+        if self._remembers is not None and not self.read_only:
             self.body.describe(self._chosen)
             if self.theme != ANSI.name:
                 self._chosen.theme = self.theme
@@ -204,7 +208,7 @@ class WatchApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every key by its meaning."""
         del screen
-        for key in KEYS:
+        for key in keys_of(read_only=self.read_only):
             yield SystemCommand(
                 f"{render(key.meaning)}  ({key.shown})",
                 "",
@@ -345,6 +349,8 @@ class WatchApp(App[None]):
 
     def action_mute(self) -> None:
         """Ask what to mute of the chosen failure; again: ask no more."""
+        if self._only_shows():
+            return
         incident = None if self.mute_bar.display else self.choice.incident(self.snapshot)
         if incident is None and not self.mute_bar.display:
             self.notify(_("No failure seen."), timeout=2)
@@ -378,6 +384,12 @@ class WatchApp(App[None]):
         )
         self.notify(said(told), timeout=4)
 
+    def _only_shows(self) -> bool:
+        """Whether nothing may be done from here; says so."""
+        if self.read_only:
+            self.notify(said(ONLY_SHOWS), timeout=5)
+        return self.read_only
+
     def action_copy(self) -> None:
         """Copy the chosen fix's command."""
         fixes = self.choice.fixes(self.snapshot)
@@ -401,6 +413,9 @@ class WatchApp(App[None]):
             return
         words = "\n".join(lines) + "\n"
         self.copy_to_clipboard(words)
+        if self.read_only:
+            self.notify(render(text("Copied {count} lines.", count=len(lines))), timeout=4)
+            return
         self.run_worker(self._write_copy(words, len(lines)), exit_on_error=False)
 
     async def _write_copy(self, words: str, count: int) -> None:
@@ -410,6 +425,8 @@ class WatchApp(App[None]):
 
     def action_export(self) -> None:
         """Write the chosen failure to a file."""
+        if self._only_shows():
+            return
         incident = self.choice.incident(self.snapshot)
         if incident is None:
             self.notify(_("No failure seen."), timeout=2)
@@ -429,6 +446,8 @@ class WatchApp(App[None]):
 
     def action_mend(self) -> None:
         """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
+        if self._only_shows():
+            return
         incident = self.choice.incident(self.snapshot)
         if incident is None:
             self.notify(_("No failure seen."), timeout=2)
@@ -567,7 +586,7 @@ class WatchApp(App[None]):
 
     async def action_help(self) -> None:
         """Show every key."""
-        await self.push_screen(Help())
+        await self.push_screen(Help(read_only=self.read_only))
 
     def action_language(self) -> None:
         """The other language."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,13 +32,15 @@ class Key:
     """For the help."""
     rank: int = 99
     """How soon it has a place at the bottom; 99 never."""
+    acts: bool = False
+    """Whether it writes a file or asks a server for something; a screen that is read-only refuses it."""
 
 
 KEYS: tuple[Key, ...] = (
     Key("question_mark", "?", "help", text("help"), text("this page"), 1),
     Key("e", "e", "incident(1)", text("next failure"), text("next failure: here and in the log"), 3),
     Key("E", "E", "incident(-1)", text("previous"), text("previous failure"), 8),
-    Key("x", "x", "export", text("export"), text("write the chosen failure to a file"), 13),
+    Key("x", "x", "export", text("export"), text("write the chosen failure to a file"), 13, acts=True),
     Key("d", "d", "acknowledge", text("seen"), text("acknowledge the failure; again: take it back")),
     Key(
         "a",
@@ -46,6 +49,7 @@ KEYS: tuple[Key, ...] = (
         text("fix the job"),
         text("plan a fix of the failed job on its server; again: queue it in front"),
         4,
+        acts=True,
     ),
     Key("y", "y", "copy_lines", text("copy lines"), text("copy the selected lines of the log, or the marked one")),
     Key("c", "c", "copy", text("copy"), text("copy the chosen fix's command"), 4),
@@ -70,6 +74,7 @@ KEYS: tuple[Key, ...] = (
         text("mute"),
         text("mute this failure's rule, its label or lines like it; a muted one: unmute"),
         9,
+        acts=True,
     ),
     Key("M", "M", "show_muted", text("muted"), text("list muted failures too; again: hide them")),
     Key("z", "z", "zoom", text("zoom"), text("this pane alone; again: all of them"), 11),
@@ -100,28 +105,34 @@ SIGNS: tuple[tuple[str, Text], ...] = (
 )
 
 
+def keys_of(*, read_only: bool) -> tuple[Key, ...]:
+    """The keys that this screen has."""
+    return tuple(key for key in KEYS if not (read_only and key.acts))
+
+
 _OTHER_LANGUAGE: dict[Language, str] = {"en": "中文", "zh": "English"}
 
 
 class KeyBar(OneLine):
     """The keys that matter most, on the last line; a click is as good as the key."""
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
+    def __init__(self, *, id: str, read_only: bool = False) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
+        self._keys = keys_of(read_only=read_only)
         self._places: list[tuple[int, int, str]] = []
 
     def draw(self) -> None:
         """Draw as many as fit."""
         chosen: list[Key] = []
         room = self.size.width - 1
-        for key in sorted((key for key in KEYS if key.rank < 99), key=lambda key: key.rank):
+        for key in sorted((key for key in self._keys if key.rank < 99), key=lambda key: key.rank):
             size = width_of(key_spans(key))
             if size <= room:
                 chosen.append(key)
                 room -= size
         spans: list[Span] = []
         self._places = []
-        for key in (key for key in KEYS if key in chosen):
+        for key in (key for key in self._keys if key in chosen):
             start = width_of(spans)
             spans += key_spans(key)
             self._places.append((start, width_of(spans), key.action))
@@ -149,6 +160,10 @@ class Help(ModalScreen[None]):
         Binding("k,up", "scroll(-1)", show=False),
     ]
 
+    def __init__(self, *, read_only: bool = False) -> None:
+        super().__init__()
+        self._keys = keys_of(read_only=read_only)
+
     def compose(self) -> ComposeResult:
         """A sheet in the middle."""
         with Vertical(id="help"):
@@ -164,7 +179,7 @@ class Help(ModalScreen[None]):
 
     def _fill(self) -> None:
         rows = self.query_one(Rows)
-        rows.show(help_rows(max(rows.size.width, 20)))
+        rows.show(help_rows(max(rows.size.width, 20), self._keys))
 
     def action_scroll(self, lines: int) -> None:
         """Scroll, where the terminal is small."""
@@ -175,11 +190,11 @@ class Help(ModalScreen[None]):
         self.dismiss(result)
 
 
-def help_rows(width: int) -> list[Row]:
+def help_rows(width: int, keys: Sequence[Key] = KEYS) -> list[Row]:
     """The page."""
     rows = [row(("gpuwatch  ", "title"), (_("sees a GPU failure, says why, and what helps"), "dim"))]
     for title, entries in (
-        (_("Keys"), tuple((key.shown, key.meaning) for key in KEYS)),
+        (_("Keys"), tuple((key.shown, key.meaning) for key in keys)),
         (_("Moving"), MOVES),
         (_("Signs"), SIGNS),
     ):

@@ -1,0 +1,150 @@
+"""Debian's Chromium for tests: without a window, spoken to over its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+NEEDS_CHROMIUM = [
+    pytest.mark.xdist_group("chromium"),  # one at a time: it takes both cores
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
+DEADLINE_SECONDS = 90.0
+"""Generous: two cores may be busy with other tests."""
+
+SHIFT = 8
+_LOOK_SECONDS = 0.05
+
+
+class Browser:
+    """One page. `requests` are the addresses that it asked for, and `said` what its console told."""
+
+    def __init__(self, folder: Path, width: int = 1200, height: int = 760, *flags: str) -> None:
+        assert CHROMIUM is not None
+        self.requests: list[str] = []
+        self.said: list[str] = []
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._process = subprocess.Popen(
+            [
+                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-sync",
+                "--remote-debugging-port=0", f"--user-data-dir={folder}", f"--window-size={width},{height}", *flags,
+                "about:blank",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        self._socket = connect(self._address(), max_size=None, compression=None)
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._page = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def _address(self) -> str:
+        """Where it listens; what it says after that is read, so that it never waits to be."""
+        errors = self._process.stderr
+        assert errors is not None
+        said = []
+        for line in errors:
+            said.append(line)
+            if (found := re.search(r"DevTools listening on (ws://\S+)", line)) is not None:
+                threading.Thread(target=errors.read, daemon=True).start()
+                return found[1]
+        raise AssertionError("Chromium does not start:\n" + "".join(said))
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What a method of the page's answers."""
+        return self._call(method, session=self._page, **parameters)
+
+    def _call(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        envelope = {"id": number, "method": method, "params": parameters}
+        self._socket.send(json.dumps(envelope | ({"sessionId": session} if session else {})))
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while number not in self._answers:
+            self._take(deadline)
+        answer = self._answers.pop(number)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _take(self, deadline: float) -> None:
+        told = json.loads(self._socket.recv(timeout=max(deadline - time.monotonic(), 0.01)))
+        if "id" in told:
+            self._answers[told["id"]] = told
+        elif told["method"] == "Network.requestWillBeSent":
+            self.requests.append(told["params"]["request"]["url"])
+        elif told["method"] == "Network.webSocketCreated":
+            self.requests.append(told["params"]["url"])
+        elif told["method"] == "Log.entryAdded":
+            self.said.append(told["params"]["entry"]["text"])
+        elif told["method"] == "Runtime.exceptionThrown":
+            self.said.append(str(told["params"]["exceptionDetails"]))
+
+    def go(self, address: str) -> None:
+        """Open an address."""
+        self.ask("Page.navigate", url=address)
+
+    def value(self, script: str) -> Any:
+        """What a script says in the page."""
+        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def key(self, words: str) -> None:
+        """Type."""
+        self.ask("Input.insertText", text=words)
+
+    def mouse(self, kind: str, x: float, y: float, modifiers: int = 0, buttons: int = 1) -> None:
+        """Do something with the mouse."""
+        self.ask(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left",
+            buttons=buttons,
+            clickCount=1,
+            modifiers=modifiers,
+        )
+
+    def click(self, x: float, y: float) -> None:
+        """Click."""
+        self.mouse("mouseMoved", x, y, buttons=0)
+        self.mouse("mousePressed", x, y)
+        self.mouse("mouseReleased", x, y, buttons=0)
+
+    def picture(self) -> bytes:
+        """A PNG of the page."""
+        return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
+
+    def until(self, holds: Callable[[], object], what: str) -> None:
+        """Wait."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not holds():
+            assert time.monotonic() < deadline, f"never came: {what}\n{self.said}"
+            with suppress(TimeoutError):
+                self._take(time.monotonic() + _LOOK_SECONDS)
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._process.terminate()
+        self._process.wait(DEADLINE_SECONDS)
+        assert self._process.stderr is not None
+        self._process.stderr.close()

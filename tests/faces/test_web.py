@@ -1,0 +1,388 @@
+"""The screen in a browser: the processes behind the pages, and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from gpuwatch.faces import cli
+from gpuwatch.faces.commands import web
+from gpuwatch.faces.web import session
+from gpuwatch.faces.web.screen import parser, words_for
+from gpuwatch.faces.web.session import MOST_COLUMNS, MOST_ROWS, PRELUDE
+from tests.faces.tui_story import FAILURES
+from tests.faces.web import SECONDS
+from tests.faces.web_screen import Serving, closing_code, received, serving
+
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import os, signal, subprocess, sys, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "child = subprocess.Popen(['sleep', '1000'])\n"
+    f"os.write(1, {PRELUDE!r} + b'D' + (8).to_bytes(4, 'big') + b'%08d' % child.pid)\n"
+    "time.sleep(1000)",
+]
+"""A program that ends neither when its input does nor when it is asked to, and has one of its own."""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends."""
+    try:
+        psutil.Process(pid).wait(SECONDS)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def only_pid(server: Serving) -> int:
+    (pid,) = server.screen.pids
+    return pid
+
+
+def echoed(page: ClientConnection) -> None:
+    """Wait until the page has its process."""
+    page.send(json.dumps(["stdin", "x"]))
+    received(page, b"x")
+
+
+# -- what a page and its process say to each other ---------------------------------------------------------------------------
+
+
+def test_keys_sizes_and_looks_reach_the_process_and_what_it_draws_the_page() -> None:
+    with serving() as server, server.open() as page:
+        page.send(json.dumps(["stdin", "hé\ud800"]))
+        assert received(page, b"h\xc3\xa9?") == b"D\0\0\0\4h\xc3\xa9?"
+        page.send(json.dumps(["resize", {"width": 100, "height": 30}]))
+        assert json.loads(received(page, b"}")[5:]) == {"type": "resize", "width": 100, "height": 30}
+        page.send(json.dumps(["resize", {"width": 10**9, "height": -5}]))
+        assert json.loads(received(page, b"}")[5:]) == {"type": "resize", "width": MOST_COLUMNS, "height": 1}
+        page.send(json.dumps(["blur"]))
+        assert json.loads(received(page, b"}")[5:]) == {"type": "blur"}
+        page.send(json.dumps(["ping", "12"]))
+        assert json.loads(page.recv(timeout=SECONDS)) == ["pong", "12"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns", "rows"),
+    [
+        ("width=133&height=38", 133, 38), ("width=0&height=-1", 80, 24), ("width=99999&height=x", 80, 24), ("", 80, 24),
+        (f"width={MOST_COLUMNS}&height={MOST_ROWS}", MOST_COLUMNS, MOST_ROWS), ("width=%F0%9D%9F%9A&height=1e3", 80, 24),
+    ],
+)  # fmt: skip
+def test_the_first_size(asked: str, columns: int, rows: int) -> None:
+    script = (
+        "import os\nsize = (os.environ['COLUMNS'] + 'x' + os.environ['ROWS']).encode()\n"
+        f"os.write(1, {PRELUDE!r} + b'D' + len(size).to_bytes(4, 'big') + size)"
+    )
+    with serving([sys.executable, "-c", script]) as server, server.open(size=asked) as page:
+        assert page.recv(timeout=SECONDS) == f"{columns}x{rows}".encode()
+        assert closing_code(page) == 4004
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "", "x", "{}", "[]", "null", '["stdin"]', '["stdin", 1]', '["stdin", {"a": 1}]', '["resize", {"width": "1"}]', '["quit"]',
+        '["resize", {"width": 1.5, "height": 2}]', "[" * 30_000, '{"a":' * 9_000, '["deliver_chunk_request", "x"]', b"\0\xff",
+        '["meta", {"type": "quit"}]', "1" * 10_000,
+    ],
+    ids=lambda words: repr(words[:24]),
+)  # fmt: skip
+def test_garbage_ends_the_page_and_its_process(words: str | bytes) -> None:
+    with serving() as server, server.open() as page:
+        echoed(page)
+        pid = only_pid(server)
+        page.send(words)
+        assert closing_code(page) == 4003
+        assert gone(pid)
+        assert server.said.words == []
+
+
+def test_a_huge_message_is_not_taken_in() -> None:
+    with serving() as server, server.open() as page:
+        echoed(page)
+        pid = only_pid(server)
+        try:
+            page.send("A" * 8_000_000)
+            assert closing_code(page) in {1009, 1006}
+        except ConnectionClosed:
+            pass
+        assert gone(pid)
+
+
+def test_frames_that_are_none_end_it_too() -> None:
+    with serving() as server, server.open() as page:
+        echoed(page)
+        pid = only_pid(server)
+        page.socket.sendall(b"\xff" * 64)
+        assert gone(pid)
+
+
+# -- how many, and how they end ----------------------------------------------------------------------------------------------
+
+
+def test_no_more_than_so_many_and_another_when_one_has_left() -> None:
+    with serving(most=2) as server, server.open() as first:
+        echoed(first)
+        pid = only_pid(server)
+        with server.open() as second, server.open() as third:
+            assert closing_code(third) == 4001
+            echoed(second)
+            first.close()
+            assert gone(pid)
+            with server.open() as later:
+                echoed(later)
+
+
+def test_fifty_at_once_are_four() -> None:
+    with serving(most=4) as server, ThreadPoolExecutor(50) as people:
+
+        def come(_number: int) -> int | None:
+            with server.open() as page:
+                try:
+                    echoed(page)
+                except ConnectionClosed:
+                    return page.close_code
+                together.wait(SECONDS)
+                return None
+
+        together = threading.Barrier(5)
+        coming = [people.submit(come, number) for number in range(50)]
+        together.wait(SECONDS)
+        codes = [each.result(SECONDS) for each in coming]
+        assert codes.count(None) == 4
+        assert codes.count(4001) == 46
+        assert server.ask("/", cookie=True).status == 200
+
+
+def test_a_connection_that_breaks_ends_the_process() -> None:
+    with serving() as server, server.open() as page:
+        echoed(page)
+        pid = only_pid(server)
+        page.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        page.socket.shutdown(socket.SHUT_RDWR)
+        assert gone(pid)
+
+
+def test_a_process_that_does_not_end_is_killed_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_POLITE_SECONDS", 0.1)
+    monkeypatch.setattr(session, "_TERM_SECONDS", 0.1)
+    with serving(STUBBORN) as server:
+        with server.open() as page:
+            grandchild = int(page.recv(timeout=SECONDS))
+            pid = only_pid(server)
+        assert gone(pid)
+        assert gone(grandchild)
+
+
+def test_a_page_that_reads_nothing_ends_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_POLITE_SECONDS", 0.1)
+    script = f"import os\nos.write(1, {PRELUDE!r})\nwhile True: os.write(1, b'D' + (60000).to_bytes(4, 'big') + b'x' * 60000)"
+    with serving([sys.executable, "-c", script]) as server, server.open() as page:
+        page.recv(timeout=SECONDS)
+        pid = only_pid(server)
+        page.socket.shutdown(socket.SHUT_RDWR)
+        assert gone(pid)
+
+
+def test_the_end_of_the_server_is_told_and_is_every_page_s() -> None:
+    with serving() as server, server.open() as one, server.open() as other:
+        echoed(one)
+        echoed(other)
+        pids = server.screen.pids
+        server.loop.call_soon_threadsafe(server.screen.stop)
+        assert [closing_code(one), closing_code(other)] == [1001, 1001]
+        assert all(map(gone, pids))
+
+
+def test_a_program_that_fails_says_so_where_the_server_runs() -> None:
+    with serving([sys.executable, "-c", "raise SystemExit('the disk\x1b[2J is full')"]) as server:
+        with server.open() as page:
+            assert closing_code(page) == 4002
+        assert server.said.words == ["the disk␛[2J is full"]
+        with server.open() as page:
+            assert closing_code(page) == 4002
+    with serving(["/no/such/program"]) as server, server.open() as page:
+        assert closing_code(page) == 4002
+        assert "/no/such/program" in server.said.words[0]
+
+
+def test_packets_of_other_kinds_reach_no_page() -> None:
+    told = json.dumps({"type": "open_url", "url": "http://attacker.example", "new_tab": True}).encode()
+    asked = json.dumps(
+        {"type": "deliver_file_start", "key": "k", "path": "/etc/passwd", "open_method": "download"}
+    ).encode()
+    packets = b"".join(b"M" + len(each).to_bytes(4, "big") + each for each in (told, asked, b"no json", b'["exit"]'))
+    script = (
+        f"import os; os.write(1, {PRELUDE + packets + b'P' + bytes(4) + b'D' + (4).to_bytes(4, 'big') + b'last'!r})"
+    )
+    with serving([sys.executable, "-c", script]) as server, server.open() as page:
+        assert page.recv(timeout=SECONDS) == b"last"
+        assert closing_code(page) == 4004
+
+
+# -- the command ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "comfyui.log"
+    path.write_bytes(b"got prompt\n[ERROR] CUDA out of memory. Tried to allocate 4.00 GiB\n" + FAILURES)
+    return path
+
+
+@contextmanager
+def command(*words: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The real command, and the address that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpuwatch.faces.cli", "web", "--port", "0", *map(str, words)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        with process:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+            process.kill()
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_real_screen_ends_with_its_server(log: Path, ending: signal.Signals) -> None:
+    with command(log) as (process, address):
+        host, _slash, query = address.removeprefix("http://").partition("/")
+        with connect(
+            f"ws://{host}/ws{query}&width=100&height=30", origin=f"http://{host}", open_timeout=SECONDS
+        ) as page:  # type: ignore[arg-type]  # their name for str
+            received(page, b"GPU memory ran out")
+            page.send(json.dumps(["stdin", "x"]))
+            received(page, b"This screen only shows")
+            (child,) = psutil.Process(process.pid).children()
+            assert child.cmdline()[1:5] == ["-P", "-m", "gpuwatch.faces.web.screen", "--read-only"]
+            assert query.partition("=")[2] not in " ".join(child.cmdline() + list(child.environ().values()))
+            process.send_signal(ending)
+            assert gone(child.pid)
+            assert closing_code(page) == (1006 if ending is signal.SIGKILL else 1001)
+        assert process.wait(SECONDS) == (-ending if ending is signal.SIGKILL else 0)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_quitting_the_screen_ends_the_page_and_not_the_server(log: Path) -> None:
+    with command(log, "--lang", "zh") as (process, address):
+        host, _slash, query = address.removeprefix("http://").partition("/")
+        with connect(f"ws://{host}/ws{query}", origin=f"http://{host}", open_timeout=SECONDS) as page:  # type: ignore[arg-type]  # as above
+            received(page, "显存不足".encode())
+            page.send(json.dumps(["stdin", "q"]))
+            assert closing_code(page) == 4004
+        assert process.poll() is None
+        assert psutil.Process(process.pid).children() == []
+
+
+def arguments_for(*words: str) -> list[str]:
+    parsed = cli.build_parser({"web": web}).parse_args(["web", *words])
+    return words_for(parsed, parsed.sources, language=None)
+
+
+def test_what_a_page_s_process_is_told() -> None:
+    assert arguments_for("a log")[4:] == ["--read-only", "--no-journal", "--", "a log"]
+    words = arguments_for("--allow-actions", "--from-start", "--gpu-memory", "8GiB", "--rules", "-x y", "--", "-a", "b")
+    told = parser().parse_args(words[4:])
+    assert (told.read_only, told.no_journal, told.from_start) == (False, False, True)
+    assert (told.gpu_memory, told.rules, told.sources) == (8 << 30, Path("-x y"), ["-a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "x"], "write a port from 0 to 65535, not x"),
+        (["--port", "65536"], "write a port from 0 to 65535, not 65536"),
+        (["--sessions", "0"], "write a number from 1 to 64, not 0"),
+        (["nothere.log"], "nothere.log: there is no such file."),
+        (["-"], "a pipe cannot be shared"),
+        (["cmd:ls"], "cmd:ls: every page would start it once more."),
+        (["LOG", "--page-token-file", "nothere"], "nothere: cannot be read"),
+        (["LOG", "--page-token-file", "LOG"], "holds no token: 16 to 512"),
+        (["LOG", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid:9878"),
+        (["LOG", "--rules", "nothere"], "nothere: there is no such rules folder."),
+    ],
+)
+def test_what_cannot_be_served_is_told(
+    words: Sequence[str], told: str, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["web", *(str(log) if word == "LOG" else word for word in words)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in said.err
+
+
+def test_a_port_that_is_taken_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as server:
+        assert cli.main(["web", str(log), "--port", str(server.port)]) == 2
+    assert "choose another port with --port" in capsys.readouterr().err.lower()
+
+
+def test_a_pipe_without_a_source_is_refused(log: Path) -> None:
+    words = [sys.executable, "-m", "gpuwatch.faces.cli", "web"]
+    with log.open() as piped:
+        done = subprocess.run(
+            words,
+            stdin=piped,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "tee comfyui.log" in done.stderr
+
+
+def test_a_token_of_one_s_own(tmp_path: Path, log: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    with command(log, "--page-token-file", tmp_path / "token") as (_process, address):
+        assert address.endswith("/?token=0123456789abcdef")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "gpuwatch.faces.web.server", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    assert cli.main(["web", str(log)]) == 2
+    assert "pip install 'gpuwatch[web]'" in capsys.readouterr().err
+
+
+def test_the_way_to_the_browser_is_nobody_else_s_to_read() -> None:
+    with web.pointing_file("http://127.0.0.1:1/?token=x&y=<z>") as path:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert "url=http://127.0.0.1:1/?token=x&amp;y=&lt;z&gt;" in path.read_text()
+    assert not path.exists()
+
+
+def test_beyond_loopback_it_warns(log: Path) -> None:
+    if not os.access("/proc/net", os.R_OK):
+        pytest.skip("no addresses to listen on")
+    with command(log, "--host", "0.0.0.0") as (process, address):  # noqa: S104
+        assert f"//{socket.gethostname()}:" in address
+        process.terminate()
+        assert process.stderr is not None
+        assert "warning: 0.0.0.0 can be reached from other machines" in process.stderr.read()
