@@ -18,7 +18,7 @@ from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.faces.cli import main
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render
-from tests.adapters.comfyui.beside import RULES, WORKLOADS, Beside, source, submit
+from tests.adapters.comfyui.beside import RULES, WORKLOADS, Beside, source, submit, watching
 from tests.standin.comfyui import PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES, VERSIONS, ComfyUI
 from tests.standin.prompts import painting
 from tests.standin.server import Standin, standing
@@ -137,3 +137,13 @@ def test_jobs_that_ran_tell_what_size_fits_when_one_does_not(
     (choice,) = json.loads(capsys.readouterr().out)["choices"]
     assert PAINTER_FIXED_BYTES + PAINTER_PIXEL_BYTES * choice["pixels"] <= 3 * GIB
     assert main(["fit", *asked, "--gpu-memory", "1GiB"]) == 1
+
+
+def test_a_job_is_told_of_though_its_workflow_and_the_card_cannot_be_asked() -> None:
+    with standing() as standin, watching(source(standin)) as beside:
+        beside.heard(standin)
+        id_ = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+        standin.hazards.statuses |= {f"/api/jobs/{id_}": 500, "/system_stats": 500}
+        submit(standin, painting(512, 512), prompt_id=id_)
+        (job,) = beside.until(beside.jobs)
+        assert (job.job_id, job.outcome, job.ran) == (id_, "success", None)

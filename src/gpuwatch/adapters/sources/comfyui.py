@@ -22,6 +22,7 @@ from gpuwatch.adapters.comfyui.jobs import JobFeed
 from gpuwatch.adapters.comfyui.listening import Socket, SocketLostError
 from gpuwatch.adapters.comfyui.logtail import LogTail
 from gpuwatch.adapters.comfyui.reading import (
+    Ended,
     log_entries,
     log_of,
     part,
@@ -380,14 +381,22 @@ class ComfyuiSource:
                 raise
             self._tell_once(error.message)
             return
+        # From here on nothing may raise before all are told: they are not listed again.
         if any(fresh for _ended, fresh in ended_jobs):
-            self._ask_stats()  # what PyTorch took for them lies there until it is given back
+            with suppress(NoAnswerError):
+                self._ask_stats()  # what PyTorch took for them lies there until it is given back
         for ended, fresh in ended_jobs:
             if fresh and not self._hears_log:
                 self._put_log(log_of(ended), fresh=True)
             if fresh or ended.outcome == "error":
-                told = self._jobs.whole(ended) if fresh and ended.outcome != "interrupted" else ended
+                told = self._with_workflow(ended) if fresh and ended.outcome != "interrupted" else ended
                 self._put(told.observation(self._clock(), self.name, fresh=fresh))
+
+    def _with_workflow(self, ended: Ended) -> Ended:
+        try:
+            return self._jobs.whole(ended)
+        except NoAnswerError:
+            return ended
 
     # -- telling -------------------------------------------------------------------------------------------------------------
 
