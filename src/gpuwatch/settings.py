@@ -18,6 +18,7 @@ VARIABLE = "GPUWATCH_CONFIG_DIR"
 DATA_VARIABLE = "GPUWATCH_DATA_DIR"
 CACHE_VARIABLE = "GPUWATCH_CACHE_DIR"
 STATE_VARIABLE = "GPUWATCH_STATE_DIR"
+NOTIFY_SECRET_VARIABLE = "GPUWATCH_NOTIFY_SECRET"  # noqa: S105 - the variable's name
 
 
 def config_folder(environment: Mapping[str, str], home: Path | None) -> Path | None:

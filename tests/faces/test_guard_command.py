@@ -78,7 +78,8 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
         monkeypatch.setattr(guard.Journal, "say", heard)
         arguments = argparse.Namespace(
             servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
-            gpu_memory=None, json=True, rules=None, journal=None, listen=None,
+            gpu_memory=None, json=True, rules=None, journal=None, listen=None, notify=[], notify_severity="error",
+            notify_format="auto", notify_secret_file=None,
         )  # fmt: skip
         vars(arguments).update(more)
         stop = threading.Event()

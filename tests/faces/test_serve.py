@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import Page
 from gpuwatch.faces.exporter.files import PAGE, Discovery, Textfile
-from gpuwatch.faces.options import is_loopback
 from tests.faces.web import HASH, SECONDS, Said
 
 GPUWATCH = [sys.executable, "-m", "gpuwatch.faces.cli"]

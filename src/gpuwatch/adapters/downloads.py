@@ -21,12 +21,12 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from gpuwatch import __version__
+from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.errors import GpuwatchError, JobError, UnreachableError, UsageError
 from gpuwatch.texts import Text, plain, text
 
@@ -134,13 +134,6 @@ def check_address(url: str, *, plain_http: bool = False) -> None:
         raise UsageError(
             text("{url} is not encrypted, so what comes could be anyone's", url=url), text("Use its https address.")
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine."""
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def download(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import re
 from pathlib import Path
 
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
+NOTIFY_FORMATS = ("auto", "json", "slack", "discord", "feishu", "dingtalk", "wecom")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,14 +49,98 @@ def address(words: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def add_sources(parser: argparse.ArgumentParser, *, shared: bool = False) -> None:
+    """The sources and how to begin with them; `shared`: several screens read them, each by itself."""
+    told = (
+        _("a log file to follow, http://HOST:PORT for a ComfyUI server, kernel, journal:UNIT, docker:NAME")
+        if shared
+        else _(
+            "a log file to follow, http://HOST:PORT for a ComfyUI server, - for standard input, cmd:COMMAND for a child "
+            "process, kernel, journal:UNIT, docker:NAME"
+        )
+    )
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=told)
+    parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
+    parser.add_argument(
+        "--header-file",
+        metavar="FILE",
+        help=_("headers to send to servers, one `Name: value` a line, as a proxy wants them"),
+    )
+    parser.add_argument("--token-file", metavar="FILE", help=_("a token to send to servers: Authorization: Bearer"))
+
+
+def add_journal(parser: argparse.ArgumentParser) -> None:
+    """Whether and where it is kept what happened."""
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help=_("where incidents are kept (default: in your state folder)")
+    )
+    parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
+
+
+def add_watching(parser: argparse.ArgumentParser, listen: str) -> None:
+    """What the verbs that watch sources have in common; `listen` says what is served where."""
+    add_sources(parser)
+    add_journal(parser)
+    parser.add_argument("--listen", type=address, metavar="HOST:PORT", help=listen)
+    add_notify(parser)
+    add_json(parser)
+    add_gpu_memory(parser)
+    add_rules(parser)
+
+
+def add_notify(parser: argparse.ArgumentParser) -> None:
+    """Who is told of failures."""
+    parser.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help=_(
+            "post failures, their ends and what became of fixes there; @FILE for a file that holds the address; repeatable"
+        ),
+    )
+    parser.add_argument(
+        "--notify-severity",
+        choices=("info", "warning", "error", "critical"),
+        default="error",
+        help=_("tell of failures from here on (default: error)"),
+    )
+    add_notify_form(parser, "--notify-")
+
+
+def add_notify_form(parser: argparse.ArgumentParser, prefix: str) -> None:
+    """How notices look, and how they are signed."""
+    parser.add_argument(
+        f"{prefix}format",
+        dest="notify_format",
+        choices=NOTIFY_FORMATS,
+        default="auto",
+        help=_("how notices look (default: auto, by the address: a chat's own message, else json)"),
+    )
+    parser.add_argument(
+        f"{prefix}secret-file",
+        dest="notify_secret_file",
+        type=Path,
+        metavar="FILE",
+        help=_("sign notices with the secret in this file (or in $GPUWATCH_NOTIFY_SECRET)"),
+    )
+
+
+def add_bell(parser: argparse.ArgumentParser) -> None:
+    """Whether the terminal is to be heard."""
+    parser.add_argument(
+        "--bell",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=_("ring the terminal's bell for a failure (default: yes)"),
+    )
+    parser.add_argument(
+        "--desktop",
+        action="store_true",
+        help=_(
+            "have the terminal show a desktop notification, too (OSC 9; iTerm2, WezTerm, kitty, Ghostty, Windows Terminal)"
+        ),
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
@@ -26,9 +25,10 @@ from gpuwatch.adapters.sources.stdin import StdinSource
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RulesQuarantined
+from gpuwatch.core.events import Event, FailureCounted, RulesQuarantined
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import Learned
+from gpuwatch.core.notices import latest_of
 from gpuwatch.core.observations import SourceDown, SourceUp
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
@@ -38,35 +38,6 @@ from gpuwatch.faces.report import console_for, head_line, incident_json, json_li
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.settings import journal_path
 from gpuwatch.texts import Text, plain, render, text
-from gpuwatch.texts import translate as _
-
-
-def add_sources(parser: argparse.ArgumentParser, *, shared: bool = False) -> None:
-    """The sources and how to begin with them; `shared`: several screens read them, each by itself."""
-    told = (
-        _("a log file to follow, http://HOST:PORT for a ComfyUI server, kernel, journal:UNIT, docker:NAME")
-        if shared
-        else _(
-            "a log file to follow, http://HOST:PORT for a ComfyUI server, - for standard input, cmd:COMMAND for a child "
-            "process, kernel, journal:UNIT, docker:NAME"
-        )
-    )
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=told)
-    parser.add_argument("--from-start", action="store_true", help=_("count what is in the file already"))
-    parser.add_argument(
-        "--header-file",
-        metavar="FILE",
-        help=_("headers to send to servers, one `Name: value` a line, as a proxy wants them"),
-    )
-    parser.add_argument("--token-file", metavar="FILE", help=_("a token to send to servers: Authorization: Bearer"))
-
-
-def add_journal(parser: argparse.ArgumentParser) -> None:
-    """Whether and where it is kept what happened."""
-    parser.add_argument(
-        "--journal", type=Path, metavar="FILE", help=_("where incidents are kept (default: in your state folder)")
-    )
-    parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
 
 
 @contextmanager
@@ -265,14 +236,6 @@ def reload_words(event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused)
             return text("Mutes read anew: {count} in force.", count=len(event.mutes.entries))
         case MutesRefused():
             return text("The mutes stay as they were: {reason}", reason=event.reason)
-
-
-def latest_of(events: Sequence[Event], incident_id: str) -> Incident | None:
-    """The newest value of an incident among the events."""
-    found = [
-        event.incident for event in events if isinstance(event, IncidentChanged) and event.incident.id == incident_id
-    ]
-    return found[-1] if found else None
 
 
 @contextmanager

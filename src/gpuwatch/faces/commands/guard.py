@@ -4,6 +4,7 @@ Examples:
   gpuwatch guard http://127.0.0.1:8188 --yes
   gpuwatch guard http://127.0.0.1:8188 --yes --min-size 512 --tries 2
   gpuwatch guard http://10.0.0.4:8188 http://10.0.0.5:8188 --yes --log guard.jsonl
+  gpuwatch guard http://127.0.0.1:8188 --yes --notify https://hooks.example/gpu
 
 Only jobs that fail for want of GPU memory while it watches are touched: not those that were interrupted, not those that failed
 for another reason. Each is queued again in front, in the largest size that is predicted to fit, or with the exact rewrite
@@ -23,11 +24,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_notify, add_rules, address
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
@@ -35,9 +37,14 @@ from gpuwatch.texts import translate as _
 if TYPE_CHECKING:
     from gpuwatch.adapters.comfyui.guarding import Guard, Note
     from gpuwatch.core.events import Event
+    from gpuwatch.core.incidents import Incident
     from gpuwatch.core.snapshot import Snapshot
+    from gpuwatch.faces.notifying import Desk
+    from gpuwatch.pipeline import Pipeline
 
 _LOOK_SECONDS = 1.0
+_CALLS_SOMEBODY = frozenset({"gave_up", "restart_needed"})
+"""What a guard says when only a person can go on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics there, those of fixes too")
     )
+    add_notify(parser)
     add_access(parser)
     add_gpu_memory(parser)
     add_json(parser)
@@ -70,6 +78,7 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
     from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
     from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415
     from gpuwatch.faces.narration import in_words  # noqa: PLC0415
+    from gpuwatch.faces.notifying import keep_desk  # noqa: PLC0415
     from gpuwatch.faces.watching import keep_journal, machine_sources, make_engine, open_journal  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
@@ -88,14 +97,21 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
         pipeline = Pipeline(engine, [*sources, *(machine_sources() if arguments.listen else [])])
         if (kept := opened.enter_context(open_journal(arguments, in_words))) is not None:
             keep_journal(kept, pipeline)
+        desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
         if arguments.listen is not None:
-            workloads = engine.workloads.ids
-            exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=workloads)
+            exporter = Exporter(
+                lambda: pipeline.snapshot,
+                engine.rules,
+                *arguments.listen,
+                workloads=engine.workloads.ids,
+                notified=desk.counts,
+            )
             opened.callback(exporter.close)
             journal.say("serving", text("metrics: {address}", address=exporter.address), address=exporter.address)
         inbox = Inbox()
         pipeline.subscribe(inbox)
-        guards = {mender.hands.name: guard_of(mender, pipeline, journal.note) for mender in menders}
+        note = partial(told_to_both, journal, desk, pipeline)
+        guards = {mender.hands.name: guard_of(mender, pipeline, note) for mender in menders}
         try:
             pipeline.start()
             names = ", ".join(guards)
@@ -105,6 +121,19 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
             pipeline.stop()
             journal.say("stopped", ended_words(guards), **totals(guards))
     return 0
+
+
+def told_to_both(journal: Journal, desk: Desk, pipeline: Pipeline, note: Note) -> None:
+    """Say what a guard did; where it can do no more, somebody far away is told."""
+    journal.note(note)
+    if note.event in _CALLS_SOMEBODY:
+        job = str(note.fields.get("first_job") or note.job or "")
+        desk.give_up(job, note.server, note.words, incident_of_job(pipeline, job))
+
+
+def incident_of_job(pipeline: Pipeline, job: str) -> Incident | None:
+    """The incident that a job's failure is."""
+    return next((each for each in pipeline.snapshot.incidents.values() if job and each.job_id == job), None)
 
 
 def watch_over(guards: dict[str, Guard], inbox: Inbox, check: Callable[[float], bool], stop: threading.Event) -> None:
@@ -220,7 +249,8 @@ def guard_of(mender: Any, pipeline: Any, note: Callable[[Note], None]) -> Guard:
     name = mender.hands.name
 
     def incident_of(job_id: str) -> str | None:
-        return next((each.id for each in pipeline.snapshot.incidents.values() if each.job_id == job_id), None)
+        found = incident_of_job(pipeline, job_id)
+        return found.id if found is not None else None
 
     def broken() -> Text | None:
         found = breakage(pipeline.snapshot.incidents.values(), name)

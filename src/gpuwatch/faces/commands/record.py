@@ -29,10 +29,9 @@ from gpuwatch.core.reloads import Change
 from gpuwatch.core.scrub import Scrubber
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.incident import own_names
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, add_sources
 from gpuwatch.faces.watching import (
     Printer,
-    add_sources,
     headers_of,
     machine_sources,
     make_engine,

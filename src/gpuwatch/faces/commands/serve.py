@@ -8,6 +8,7 @@ Examples:
   gpuwatch serve comfyui.log --textfile /var/lib/prometheus/node-exporter        for node_exporter, no port
   gpuwatch serve comfyui.log --otlp http://127.0.0.1:4318                        to an OpenTelemetry collector, too
   gpuwatch serve comfyui.log --file-sd /etc/prometheus/gpuwatch.json             where Prometheus finds it
+  gpuwatch serve comfyui.log --notify @hook.url --notify-secret-file hook.secret tell a webhook of failures
   curl http://127.0.0.1:9877/metrics
 
 A file is read from its end on; --from-start counts what is in it already. The metrics are served on loopback unless
@@ -25,6 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gpuwatch.adapters.journal import Journal
+from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter, Page
@@ -32,11 +34,10 @@ from gpuwatch.faces.exporter.files import Discovery, Textfile
 from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
 from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.narration import Narrate, in_json, in_words
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address, is_loopback
+from gpuwatch.faces.notifying import Desk, keep_desk
+from gpuwatch.faces.options import add_watching
 from gpuwatch.faces.watching import (
     Printer,
-    add_journal,
-    add_sources,
     headers_of,
     keep_journal,
     machine_sources,
@@ -54,14 +55,7 @@ _LOOK_UP_SECONDS = 0.2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    add_sources(parser)
-    add_journal(parser)
-    parser.add_argument(
-        "--listen",
-        type=address,
-        metavar="HOST:PORT",
-        help=_("where the metrics are served (default: 127.0.0.1:9877)"),
-    )
+    add_watching(parser, listen=_("where the metrics are served (default: 127.0.0.1:9877)"))
     parser.add_argument(
         "--web.config.file",
         "--web-config-file",
@@ -87,9 +81,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help=_("how to speak on stderr (default: text)")
     )
-    add_json(parser)
-    add_gpu_memory(parser)
-    add_rules(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,7 +110,8 @@ def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narr
     with ExitStack() as outlets, stop_on_signals(stop):
         if journal is not None:
             keep_journal(journal, pipeline)
-        open_outlets(outlets, arguments, pipeline, say)
+        desk = outlets.enter_context(keep_desk(arguments, pipeline, say))
+        open_outlets(outlets, arguments, pipeline, desk, say)
         try:
             pipeline.start()
             while not stop.wait(_LOOK_UP_SECONDS) and not printer.closed.is_set():
@@ -129,11 +121,17 @@ def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narr
     return 0
 
 
-def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, say: Narrate) -> None:
+def open_outlets(
+    outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, desk: Desk, say: Narrate
+) -> None:
     """Serve the metrics, write them, push them, as the arguments say; what is opened closes with `outlets`."""
     counts: PushCounts = Counter()
     page = Page(
-        lambda: pipeline.snapshot, pipeline.engine.rules, workloads=pipeline.engine.workloads.ids, pushes=counts
+        lambda: pipeline.snapshot,
+        pipeline.engine.rules,
+        workloads=pipeline.engine.workloads.ids,
+        pushes=counts,
+        notified=desk.counts,
     )
     port: int | None = None
     if arguments.textfile is not None:
@@ -141,13 +139,19 @@ def open_outlets(outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pi
         outlets.callback(textfile.close)
         say(text("metrics: written to {path}", path=str(textfile.path)), event="writing", path=str(textfile.path))
     if arguments.textfile is None or arguments.listen is not None:
-        port = open_page(outlets, arguments, pipeline, counts, say)
+        port = open_page(outlets, arguments, pipeline, desk=desk, counts=counts, say=say)
     if asked_for(arguments.otlp):
         open_push(outlets, arguments.otlp, page, port, counts=counts, say=say)
 
 
 def open_page(
-    outlets: ExitStack, arguments: argparse.Namespace, pipeline: Pipeline, counts: PushCounts, say: Narrate
+    outlets: ExitStack,
+    arguments: argparse.Namespace,
+    pipeline: Pipeline,
+    *,
+    desk: Desk,
+    counts: PushCounts,
+    say: Narrate,
 ) -> int:
     """Serve the page, and say where; the port."""
     host, port = arguments.listen or (DEFAULT_HOST, DEFAULT_PORT)
@@ -159,6 +163,7 @@ def open_page(
         workloads=pipeline.engine.workloads.ids,
         web_config=arguments.web_config,
         pushes=counts,
+        notified=desk.counts,
         say=say,
     )
     outlets.callback(exporter.close)

@@ -5,6 +5,7 @@ Examples:
   gpuwatch watch ComfyUI/user/comfyui.log          follow a log file
   gpuwatch watch cmd:'python main.py'              start ComfyUI and watch it
   python main.py 2>&1 | gpuwatch --plain           diagnoses as lines, no screen
+  gpuwatch watch comfyui.log --notify @hook.url    and tell a webhook or a chat of failures
 
 What is in a file already is shown and diagnosed; only what is new is counted. Without a terminal, diagnoses are printed as
 lines. Rules and mutes that change are read anew while it runs.
@@ -17,7 +18,9 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.heap import give_large_blocks_back
 from gpuwatch.adapters.journal import Journal
@@ -25,12 +28,11 @@ from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.narration import in_words
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, address
+from gpuwatch.faces.notifying import Desk, Ringer, keep_desk
+from gpuwatch.faces.options import add_bell, add_watching
 from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.watching import (
     Printer,
-    add_journal,
-    add_sources,
     headers_of,
     keep_journal,
     machine_sources,
@@ -43,21 +45,18 @@ from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import Text
 from gpuwatch.texts import translate as _
 
+if TYPE_CHECKING:
+    from gpuwatch.faces.exporter import Exporter
+
 _LOOK_UP_SECONDS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    add_sources(parser)
-    add_journal(parser)
+    add_watching(parser, listen=_("serve the metrics too, for instance on 127.0.0.1:9877"))
     parser.add_argument("--plain", action="store_true", help=_("print diagnoses as lines instead of the screen"))
-    parser.add_argument(
-        "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics too, for instance on 127.0.0.1:9877")
-    )
     parser.add_argument("--keys", action="store_true", help=_("print what every key does on the screen, and end"))
-    add_json(parser)
-    add_gpu_memory(parser)
-    add_rules(parser)
+    add_bell(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,13 +97,14 @@ def watch_with(
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
     if journal is not None:
         keep_journal(journal, pipeline)
-    exporter = None
-    if arguments.listen:
-        from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415 - it brings the metrics library, which few runs need
-
-        exporter = Exporter(lambda: pipeline.snapshot, engine.rules, *arguments.listen, workloads=engine.workloads.ids)
-    try:
+    with ExitStack() as opened:
+        desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
+        exporter = open_exporter(arguments, pipeline, desk)
+        if exporter is not None:
+            opened.callback(exporter.close)
         if plain:
+            if sys.stderr.isatty():
+                desk.ring = Ringer(ring_plainly, bell=arguments.bell, desktop=arguments.desktop)
             return print_until_end(pipeline, as_json=arguments.json)
         give_large_blocks_back()
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
@@ -121,11 +121,28 @@ def watch_with(
         )
         if journal is not None:
             journal.say = unsaid  # the screen is Textual's
-        app.run()
+        desk.say, desk.ring = app.say, Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
+        try:
+            app.run()
+        finally:
+            desk.say, desk.ring = in_words, None
         return app.return_code or 0
-    finally:
-        if exporter is not None:
-            exporter.close()
+
+
+def open_exporter(arguments: argparse.Namespace, pipeline: Pipeline, desk: Desk) -> Exporter | None:
+    """The metrics page, where one is wanted."""
+    if not arguments.listen:
+        return None
+    from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415 - it brings the metrics library, which few runs need
+
+    workloads = pipeline.engine.workloads.ids
+    rules = pipeline.engine.rules
+    return Exporter(lambda: pipeline.snapshot, rules, *arguments.listen, workloads=workloads, notified=desk.counts)
+
+
+def ring_plainly(signal: str) -> None:
+    """Ring where no screen is drawn."""
+    print(signal, end="", file=sys.stderr, flush=True)
 
 
 def unsaid(_words: Text) -> None:

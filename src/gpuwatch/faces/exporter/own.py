@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from gpuwatch import __version__
+from gpuwatch.core.notices import NOTICE_OUTCOMES
 from gpuwatch.core.tallies import OTHER
 from gpuwatch.faces.exporter.repeating import PushOutcome, Way
 from gpuwatch.faces.exporter.rows import Row, Samples, Value, View
@@ -105,5 +106,14 @@ ROWS: tuple[Row, ...] = (
         (),
         web_config,
         unit="0 or 1",
+    ),
+    Row(
+        "gpuwatch_notifications_total",
+        "Notices, by what became of them: delivered, refused for good, failed for an hour, dropped for want of room or time, "
+        "or held back because there were too many.",
+        ("outcome",),
+        lambda v: [Value((outcome,), v.notified.get(outcome, 0)) for outcome in NOTICE_OUTCOMES],
+        "counter",
+        "notices",
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
@@ -40,6 +40,7 @@ class Page:
         workloads: Iterable[str] = (),
         serving: Callable[[], Serving] = Serving,
         pushes: PushCounts | None = None,
+        notified: Callable[[], Mapping[str, int]] = dict,
         clock: Callable[[], datetime] = utc_now,
         rows: Iterable[Row] = METRICS,
     ) -> None:
@@ -48,13 +49,22 @@ class Page:
         self._workloads = tuple(workloads)
         self._serving = serving
         self._pushes: PushCounts = Counter() if pushes is None else pushes
+        self._notified = notified
         self._clock = clock
         self._rows = tuple(row for row in rows if row is not FAILED)
 
     def view(self) -> View:
         """What there is to read the metrics from, now."""
         snapshot, rules = self._snapshot(), self._rules
-        return View(snapshot, snapshot.rules or rules, self._workloads, self._clock(), self._serving(), self._pushes)
+        return View(
+            snapshot,
+            snapshot.rules or rules,
+            self._workloads,
+            self._clock(),
+            self._serving(),
+            self._pushes,
+            self._notified(),
+        )
 
     def text(self, *, openmetrics: bool = False, more: str = "") -> bytes:
         """Every metric with its values of now. `more` is what else belongs on the page, in the same format."""

@@ -38,6 +38,8 @@ class View:
     serving: Serving = field(default_factory=Serving)
     pushes: Mapping[tuple[Way, PushOutcome], int] = field(default_factory=dict)
     """What left without being asked for, and how that went."""
+    notified: Mapping[str, int] = field(default_factory=dict)
+    """What became of notices, by outcome."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +53,7 @@ class Exporter:
         port: int,
         *,
         workloads: Iterable[str] = (),
+        notified: Callable[[], Mapping[str, int]] = dict,
         web_config: Path | None = None,
         pushes: PushCounts | None = None,
         say: Narrate = in_words,
@@ -62,7 +63,7 @@ class Exporter:
             if web_config is not None
             else None
         )
-        page = Page(snapshot, rules, workloads=workloads, serving=self._serving, pushes=pushes)
+        page = Page(snapshot, rules, workloads=workloads, serving=self._serving, pushes=pushes, notified=notified)
         self._server: _Server | None = None
         try:
             self._server = _Server(host_name, port, page, self._guard)

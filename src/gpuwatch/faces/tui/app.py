@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,7 +51,7 @@ from gpuwatch.faces.tui.terminal import draw_on_output
 from gpuwatch.faces.tui.themes import ANSI, DARK, PALETTES
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import LANGUAGES, Text, current, render, text, use
+from gpuwatch.texts import LANGUAGES, Text, current, render, text, use, visible
 from gpuwatch.texts import translate as _
 
 _REPAINT_SECONDS = 1 / 12
@@ -214,6 +215,18 @@ class WatchApp(App[None]):
                 "",
                 lambda action=key.action: self.call_later(self.run_action, action),
             )
+
+    def say(self, words: Text, /, **_fields: object) -> None:
+        """Show a word of warning; from any thread."""
+        self.call_later(partial(self.notify, visible(render(words)), severity="warning", markup=False))
+
+    def ring(self, signal: str) -> None:
+        """Have the terminal ring; from any thread."""
+        self.call_later(self._ring, signal)
+
+    def _ring(self, signal: str) -> None:
+        if self._driver is not None and not self._driver.is_headless:
+            self._driver.write(signal)
 
     # -- what the pipeline tells -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,139 @@
+"""Failures told to who is not looking: the notices of one run, sent to webhooks and rung on the terminal.
+
+`serve`, `watch` and `guard` open one desk each. It hears the pipeline and never holds it up: what it tells is put into queues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.loopback import is_loopback
+from gpuwatch.adapters.outbox import Outbox
+from gpuwatch.adapters.webhook import Carrier, read_secret, target_of
+from gpuwatch.core.events import Event
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.notices import NOTICE_OUTCOMES, Bucket, Notice, Teller
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.errors import UsageError
+from gpuwatch.faces.narration import Narrate
+from gpuwatch.faces.notice_page import headline
+from gpuwatch.faces.notice_shapes import shape_for
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import Text, text, visible
+
+_RINGS, _RING_EVERY = 3, timedelta(seconds=5)
+_LONGEST_SIGNAL = 200
+
+
+class Ringer:
+    """Rings for failures, not oftener than one can bear: BEL, and OSC 9 for a terminal that shows notifications."""
+
+    def __init__(
+        self, write: Callable[[str], None], *, bell: bool, desktop: bool, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._write = write
+        self._bell, self._desktop = bell, desktop
+        self._clock = clock
+        self._bucket = Bucket(_RINGS, _RING_EVERY)
+
+    def __call__(self, notice: Notice) -> None:
+        """Ring for what is bad news. The time is the clock's: a recording that is played fast is still heard by a person."""
+        if notice.event not in {"opened", "fix_failed", "gave_up"} or not self._bucket.take(self._clock()):
+            return
+        signal = "\a" if self._bell else ""
+        if self._desktop:
+            signal += f"\x1b]9;gpuwatch: {visible(headline(notice))[:_LONGEST_SIGNAL]}\x1b\\"
+        self._write(signal)
+
+
+class Desk:
+    """Makes the notices of a run and hands them on. A listener of the pipeline."""
+
+    def __init__(self, teller: Teller, say: Narrate) -> None:
+        self.outboxes: Sequence[Outbox] = ()
+        self.ring: Callable[[Notice], None] | None = None
+        self.say = say
+        self._teller = teller
+        self._turn = threading.Lock()
+        """The pipeline's thread tells, and an unattended loop's."""
+        self._latest: datetime | None = None
+
+    def warn(self, words: Text) -> None:
+        """Say what is wrong with the sending itself."""
+        self.say(words, event="notices", level="warning")
+
+    def __call__(self, events: Sequence[Event], snapshot: Snapshot) -> None:
+        """Tell what the events ask for."""
+        if (self.outboxes or self.ring is not None) and events:
+            with self._turn:
+                self._latest = events[-1].at
+                self._tell(self._teller.hear(events, snapshot.incidents))
+
+    def give_up(self, job: str, server: str, words: Text, incident: Incident | None) -> None:
+        """Tell what an unattended loop could not mend."""
+        with self._turn:
+            self._tell(self._teller.give_up(utc_now(), job, server, words, incident))
+
+    def counts(self) -> dict[str, int]:
+        """What became of the notices, over all addresses; those held back count once."""
+        total: Counter[str] = Counter({"held_back": self._teller.limit.held_total if self.outboxes else 0})
+        for outbox in self.outboxes:
+            total.update(outbox.counts)
+        return {outcome: total[outcome] for outcome in NOTICE_OUTCOMES}
+
+    def close(self) -> None:
+        """Tell the rest, and let go of what waits."""
+        with self._turn:
+            self._tell(self._teller.limit.rest(self._latest) if self._latest is not None else ())
+        for outbox in self.outboxes:
+            outbox.close()
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            for outbox in self.outboxes:
+                outbox.post(notice)
+            if self.ring is not None:
+                self.ring(notice)
+
+
+@contextmanager
+def keep_desk(arguments: argparse.Namespace, pipeline: Pipeline, say: Narrate) -> Iterator[Desk]:
+    """The desk that the arguments ask for, listening to the pipeline until the end of the block."""
+    desk = Desk(Teller(arguments.notify_severity), say)
+    desk.outboxes = open_outboxes(arguments.notify, arguments, desk.warn)
+    pipeline.subscribe(desk)
+    try:
+        yield desk
+    finally:
+        desk.close()
+
+
+def open_outboxes(
+    addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]
+) -> list[Outbox]:
+    """A queue for each address. Raises UsageError before any is open, where one cannot be used."""
+    return [Outbox(carrier, warn) for carrier in carriers_of(addresses, arguments, warn)]
+
+
+def carriers_of(addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]) -> list[Carrier]:
+    """What takes notices to each address, in the form and with the secret that the arguments name."""
+    secret, warning = read_secret(arguments.notify_secret_file)
+    if not addresses:
+        if arguments.notify_secret_file is not None:
+            raise UsageError(
+                text("a secret is given, and no address to send notices to."), text("Name one with --notify URL.")
+            )
+        return []
+    targets = [target_of(address) for address in addresses]
+    if warning is not None:
+        warn(warning)
+    for target in targets:
+        if target.scheme == "http" and not is_loopback(target.host):
+            warn(text("{target}: notices travel unencrypted there.", target=target.shown))
+    return [Carrier(target, shape_for(arguments.notify_format, target), secret) for target in targets]
