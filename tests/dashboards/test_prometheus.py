@@ -6,20 +6,25 @@ No Grafana draws anything here: what is proven is the queries.
 from __future__ import annotations
 
 import json
-import threading
+import os
+import re
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.webhook import signature
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.exporter import Page
 from gpuwatch.faces.exporter.files import Discovery, Textfile
+from tests.adapters.receiver import Got, hook
 from tests.dashboards.feed import exporter
 from tests.dashboards.real import Prometheus, alertmanager, free_port, get, prometheus, running, tool, until
 from tests.dashboards.test_files import FOLDER, PANELS, RULES
@@ -27,6 +32,7 @@ from tests.faces.web import HASH, make_certificates, serving
 
 pytestmark = pytest.mark.xdist_group("prometheus")
 
+SECRET = "a secret of the relay and of the webhook"  # noqa: S105 - of this test alone
 VARIABLES = {
     "$__rate_interval": "10s", "$__interval": "2s", "$__range": "30s", "$instance": ".*", "$server": ".*", "$gpu": ".*",
 }  # fmt: skip
@@ -113,36 +119,28 @@ def test_an_exemplar_leads_to_the_incident(scraped: Prometheus) -> None:
 
 
 @contextmanager
-def webhook() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
-    """An address that takes what Alertmanager sends."""
-    received: list[tuple[str, dict[str, Any]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_words: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", received
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def relay(folder: Path, *addresses: str) -> Iterator[str]:
+    """A `gpuwatch notify` that passes on to these; where it listens."""
+    command = [sys.executable, "-m", "gpuwatch.faces.cli", "notify", "--listen", "127.0.0.1:0", "--lang", "zh"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "GPUWATCH_NOTIFY_SECRET": SECRET}
+    words = [word for address in addresses for word in ("--to", address)]
+    log = folder / "relay.log"
+    with log.open("wb") as out, subprocess.Popen([*command, *words], stdout=out, stderr=out, env=environment) as child:
+        try:
+            yield until(
+                lambda: re.search(r"http://127\.0\.0\.1:\d+/alerts", log.read_text("utf-8")), "it does not listen"
+            )[0]
+        finally:
+            child.kill()
 
 
-def test_a_failure_reaches_the_webhook_with_words_in_both_languages(tmp_path: Path) -> None:
+def test_a_failure_reaches_a_webhook_through_alertmanager_and_our_own_relay(tmp_path: Path) -> None:
     tool("prometheus")
     tool("prometheus-alertmanager")
     example = (FOLDER / "alertmanager" / "alertmanager.example.yml").read_text("utf-8")
-    with webhook() as (address, received), exporter(gpus=1) as page:
-        routed = example.replace("http://127.0.0.1:9095", address)
+    with hook() as there, exporter(gpus=1) as page, relay(tmp_path, f"{there.address}/told") as alerts:
+        routed = re.sub(r"http://127\.0\.0\.1:909[56]/alerts", alerts, example)
+        assert routed.count(alerts) == 2
         for slow in ("group_wait: 10s", "group_wait: 2m", "group_interval: 5m"):
             routed = routed.replace(slow, slow.partition(":")[0] + ": 1s")
         with alertmanager(tmp_path, routed) as manager:
@@ -156,21 +154,23 @@ def test_a_failure_reaches_the_webhook_with_words_in_both_languages(tmp_path: Pa
             }
             with prometheus(tmp_path, json.dumps(config)):
 
-                def burst() -> Any:
+                def burst() -> list[Got]:
+                    opened = [got for got in list(there.got) if got.json["event"] == "opened"]
                     return [
-                        (path, alert)
-                        for path, notice in list(received)
-                        for alert in notice["alerts"]
-                        if alert["labels"]["alertname"] == "GpuwatchOutOfMemoryBurst"
+                        got for got in opened if got.json["alert"]["labels"]["alertname"] == "GpuwatchOutOfMemoryBurst"
                     ]
 
-                path, alert = until(burst, "no notice came")[0]
-    assert path == "/channel"
-    assert alert["status"] == "firing"
-    assert alert["labels"]["severity"] == "warning"
-    assert "GPU memory ran out" in alert["annotations"]["summary"]
-    assert "显存不足" in alert["annotations"]["summary_zh"]
-    assert alert["annotations"]["runbook_url"].endswith("#gpuwatchoutofmemoryburst")
+                got = until(burst, "no notice came")[0]
+    told = got.json
+    assert got.path == "/told"
+    assert (told["version"], told["event"], told["severity"]) == ("1", "opened", "warning")
+    assert told["key"] == told["alert"]["fingerprint"]
+    assert "显存不足" in told["title"]
+    assert "GPU memory ran out" in told["alert"]["annotations"]["summary"]
+    assert told["alert"]["annotations"]["runbook_url"].endswith("#gpuwatchoutofmemoryburst")
+    at = datetime.fromtimestamp(int(got.headers["webhook-timestamp"]), UTC)
+    signed = signature(got.headers["webhook-id"], at, got.body, SECRET.encode())
+    assert signed["webhook-signature"] == got.headers["webhook-signature"]
 
 
 def test_node_exporter_takes_the_file(tmp_path: Path) -> None:

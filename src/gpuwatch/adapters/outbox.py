@@ -65,7 +65,7 @@ class Outbox:
     def counts(self) -> Mapping[NoticeOutcome, int]:
         """What became of the notices so far."""
         with self._changed:
-            return dict(self._counts)
+            return {fate: count for fate, count in self._counts.items() if count}
 
     @property
     def full(self) -> bool:
@@ -93,19 +93,20 @@ class Outbox:
     def close(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """Try what waits once more, for a moment; the rest is lost, and that is said."""
         with self._changed:
+            dropped = self._counts["dropped"]
             self._closing.set()
             self._changed.notify_all()
         self._thread.join(grace_seconds)
         with self._changed:
-            lost = len(self._waiting)
+            if self._waiting:
+                self._counts["dropped"] += len(self._waiting)
             self._waiting.clear()
-            self._counts["dropped"] += lost
+            lost = self._counts["dropped"] - dropped
         self._carrier.abort()
         if lost:
-            told = text(
-                "{count} notices to {target} were not delivered.", count=lost, target=self._carrier.target.shown
+            self._say(
+                text("Notices that did not reach {target}: {count}.", target=self._carrier.target.shown, count=lost)
             )
-            self._say(told)
 
     def _run(self) -> None:
         while True:
@@ -124,6 +125,7 @@ class Outbox:
     def _deliver(self, notice: Notice, since: float) -> NoticeOutcome:
         tries = 0
         while True:
+            last = self._closing.is_set()
             try:
                 verdict = self._carrier.carry(notice, self._clock())
             except Exception as error:  # noqa: BLE001 - a fault with one notice must not end the others; it is told
@@ -132,8 +134,8 @@ class Outbox:
             if verdict.outcome != "later":
                 self._told(verdict)
                 return "delivered" if verdict.outcome == "delivered" else "refused"
-            if self._closing.is_set() or time.monotonic() - since > self._pace.most_age_seconds:
-                return "dropped" if self._closing.is_set() else "failed"
+            if last or time.monotonic() - since > self._pace.most_age_seconds:
+                return "dropped" if last else "failed"
             self._told(verdict)
             wait = self._pace.wait_seconds(tries, random.random())  # noqa: S311 - spreads load, keeps no secret
             self._closing.wait(max(wait, verdict.retry_after_seconds or 0.0))

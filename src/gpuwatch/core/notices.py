@@ -20,7 +20,7 @@ from gpuwatch.core.rules import SEVERITIES, Severity
 from gpuwatch.core.worker import LABEL as WORKER_DEAD
 from gpuwatch.texts import Text, text
 
-NoticeEvent = Literal["opened", "resolved", "fix_held", "fix_failed", "gave_up", "held_back", "test"]
+NoticeEvent = Literal["opened", "worker_dead", "resolved", "fix_held", "fix_failed", "gave_up", "held_back", "test"]
 NoticeOutcome = Literal["delivered", "refused", "failed", "dropped", "held_back"]
 """It arrived; it was sent back for good; it was tried for an hour; there was no room or no time; there were too many."""
 NOTICE_OUTCOMES: tuple[NoticeOutcome, ...] = get_args(NoticeOutcome)
@@ -132,7 +132,7 @@ class Teller:
                     incident = incidents.get(event.incident_id) or latest_of(events, event.incident_id)
                     told += self._opened(event, incident) if incident is not None else []
                 case IncidentChanged(incident=incident):
-                    told += self._resolved(event.at, incident)
+                    told += self._worker_dead(event.at, incident) or self._resolved(event.at, incident)
                 case FixTried(outcome="held" | "failed"):
                     told += self._fixed(event, incidents.get(event.incident_id))
                 case _:
@@ -147,12 +147,31 @@ class Teller:
         return self.limit.admit(notice, incident.label if incident is not None else "gave_up")
 
     def _opened(self, event: FailureCounted, incident: Incident) -> list[Notice]:
-        if not event.fresh or event.muted or incident.muted or incident.id in self._known or not self._loud(incident):
+        if not event.fresh or event.muted or incident.muted or incident.id in self._known:
+            return []
+        if not self._loud(incident):
+            self._remember(incident.id, stands=False)
             return []
         id_, told = f"{incident.id}-opened", incident.severity
         notice = Notice(id_, "opened", event.at, incident.id, told, incident.title, incident.source, incident)
         admitted = self.limit.admit(notice, incident.label)
         self._remember(incident.id, stands=notice in admitted)
+        if incident.worker_dead:
+            self._remember(f"{incident.id}-worker_dead", stands=False)
+        return [*admitted, *self._resolved(event.at, incident)]  # a log that is read late tells both at once
+
+    def _worker_dead(self, at: datetime, incident: Incident) -> list[Notice]:
+        """What was one failed job is now a server that runs none."""
+        id_ = f"{incident.id}-worker_dead"
+        if not (incident.worker_dead and incident.active) or incident.muted:
+            return []
+        if id_ in self._known or incident.id not in self._known:
+            return []  # said, or to be said with its beginning
+        title = text("ComfyUI's worker is dead, nothing runs until a restart: {title}", title=incident.title)
+        notice = Notice(id_, "worker_dead", at, incident.id, "critical", title, incident.source, incident)
+        admitted = self.limit.admit(notice, WORKER_DEAD)
+        self._remember(id_, stands=False)
+        self._remember(incident.id, stands=self._known.get(incident.id, False) or notice in admitted)
         return admitted
 
     def _resolved(self, at: datetime, incident: Incident) -> list[Notice]:
@@ -191,7 +210,7 @@ class Teller:
             self._known.popitem(last=False)
 
     def _loud(self, incident: Incident) -> bool:
-        return incident.label == WORKER_DEAD or SEVERITIES.index(incident.severity) >= SEVERITIES.index(self.floor)
+        return incident.worker_dead or SEVERITIES.index(incident.severity) >= SEVERITIES.index(self.floor)
 
 
 def latest_of(events: Iterable[Event], incident_id: str) -> Incident | None:

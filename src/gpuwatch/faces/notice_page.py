@@ -48,7 +48,7 @@ def notice_lines(notice: Notice) -> list[str]:
             place.append(render(STATE[incident.state]))
     if place:
         lines.append(said(" · ".join(place)))
-    if notice.event == "opened" and incident is not None and incident.diagnosis is not None:
+    if notice.event in {"opened", "worker_dead"} and incident is not None and incident.diagnosis is not None:
         lines.append(said(incident.diagnosis.cause))
         for number, fix in enumerate(incident.diagnosis.fixes[:_MOST_FIXES], start=1):
             fits = f" [{render(FITS[fix.predicted.fits])}]" if fix.predicted is not None else ""

@@ -44,7 +44,9 @@ class Ringer:
 
     def __call__(self, notice: Notice) -> None:
         """Ring for what is bad news. The time is the clock's: a recording that is played fast is still heard by a person."""
-        if notice.event not in {"opened", "fix_failed", "gave_up"} or not self._bucket.take(self._clock()):
+        if notice.event not in {"opened", "worker_dead", "fix_failed", "gave_up"} or not self._bucket.take(
+            self._clock()
+        ):
             return
         signal = "\a" if self._bell else ""
         if self._desktop:
