@@ -266,10 +266,10 @@ class Carrier:
         if 200 <= status < 300:
             complaint = self.shape.complaint(body)
             if complaint is None:
-                return Verdict("delivered", text("HTTP {status}", status=status), status)
+                return Verdict("delivered", plain(f"HTTP {status}"), status)
             told = text("HTTP {status}, but: {words}", status=status, words=visible(complaint.words[:200]))
             return Verdict("later" if complaint.later else "refused", told, status)
-        words = text("HTTP {status}: {words}", status=status, words=said or "-")
+        words = plain(f"HTTP {status}: {said or '-'}")
         if 300 <= status < 400:
             return Verdict(
                 "refused", text("HTTP {status}: it sends us elsewhere, and is not followed", status=status), status

@@ -8,7 +8,7 @@ Examples:
   gpuwatch serve comfyui.log --textfile /var/lib/prometheus/node-exporter        for node_exporter, no port
   gpuwatch serve comfyui.log --otlp http://127.0.0.1:4318                        to an OpenTelemetry collector, too
   gpuwatch serve comfyui.log --file-sd /etc/prometheus/gpuwatch.json             where Prometheus finds it
-  gpuwatch serve comfyui.log --notify @hook.url --notify-secret-file hook.secret tell a webhook of failures
+  gpuwatch serve comfyui.log --notify @hook.url                                  tell a webhook or a chat of failures
   curl http://127.0.0.1:9877/metrics
 
 A file is read from its end on; --from-start counts what is in it already. The metrics are served on loopback unless
