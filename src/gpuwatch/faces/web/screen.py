@@ -13,8 +13,8 @@ from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell, without_language
 from gpuwatch.faces.commands.watch import watch_with
 from gpuwatch.faces.narration import in_words
-from gpuwatch.faces.options import add_gpu_memory, add_rules
-from gpuwatch.faces.watching import add_journal, add_sources, headers_of, named_sources, open_journal
+from gpuwatch.faces.options import add_bell, add_gpu_memory, add_journal, add_notify, add_rules, add_sources
+from gpuwatch.faces.watching import headers_of, named_sources, open_journal
 from gpuwatch.texts import language_of, use
 
 _MODULE = "gpuwatch.faces.web.screen"
@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     add_journal(made)
     add_gpu_memory(made)
     add_rules(made)
-    made.set_defaults(listen=None, json=False, plain=False)
+    add_notify(made)
+    add_bell(made)
+    made.set_defaults(listen=None, json=False, plain=False, bell=False)
     return made
 
 
