@@ -48,7 +48,12 @@ def slowly(text: bytes) -> set[str]:
     [
         (rb"CUDA out of memory\.", {b"CUDA out of memory."}),
         (rb"(?:first one|second)", {b"first one", b"second"}),
-        (rb"abc?def", {b"def"}),
+        (rb"abc?def", {b"abcdef", b"abdef"}),
+        (rb"cuda[ _](?:runtime )?error", {b"cuda runtime error", b"cuda_runtime error", b"cuda error", b"cuda_error"}),
+        (rb"ab\b(?=x)cd$", {b"abcd"}),
+        (rb"one(?:two)+three", {b"twothree"}),
+        (rb"[abcdef][abcdef][abcdef]", set()),
+        (rb"(?:one|two|three).{3}four", {b"four"}),
         (rb"(?:abcd)?efgh", {b"efgh"}),
         (rb"(?:abcd)+", {b"abcd"}),
         (rb"\d+", set()),

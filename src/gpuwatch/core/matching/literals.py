@@ -1,7 +1,8 @@
 """The literals that any match of a pattern must contain, found by walking the pattern's parse tree.
 
 The set is a prefilter: a record with none of the literals cannot match, a record with one may. Only what is surely required
-counts; an empty set means that nothing could be derived and the pattern must always be tried.
+counts; an empty set means that nothing could be derived and the pattern must always be tried. What stands side by side is
+multiplied out (`cuda[ _]error` -> `cuda error`, `cuda_error`), for a long literal is rarer than its parts.
 """
 
 from __future__ import annotations
@@ -11,19 +12,29 @@ import re._constants as op
 from collections.abc import Iterable
 from typing import Any
 
+from gpuwatch.core.matching.healthy import rarity
 from gpuwatch.core.matching.syntax import tree_of
 
 _SHORTEST = 3
-_MOST_ALTERNATIVES = 24
-_TELLING = 9
-_PLAIN_WORDS = re.compile(rb"[A-Za-z_ ]+")
+_MOST_ALTERNATIVES = 48
+_LONG_ENOUGH = 16
+"""Beyond this, fewer alternatives are worth more than longer ones."""
 _FOLDING = re.compile(rb"\(\?[a-zA-Z]*i")
+_REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
+_ZERO_WIDTH = (op.AT, op.ASSERT, op.ASSERT_NOT)
+_NOTHING = frozenset({b""})
+
+Literals = frozenset[bytes]
 
 
-def required_literals(pattern: bytes) -> frozenset[bytes]:
+def required_literals(pattern: bytes) -> Literals:
     """Literals, one of which stands in every match, letters in either case; empty where none can be derived."""
     tree = tree_of(pattern)
-    return frozenset() if tree is None else best_set(tree)
+    if tree is None:
+        return frozenset()
+    found: list[Literals] = []
+    _walk(tree, found)
+    return max(found, key=_worth, default=frozenset())
 
 
 def folds_case(pattern: bytes) -> bool:
@@ -31,46 +42,75 @@ def folds_case(pattern: bytes) -> bool:
     return _FOLDING.search(pattern) is not None
 
 
-def best_set(tree: Iterable[Any]) -> frozenset[bytes]:
-    """The most telling set of alternatives among those that the sequence requires."""
-    candidates: list[frozenset[bytes]] = []
-    run = bytearray()
+def _worth(literals: Literals) -> tuple[int, int, int]:
+    """How telling a set is: by its commonest member, then its shortest, runs of space counted once, then by how few they are."""
+    shortest = min(len(b" ".join(literal.split())) for literal in literals)
+    return min(map(rarity, literals)), min(shortest, _LONG_ENOUGH), -len(literals)
 
-    def end_run() -> None:
-        if len(run) >= _SHORTEST:
-            candidates.append(frozenset({bytes(run)}))
-        run.clear()
 
+def _walk(tree: Iterable[Any], found: list[Literals]) -> Literals | None:
+    """Add to `found` the sets that the sequence requires; give all that it can match, where that is not too much."""
+    runs, whole = _NOTHING, True
     for code, argument in tree:
-        if code is op.LITERAL and argument < 256:
-            run.append(argument)
-            continue
-        if code is op.IN and len(argument) == 1 and argument[0][0] is op.LITERAL:
-            run.append(argument[0][1])
-            continue
-        end_run()
-        found: frozenset[bytes] = frozenset()
-        if code is op.SUBPATTERN:
-            found = best_set(argument[3])
-        elif code is op.ATOMIC_GROUP:
-            found = best_set(argument)
-        elif code is op.BRANCH:
-            sets = [best_set(branch) for branch in argument[1]]
-            if all(sets):
-                found = frozenset().union(*sets)
-        elif code in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT) and argument[0] >= 1:
-            found = best_set(argument[2])
-        if found and len(found) <= _MOST_ALTERNATIVES:
-            candidates.append(found)
-    end_run()
-    return max(candidates, key=lambda literals: (min(map(rarity, literals)), -len(literals)), default=frozenset())
+        again = code in _REPEATS and argument[1] > 1
+        inner: list[Literals] = []
+        exact = _exact(code, argument, inner)
+        if exact is not None and len(exact) > 1:
+            _keep(runs, found)  # the product may be worth less
+        if exact is not None and len(runs) * len(exact) <= _MOST_ALTERNATIVES:
+            runs = frozenset(before + after for before in runs for after in exact)
+        else:
+            _keep(runs, found)
+            found += inner
+            runs, whole = exact or _NOTHING, False
+        if again:
+            _keep(runs, found)
+            runs, whole = exact or _NOTHING, False
+    _keep(runs, found)
+    return runs if whole else None
 
 
-def rarity(literal: bytes) -> int:
-    """How telling a literal is: its length, runs of space counted once."""
-    return len(b" ".join(literal.split()))
+def _keep(literals: Literals, found: list[Literals]) -> None:
+    """Add the set, without members that hold another, if all its members are long enough."""
+    if min(map(len, literals)) >= _SHORTEST:
+        found.append(frozenset(one for one in literals if not any(other != one and other in one for other in literals)))
 
 
-def is_telling(literal: bytes) -> bool:
-    """Whether a literal is rare enough in a healthy log to stand for its pattern: long, or nearly and no plain words."""
-    return len(literal) >= _TELLING or (len(literal) == _TELLING - 1 and not _PLAIN_WORDS.fullmatch(literal))
+def _exact(code: Any, argument: Any, found: list[Literals]) -> Literals | None:
+    """All that one node can match, once where it repeats; None where that is too much. Adds what it requires to `found`."""
+    if code is op.LITERAL and argument < 256:
+        return frozenset({bytes((argument,))})
+    if code in _ZERO_WIDTH:
+        return _NOTHING
+    if code is op.IN:
+        plain = all(kind is op.LITERAL and value < 256 for kind, value in argument)
+        return frozenset(bytes((value,)) for _, value in argument) if plain and len(argument) <= 4 else None
+    if code is op.SUBPATTERN:
+        return _walk(argument[3], found)
+    if code is op.ATOMIC_GROUP:
+        return _walk(argument, found)
+    if code is op.BRANCH:
+        return _branches(argument[1], found)
+    if code in _REPEATS:
+        least, most, repeated = argument
+        if least == 0:
+            exact = _walk(repeated, [])
+            return exact | _NOTHING if exact is not None and most == 1 else None
+        return _walk(repeated, found)
+    return None
+
+
+def _branches(branches: Iterable[Any], found: list[Literals]) -> Literals | None:
+    """What any of the branches matches; a set that they require is one of each."""
+    every: list[list[Literals]] = []
+    exacts = []
+    for branch in branches:
+        every.append([])
+        exacts.append(_walk(branch, every[-1]))
+    if all(every):
+        union = frozenset().union(*(max(sets, key=_worth) for sets in every))
+        if len(union) <= _MOST_ALTERNATIVES:
+            _keep(union, found)
+    known = [exact for exact in exacts if exact is not None]
+    union = frozenset().union(*known)
+    return union if len(known) == len(exacts) and len(union) <= _MOST_ALTERNATIVES else None

@@ -7,13 +7,18 @@ ones nominate other lines too, or fewer false ones; which rules match is the sam
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Protocol
 
-from gpuwatch.core.matching.literals import folds_case, is_telling, required_literals
+from gpuwatch.core.matching.fragments import fragments_of
+from gpuwatch.core.matching.healthy import COMMON, RARE, rarity
+from gpuwatch.core.matching.literals import folds_case, required_literals
 from gpuwatch.core.matching.scan import Hit
 from gpuwatch.core.matching.superset import superset_of
 
@@ -21,6 +26,9 @@ _Written = tuple[bytes, int]
 """An expression and its flags."""
 
 _RE2_PIECE_BYTES = 16 * 1024
+_SPACED_BYTES = 2048
+"""So far apart lines must stand, on average, for looking at each of them to take less time than looking once, closely."""
+_DENSE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +41,21 @@ class Probe:
     """A plain pattern that matches wherever the pattern does."""
     folds: bool = True
     """Whether the literals' letters may stand there in the other case."""
-    telling: bool = False
-    """Whether the literals are rare enough to be looked for in the expression's place, which is quicker."""
 
     @property
     def by_literals(self) -> bool:
         """Whether the literals are the better thing to look for."""
-        return bool(self.literals) and (self.telling or self.expression is None)
+        return bool(self.literals) and (self.expression is None or self.rarity == RARE)
+
+    @property
+    def rarity(self) -> int:
+        """Of the commonest literal."""
+        return min(map(rarity, self.literals), default=COMMON)
 
 
 def probe_of(pattern: bytes) -> Probe:
     """The probe that stands for a pattern."""
-    literals = required_literals(pattern)
-    return Probe(literals, superset_of(pattern), folds_case(pattern), all(map(is_telling, literals)))
+    return Probe(required_literals(pattern), superset_of(pattern), folds_case(pattern))
 
 
 class Nominator(Protocol):
@@ -79,84 +89,145 @@ def nominator_of(make_probes: Callable[[], Sequence[Probe]], dumped: bytes | Non
 
 
 class AllAtOnce:
-    """Looks for all probes in one pass of hyperscan, which leaves other threads running meanwhile."""
+    """Looks for all probes in one pass of hyperscan, which leaves other threads running meanwhile.
+
+    In two steps where little is found: lines that hold a fragment of a probe, and in those the probes.
+    """
 
     def __init__(self, make_probes: Callable[[], Sequence[Probe]], dumped: bytes | None = None) -> None:
         import hyperscan  # noqa: PLC0415 - loaded when a log is read, not at start-up
 
         self._hyperscan: Any = hyperscan
         self._scratches = threading.local()
-        self._database: Any = None
+        self._coarse: Any = None
+        self._fine: Any = None
+        self._dense_bytes = 0
+        """How much is read before the coarse step is tried again."""
         self.blind: frozenset[int]
         if dumped is not None:
-            blind, _, database = dumped.partition(b"\n")
-            self.blind = frozenset(json.loads(blind))
-            try:
-                self._database = hyperscan.loadb(database, hyperscan.HS_MODE_BLOCK) if database else None
-            except hyperscan.HyperscanError as error:
-                raise ValueError(str(error)) from error
+            self._load(dumped)
             return
         probes = make_probes()
-        self.blind = frozenset(n for n, probe in enumerate(probes) if not probe.literals and probe.expression is None)
-        if len(self.blind) == len(probes):
-            return
-        wanted = [(n, self._written(probe)) for n, probe in enumerate(probes) if n not in self.blind]
+        seen = {n: probe for n, probe in enumerate(probes) if probe.literals or probe.expression is not None}
         try:
-            self._database = self._compiled(wanted)
+            self._fine = self._compiled({n: self._written(probe) for n, probe in seen.items()})
         except hyperscan.HyperscanError:
-            wanted = [(n, self._sound(probe)) for n, probe in enumerate(probes)]
-            self.blind = frozenset(n for n, written in wanted if not written)
-            self._database = self._compiled(wanted) if len(self.blind) < len(probes) else None
+            seen = {n: sound for n, probe in seen.items() if (sound := self._sound(probe)) is not None}
+            self._fine = self._compiled({n: self._written(probe) for n, probe in seen.items()})
+        self._coarse = self._compiled({0: self._coarsened(seen.values())})
+        self.blind = frozenset(range(len(probes))) - seen.keys()
 
     def hits(self, data: bytes) -> list[Hit]:
         """See `Nominator`."""
-        found: list[Hit] = []
-        if self._database is not None:
-
-            def note(number: int, _begin: int, end: int, _flags: int, _context: object) -> None:
-                found.append((end - 1, number))
-
-            self._database.scan(data, match_event_handler=note, scratch=self._scratch())
-            found.sort()
+        if self._fine is None:
+            return []
+        if self._dense_bytes > 0:
+            self._dense_bytes -= len(data)
+            return self._found(self._fine, data)
+        begins, lines = _lines_at(data, self._found(self._coarse, data))
+        if len(lines) > 8 and len(lines) * _SPACED_BYTES > len(data):
+            self._dense_bytes = _DENSE_BYTES
+            return self._found(self._fine, data)
+        if not lines:
+            return []
+        starts = list(accumulate(map(len, lines), initial=0))
+        found = []
+        for offset, number in self._found(self._fine, b"".join(lines)):
+            line = bisect_right(starts, offset) - 1
+            found.append((begins[line] + offset - starts[line], number))
         return found
 
     def dump(self) -> bytes | None:
         """See `Nominator`."""
-        database = b"" if self._database is None else bytes(self._hyperscan.dumpb(self._database))
-        return json.dumps(sorted(self.blind)).encode() + b"\n" + database
+        parts = [json.dumps(sorted(self.blind)).encode()]
+        parts += [self._hyperscan.dumpb(one) for one in (self._fine, self._coarse) if one is not None]
+        return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+    def _load(self, dumped: bytes) -> None:
+        parts = []
+        while dumped:
+            end = 8 + int.from_bytes(dumped[:8], "little")
+            parts.append(dumped[8:end])
+            dumped = dumped[end:]
+        blind, *databases = parts
+        self.blind = frozenset(json.loads(blind))
+        if databases:
+            try:
+                self._fine, self._coarse = (
+                    self._hyperscan.loadb(one, self._hyperscan.HS_MODE_BLOCK) for one in databases
+                )
+            except self._hyperscan.HyperscanError as error:
+                raise ValueError(str(error)) from error
+
+    def _found(self, database: Any, data: bytes) -> list[Hit]:
+        found: list[Hit] = []
+
+        def note(number: int, _begin: int, end: int, _flags: int, _context: object) -> None:
+            found.append((end - 1, number))
+
+        database.scan(data, match_event_handler=note, scratch=self._scratch(database))
+        found.sort()
+        return found
 
     def _written(self, probe: Probe) -> list[_Written]:
-        if probe.by_literals or probe.expression is None:
+        if probe.by_literals:
             flags = self._hyperscan.HS_FLAG_CASELESS if probe.folds else 0
-            return [(b"".join(map(_escaped, each)), flags) for each in sorted(probe.literals)]
-        return [(probe.expression, self._hyperscan.HS_FLAG_PREFILTER)]
+            return [(_escaped(literal), flags) for literal in sorted(probe.literals)]
+        return [(probe.expression or b"", self._hyperscan.HS_FLAG_PREFILTER)]
 
-    def _sound(self, probe: Probe) -> list[_Written]:
-        """What the library takes for this probe; nothing where it takes nothing, as of a pattern that can match nothing."""
+    def _coarsened(self, probes: Iterable[Probe]) -> list[_Written]:
+        """What stands on every line that one of the probes is found on."""
+        literals: set[bytes] = set()
+        written: list[_Written] = []
+        for probe in probes:
+            if probe.by_literals or (probe.literals and probe.rarity > COMMON):
+                literals |= probe.literals
+            else:
+                written += self._written(probe)  # expressions cost the coarse step much of its speed
+        fragments = sorted(fragments_of(literals))
+        return written + [(_escaped(fragment), self._hyperscan.HS_FLAG_CASELESS) for fragment in fragments]
+
+    def _sound(self, probe: Probe) -> Probe | None:
+        """The probe as far as the library takes it; None where it takes nothing, as of a pattern that can match nothing."""
         for tried in (probe, replace(probe, expression=None)):
-            written = self._written(tried)
-            try:
-                self._compiled([(0, written)])
-            except self._hyperscan.HyperscanError:
-                continue
-            return written
-        return []
+            with contextlib.suppress(self._hyperscan.HyperscanError):
+                if tried.literals or tried.expression is not None:
+                    self._compiled({0: self._written(tried)})
+                    return tried
+        return None
 
-    def _compiled(self, wanted: Sequence[tuple[int, Sequence[_Written]]]) -> Any:
+    def _compiled(self, wanted: Mapping[int, Sequence[_Written]]) -> Any:
+        if not any(wanted.values()):
+            return None
         database = self._hyperscan.Database(mode=self._hyperscan.HS_MODE_BLOCK)
         database.compile(
-            expressions=[expression for _, written in wanted for expression, _ in written],
-            ids=[number for number, written in wanted for _ in written],
-            flags=[flags for _, written in wanted for _, flags in written],
+            expressions=[expression for written in wanted.values() for expression, _ in written],
+            ids=[number for number, written in wanted.items() for _ in written],
+            flags=[flags for written in wanted.values() for _, flags in written],
         )
         return database
 
-    def _scratch(self) -> Any:
-        """Room to work in: one a thread, for the library refuses to share it."""
-        scratch = getattr(self._scratches, "mine", None)
+    def _scratch(self, database: Any) -> Any:
+        """Room to work in: one a database and thread, for the library refuses to share it."""
+        if not hasattr(self._scratches, "mine"):
+            self._scratches.mine = {}
+        mine: dict[int, Any] = self._scratches.mine
+        scratch = mine.get(id(database))
         if scratch is None:
-            scratch = self._scratches.mine = self._hyperscan.Scratch(self._database)
+            scratch = mine[id(database)] = self._hyperscan.Scratch(database)
         return scratch
+
+
+def _lines_at(data: bytes, hits: Iterable[Hit]) -> tuple[list[int], list[bytes]]:
+    """The whole lines that these hits are on, and where each begins."""
+    begins, lines, end = [], [], 0
+    for offset, _ in hits:
+        if offset >= end:
+            begin = data.rfind(b"\n", end, offset) + 1 or end
+            end = data.find(b"\n", offset) + 1 or len(data)
+            begins.append(begin)
+            lines.append(data[begin:end])
+    return begins, lines
 
 
 class PieceByPiece:
@@ -231,12 +302,12 @@ class OneByOne:
 def _for_re2(probe: Probe) -> list[bytes]:
     if probe.by_literals or probe.expression is None:
         begin = b"(?i:" if probe.folds else b"(?:"
-        return [begin + b"".join(map(_escaped, literal)) + b")" for literal in sorted(probe.literals)]
+        return [begin + _escaped(literal) + b")" for literal in sorted(probe.literals)]
     return [probe.expression]
 
 
-def _escaped(code: int) -> bytes:
-    return b"\\x%02x" % code
+def _escaped(literal: bytes) -> bytes:
+    return b"".join(b"\\x%02x" % code for code in literal)
 
 
 def _pieces(data: bytes, least_bytes: int) -> Iterator[tuple[int, int]]:
