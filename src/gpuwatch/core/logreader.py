@@ -100,7 +100,7 @@ class LogReader:
                     break
                 begin = lines.rfind(b"\n", place, following) + 1 or place
                 if begin > place:
-                    skipped = lines.count(b"\n", place, begin)
+                    skipped = scan.count(lines, place, begin)
                     self.cutter.skip(skipped)
                     left -= skipped
                 place = begin

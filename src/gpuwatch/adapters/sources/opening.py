@@ -19,7 +19,7 @@ from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, begins_as_utf16,
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 112 * 1024
 
 _NO_LOG_BYTES = tuple(bytes([code]) for code in (*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20)))
 _MOST_STRANGE_RATIO = 0.05

@@ -18,7 +18,7 @@ import regex
 from gpuwatch.core.blocks import RESTART, marks_of_beginnings
 from gpuwatch.core.matching.literals import folds_case, required_literals
 from gpuwatch.core.matching.nominate import Nominator, Probe, nominator_of, probe_of
-from gpuwatch.core.matching.scan import Hit, Scan
+from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
 from gpuwatch.core.records import PACKED, clean, unpacked
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
 
@@ -29,24 +29,33 @@ _PACKED_PROBE = 0
 _NEWLINE = re.compile(b"\n")
 
 
+_Ready = tuple[Any, tuple[bytes, ...]]
+"""A compiled pattern, and literals one of which stands in every match; none where none is known."""
+
+
 @dataclass(eq=False, slots=True)
 class Compiled:
     """A rule whose patterns are compiled when they are first tried: of five hundred, a log meets a few."""
 
     rule: Rule
     strikes: int = 0
-    _made: dict[bytes, tuple[Any, frozenset[bytes]]] = field(default_factory=dict)
+    _made: dict[bytes, _Ready] = field(default_factory=dict)
+    _facts: tuple[_Ready, ...] | None = None
 
-    def pattern(self, source: bytes) -> tuple[Any, frozenset[bytes]]:
-        """One of the rule's patterns, ready, and literals one of which stands in every match; none where none is known.
-
-        Raises `regex.error`, which the rulebook has ruled out before.
-        """
+    def pattern(self, source: bytes) -> _Ready:
+        """One of the rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
         made = self._made.get(source)
         if made is None:
-            literals = frozenset() if folds_case(source) else required_literals(source)
+            literals = () if folds_case(source) else tuple(required_literals(source))
             made = self._made[source] = regex.compile(source), literals
         return made
+
+    @property
+    def facts(self) -> tuple[_Ready, ...]:
+        """The patterns that take facts."""
+        if self._facts is None:
+            self._facts = tuple(self.pattern(source) for source in self.rule.facts)
+        return self._facts
 
 
 @dataclass(slots=True)
@@ -57,15 +66,17 @@ class Stopwatch:
     seconds: dict[str, float] = field(default_factory=dict)
     """By rule, those that were tried, in the order in which they first were."""
 
-    def next_of(self, rule_id: str, found: Iterator[Any]) -> Any:
-        """The next match, None after the last; the search is timed, also where it raises."""
-        if self.clock is None:
-            return next(found, None)
-        started = self.clock()
-        try:
-            return next(found, None)
-        finally:
-            self.seconds[rule_id] = self.seconds.get(rule_id, 0.0) + self.clock() - started
+    def timed(self, rule_id: str, found: Iterator[Any], clock: Callable[[], float]) -> Iterator[Any]:
+        """The matches; the searches between them are timed, also one that raises."""
+        while True:
+            started = clock()
+            try:
+                match = next(found, None)
+            finally:
+                self.seconds[rule_id] = self.seconds.get(rule_id, 0.0) + clock() - started
+            if match is None:
+                return
+            yield match
 
 
 Candidates = Mapping[Compiled, Collection[bytes]]
@@ -115,15 +126,15 @@ class Matcher:
         """What makes the next `Matcher` of these rules quicker to make, on this machine; None where nothing does."""
         return self._nominator.dump()
 
-    def scan(self, lines: bytes, count_newlines: Callable[[bytes], int] | None = None) -> Scan:
+    def scan(self, lines: bytes, count: CountNewlines = count_newlines) -> Scan:
         """Find in whole lines where a rule may match, a failure begins, or a condition may be over. Thread-safe."""
-        newlines = lines.count(b"\n") if count_newlines is None else count_newlines(lines)
+        newlines = count(lines, 0, len(lines))
         if b"\x1b" not in lines:
             hits = self._nominator.hits(lines)
             if all(number != _PACKED_PROBE for _, number in hits):
-                return Scan(lines, newlines, hits, escaped=False)
+                return Scan(lines, newlines, hits, escaped=False, count=count)
         cleaned = clean(unpacked(lines))
-        return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True)
+        return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True, count=count)
 
     def candidates(self, hits: Iterable[Hit]) -> dict[Compiled, set[bytes]]:
         """The rules that these hits nominate."""
@@ -157,20 +168,24 @@ class Matcher:
                 matched[place] = found
         return matched
 
-    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> Iterator[tuple[str, Any]]:
+    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> list[tuple[str, Any]]:
         """The facts that the rule's patterns find in one record; a name may come more than once.
 
         With `across` only those whose words stand on both sides of that place.
         """
         compiled = self._compiled[rule.id]
-        for pattern in rule.facts:
-            for found in self._finditer(compiled, pattern, text):
+        facts: list[tuple[str, Any]] = []
+        for ready in compiled.facts:
+            if not _may_match(ready, text):
+                continue
+            for found in self._finditer(compiled, ready, text):
                 if across is not None and not found.start() < across < found.end():
                     continue
                 for name, raw in found.groupdict().items():
                     value = None if raw is None else convert_fact(name, raw)
                     if value is not None:
-                        yield name, value
+                        facts.append((name, value))
+        return facts
 
     def clears(self, rule_id: str, text: bytes) -> bool:
         """Whether the record says that what this rule found is over."""
@@ -184,22 +199,31 @@ class Matcher:
         )
 
     def _search(self, compiled: Compiled, pattern: bytes, text: bytes) -> bool:
-        return next(self._finditer(compiled, pattern, text), None) is not None
+        ready = compiled.pattern(pattern)
+        return _may_match(ready, text) and next(self._finditer(compiled, ready, text), None) is not None
 
-    def _finditer(self, compiled: Compiled, pattern: bytes, text: bytes) -> Iterator[Any]:
+    def _finditer(self, compiled: Compiled, ready: _Ready, text: bytes) -> Iterator[Any]:
         if compiled.rule.id in self.quarantined:
             return
-        ready, literals = compiled.pattern(pattern)
-        if literals and not any(literal in text for literal in literals):
-            return
-        found = ready.finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
+        found = ready[0].finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
         try:
-            while (match := self.stopwatch.next_of(compiled.rule.id, found)) is not None:
-                yield match
+            if self.stopwatch.clock is None:
+                yield from found
+            else:
+                yield from self.stopwatch.timed(compiled.rule.id, found, self.stopwatch.clock)
         except TimeoutError:
             compiled.strikes += 1
             if compiled.strikes >= _STRIKES:
                 self.quarantined.add(compiled.rule.id)
+
+
+def _may_match(ready: _Ready, text: bytes) -> bool:
+    """Whether a literal that the pattern requires stands in the text: to look for it is quicker than to try the pattern."""
+    literals = ready[1]
+    for literal in literals:  # a loop, for a generator costs more than what it does here
+        if literal in text:
+            return True
+    return not literals
 
 
 def _moved(hits: Sequence[Hit], cleaned: bytes, lines: bytes) -> list[Hit]:
