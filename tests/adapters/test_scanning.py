@@ -120,7 +120,9 @@ def test_what_came_before_a_failing_input_is_given(threads: int) -> None:
 def test_newlines_are_counted_alike_after_many_bytes() -> None:
     count = Newlines()
     count._left = 3
-    assert [count(data) for data in (b"a\nb", b"\n\n", b"\n" * 300, b"")] == [1, 2, 300, 0]
+    many = b"\n" * 300_000
+    assert [count(data, 0, len(data)) for data in (b"a\nb", b"\n\n", many, b"")] == [1, 2, 300_000, 0]
+    assert count(b"\na\n\n", 1, 3) == 1
 
 
 @pytest.mark.parametrize("threads", [0, 2])

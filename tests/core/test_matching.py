@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import regex
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.core.matching.fragments import fragments_of
+from gpuwatch.core.matching.healthy import RARE, rarity
 from gpuwatch.core.matching.literals import required_literals
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.nominate import AllAtOnce, Nominator, OneByOne, PieceByPiece, Probe, probe_of
@@ -99,6 +102,11 @@ def test_the_plainer_pattern_that_matches_wherever_one_does(pattern: bytes, expr
     assert superset_of(pattern) == expression
 
 
+@cache
+def made_all_at_once() -> AllAtOnce:
+    return AllAtOnce(lambda: PROBES)
+
+
 NOMINATORS = {
     "hyperscan": pytest.param(lambda probes: AllAtOnce(lambda: probes), marks=HYPERSCAN),
     "re2": pytest.param(PieceByPiece, marks=RE2),
@@ -125,6 +133,44 @@ def test_whatever_matches_is_nominated(nominator: Nominator, texts: list[bytes])
     for place, text in enumerate(texts):
         matched = {number for number, pattern in enumerate(PATTERNS) if COMPILED[pattern].search(text)}
         assert matched <= nominated.get(place, set()), text
+
+
+def test_every_literal_holds_a_fragment_that_healthy_logs_do_not() -> None:
+    literals = {
+        literal for probe in PROBES for literal in probe.literals if rarity(literal) == RARE and len(literal) > 8
+    }
+    fragments = fragments_of(literals)
+    assert len(fragments) < len(literals) / 2
+    for literal in literals:
+        assert any(fragment in literal.lower() for fragment in fragments), literal
+    assert all(rarity(fragment) == RARE for fragment in fragments)
+
+
+def test_a_literal_with_no_rare_fragment_stands_for_itself() -> None:
+    assert fragments_of([b"got prompt", b"Xid ("]) == {b"got prompt", b"xid ("}
+
+
+@HYPERSCAN
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4), st.integers(0, 40))
+def test_looking_coarsely_first_finds_what_looking_closely_finds(texts: list[bytes], far: int) -> None:
+    quiet = b"loaded completely; 9.0 MB usable, full load: True\n" * 42 * far
+    lines = b"".join(quiet + text + b"\n" for text in texts) + quiet
+    coarse, fine = AllAtOnce(lambda: PROBES), AllAtOnce(lambda: PROBES)
+    fine._dense_bytes = len(lines)
+    owned = [
+        {(lines.count(b"\n", 0, offset), number) for offset, number in each.hits(lines)} for each in (coarse, fine)
+    ]
+    assert owned[0] == owned[1]
+
+
+@HYPERSCAN
+def test_where_much_is_found_it_is_looked_for_closely_at_once() -> None:
+    made = made_all_at_once()
+    made._dense_bytes = 0
+    dense = b"CUDA error: an illegal memory access was encountered\n" * 200
+    assert len(made.hits(dense)) >= 200
+    assert made._dense_bytes > 0
 
 
 @HYPERSCAN

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import starmap
 
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.scan import CountNewlines, Scan, count_newlines
@@ -48,17 +47,17 @@ def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int | None = Non
         return
     count = Newlines()
 
-    def scan(piece: bytes, whole: bool) -> Scanned:  # noqa: FBT001 - a pair, handed on
-        return piece, matcher.scan(piece, count) if whole else None
+    def scan(batch: Iterable[tuple[bytes, bool]]) -> Iterator[Scanned]:
+        return ((piece, matcher.scan(piece, count) if whole else None) for piece, whole in batch)
 
     if threads == 0:
-        yield from starmap(scan, pieces)
+        yield from scan(pieces)
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         waiting: deque[Future[list[Scanned]]] = deque()
         try:
             for batch in _batches(pieces):
-                waiting.append(pool.submit(lambda batch=batch: list(starmap(scan, batch))))
+                waiting.append(pool.submit(list, scan(batch)))
                 if len(waiting) > _AHEAD * threads:
                     yield from waiting.popleft().result()
         except Exception:  # an input that fails half-way has told something by then
@@ -124,7 +123,7 @@ class Newlines:
 
     def __init__(self) -> None:
         self._left = _MANY_BYTES
-        self._count = count_newlines
+        self._count: CountNewlines = count_newlines
 
     def __call__(self, data: bytes, begin: int, end: int) -> int:
         """How many stand there."""

@@ -182,7 +182,7 @@ class LogReader:
 
     def _read_line(self, line: bytes, candidates: Candidates, at: datetime) -> None:
         """Read one whole line that only these rules may speak of."""
-        for record in self.cutter.feed(line):
+        for record in self.cutter.feed_line(line):
             matches = self.matcher.matching(candidates, record.text) if candidates else ()
             self._take(record, matches, at)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -136,16 +136,24 @@ class Cutter:
             if end[0] == b"\r" and end.end() == len(data):
                 break
             self._keep(data[start : end.start()])
-            yield from self._record(newline=end[0] != b"\r")
+            if (record := self._take_record(newline=end[0] != b"\r")) is not None:
+                yield record
             start = end.end()
         self._keep(data[start:])
+
+    def feed_line(self, line: bytes) -> Iterable[LogRecord]:
+        """Take one whole line, its line end included, where no half line is held; the same as `feed`, in less time."""
+        if b"\r" in line or len(line) > LONGEST_RECORD_BYTES:
+            return self.feed(line)
+        record = self._record(line[:-1], newline=True, long=False)
+        return () if record is None else (record,)
 
     def flush(self) -> Iterator[LogRecord]:
         """Give the half line as a record: the log ended, or its program has been silent for a while."""
         if self._half.endswith(b"\r"):
             del self._half[-1:]
-        if self._half:
-            yield from self._record(newline=False)
+        if self._half and (record := self._take_record(newline=False)) is not None:
+            yield record
 
     def take_half(self) -> bytes | None:
         """Give the half line back, whole, and forget it; None where it was too long to be kept whole."""
@@ -180,10 +188,15 @@ class Cutter:
             self._long = True
         self._half += piece
 
-    def _record(self, *, newline: bool) -> Iterator[LogRecord]:
-        raw, long, line = bytes(self._half[:LONGEST_RECORD_BYTES]), self._long, self.line
+    def _take_record(self, *, newline: bool) -> LogRecord | None:
+        """What the half line is, now that it is whole; None where it is a bar's frame or nothing."""
+        raw, long = bytes(self._half[:LONGEST_RECORD_BYTES]), self._long
         self._half.clear()
         self._long = False
+        return self._record(raw, newline=newline, long=long)
+
+    def _record(self, raw: bytes, *, newline: bool, long: bool) -> LogRecord | None:
+        line = self.line
         if newline:
             self.line += 1
         text = clean(unpacked(raw))
@@ -191,11 +204,11 @@ class Cutter:
             self.bar = frame[0]
             text = text[frame.end() :]
             if not text.strip():
-                return
+                return None
         elif not newline and not text.strip():
-            return
+            return None
         text, level, stamp = unprefixed(text)
-        yield LogRecord(line, text, raw, level, stamp, long)
+        return LogRecord(line, text, raw, level, stamp, long)
 
 
 def clean(raw: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -69,12 +68,12 @@ class Succession(Matcher):
         """The newest first."""
         return self._matchers
 
-    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> Iterator[tuple[str, Any]]:
+    def facts(self, rule: Rule, text: bytes, *, across: int | None = None) -> list[tuple[str, Any]]:
         """The facts by the rule as it was when the incident was opened; none where that is long gone."""
         for matcher in self._matchers:
             if matcher.rules.by_id.get(rule.id) is rule:
                 return matcher.facts(rule, text, across=across)
-        return iter(())
+        return []
 
     def clears(self, rule_id: str, text: bytes) -> bool:
         """Whether the rule says so as it is, or as it was."""

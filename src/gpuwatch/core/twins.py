@@ -61,7 +61,8 @@ class Twins:
             first.incident = incident
             return incident.id
         if incident.fresh and (kind == "comfyui" or kind in _LOGS):
-            for id_, first in self._firsts.items():
+            others = self._firsts.items() if any(other != kind for other in self._kinds.values()) else ()
+            for id_, first in others:
                 if self._same(first, incident, kind):
                     self._pair(first, incident, kind)
                     self._twins[incident.id] = id_

@@ -16,6 +16,7 @@ from gpuwatch.core.matching.healthy import RARE, rarity
 _SIZES = (7, 8)
 """Bytes of a fragment: shorter ones are found everywhere, of longer ones more are needed, and the scanner compares eight."""
 
+
 def fragments_of(literals: Collection[bytes]) -> frozenset[bytes]:
     """Fragments, in lower case, one of which stands in each of the literals, letters in either case.
 
@@ -30,7 +31,9 @@ def fragments_of(literals: Collection[bytes]) -> frozenset[bytes]:
                 served[literal[begin : begin + size]].add(place)
     left = set(range(len(wanted)))
     chosen: set[bytes] = set()
-    queue = [(-len(places), -len(fragment), fragment) for fragment, places in served.items() if rarity(fragment) == RARE]
+    queue = [
+        (-len(places), -len(fragment), fragment) for fragment, places in served.items() if rarity(fragment) == RARE
+    ]
     heapq.heapify(queue)
     while queue and left:
         most, negative_size, fragment = heapq.heappop(queue)
