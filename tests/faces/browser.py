@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ NEEDS_CHROMIUM = [
 DEADLINE_SECONDS = 90.0
 """Generous: two cores may be busy with other tests."""
 
-SHIFT = 8
+CONTROL, SHIFT = 2, 8
+_KEY_NUMBERS = {"Escape": 27, "Enter": 13}
 _LOOK_SECONDS = 0.05
 
 
@@ -37,6 +38,7 @@ class Browser:
         assert CHROMIUM is not None
         self.requests: list[str] = []
         self.said: list[str] = []
+        self._reading: threading.Thread | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, dict[str, Any]] = {}
         self._process = subprocess.Popen(
@@ -48,7 +50,16 @@ class Browser:
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
-        self._socket = connect(self._address(), max_size=None, compression=None)
+        self._opened = ExitStack()
+        self._opened.callback(self._end)
+        try:
+            self._socket = self._opened.enter_context(connect(self._address(), max_size=None, compression=None))
+            self._open_page(width, height)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _open_page(self, width: int, height: int) -> None:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._page = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -63,7 +74,8 @@ class Browser:
         for line in errors:
             said.append(line)
             if (found := re.search(r"DevTools listening on (ws://\S+)", line)) is not None:
-                threading.Thread(target=errors.read, daemon=True).start()
+                self._reading = threading.Thread(target=errors.read, daemon=True)
+                self._reading.start()
                 return found[1]
         raise AssertionError("Chromium does not start:\n" + "".join(said))
 
@@ -106,28 +118,45 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def key(self, words: str) -> None:
-        """Type."""
-        self.ask("Input.insertText", text=words)
+    def write(self, words: str) -> None:
+        """Type letters."""
+        for letter in words:
+            told = {"key": letter, "code": f"Key{letter.upper()}", "windowsVirtualKeyCode": ord(letter.upper())}
+            self.ask("Input.dispatchKeyEvent", type="keyDown", text=letter, **told)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", **told)
 
-    def mouse(self, kind: str, x: float, y: float, modifiers: int = 0, buttons: int = 1) -> None:
-        """Do something with the mouse."""
-        self.ask(
-            "Input.dispatchMouseEvent",
-            type=kind,
-            x=x,
-            y=y,
-            button="left",
-            buttons=buttons,
-            clickCount=1,
-            modifiers=modifiers,
-        )
+    def key(self, name: str, modifiers: int = 0, *commands: str) -> None:
+        """Press a key that writes nothing; `commands` are what the browser does on it."""
+        told = {"key": name, "code": name if len(name) > 1 else f"Key{name.upper()}", "modifiers": modifiers}
+        told |= {"windowsVirtualKeyCode": _KEY_NUMBERS.get(name) or ord(name.upper())}
+        self.ask("Input.dispatchKeyEvent", type="rawKeyDown", commands=list(commands), **told)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **told)
+
+    def mouse(self, kind: str, place: tuple[float, float], modifiers: int = 0, *, down: bool) -> None:
+        """Do something with the mouse; `down`: its left button is."""
+        x, y = place
+        told = {
+            "button": "left" if kind != "mouseMoved" or down else "none",
+            "buttons": int(down),
+            "modifiers": modifiers,
+        }
+        self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, clickCount=1, **told)
 
     def click(self, x: float, y: float) -> None:
         """Click."""
-        self.mouse("mouseMoved", x, y, buttons=0)
-        self.mouse("mousePressed", x, y)
-        self.mouse("mouseReleased", x, y, buttons=0)
+        self.drag((x, y), (x, y))
+
+    def drag(self, begin: tuple[float, float], end: tuple[float, float], modifiers: int = 0) -> None:
+        """Press there, let go here."""
+        self.mouse("mouseMoved", begin, modifiers, down=False)
+        self.mouse("mousePressed", begin, modifiers, down=True)
+        if end != begin:
+            self.mouse("mouseMoved", end, modifiers, down=True)
+        self.mouse("mouseReleased", end, modifiers, down=False)
+
+    def pages(self) -> int:
+        """How many there are."""
+        return sum(each["type"] == "page" for each in self._call("Target.getTargets")["targetInfos"])
 
     def picture(self) -> bytes:
         """A PNG of the page."""
@@ -143,8 +172,12 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self._opened.close()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(DEADLINE_SECONDS)
+        if self._reading is not None:
+            self._reading.join(DEADLINE_SECONDS)
         assert self._process.stderr is not None
         self._process.stderr.close()
