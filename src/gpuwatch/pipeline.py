@@ -47,7 +47,7 @@ class Attendant(Protocol):
 
     name: str
 
-    def run(self, emit: Callable[[Change], bool], stop: threading.Event) -> None:
+    def run(self, emit: Callable[[Observation | Change], bool], stop: threading.Event) -> None:
         """Tell, until told to stop."""
 
 
@@ -64,7 +64,7 @@ class Pipeline:
         self._engine = engine
         engine.matcher.stopwatch.clock = time.perf_counter
         self._sources = tuple(sources)
-        self._attendants = tuple(attendants)
+        self._attendants = list(attendants)
         self._clock = clock
         self._queue: queue.Queue[Observation | Change] = queue.Queue(_QUEUE_LENGTH)
         self._waiting_bytes = 0
@@ -99,6 +99,10 @@ class Pipeline:
     def overhear(self, witness: Witness) -> None:
         """Have a witness called with what each batch is made of; call before `start`."""
         self._witnesses.append(witness)
+
+    def attend(self, attendant: Attendant) -> None:
+        """Have an attendant run beside the sources; call before `start`."""
+        self._attendants.append(attendant)
 
     def start(self) -> None:
         """Start every source and the loop."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpuwatch.adapters.journal import Journal
+from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources.file import FileSource
 from gpuwatch.core.engine import Engine

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from gpuwatch.adapters import journal as journal_module
 from gpuwatch.adapters.incident_json import incident_from_json, incident_to_json
-from gpuwatch.adapters.journal import Journal, read_fixes, read_incidents
+from gpuwatch.adapters.journal import writing
+from gpuwatch.adapters.journal.reading import read_incidents
+from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.observations import FixTried, JobEnded, LogChunk, LogResumed
+from gpuwatch.core.observations import JobEnded, LogChunk, LogResumed
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import render
@@ -90,10 +91,12 @@ def test_what_was_before_we_came_is_not_kept(tmp_path: Path) -> None:
     assert kept.ids() == []
 
 
-def test_jobs_and_fixes_are_kept(tmp_path: Path) -> None:
+def test_jobs_are_kept_and_counted_as_rows(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
-    kept.journal([JobEnded(AT, "s", "j", "error"), FixTried(AT, "i", "shrink_size", "held")], SEEN)
-    assert [row[1:] for row in read_fixes(kept.path, "i")] == [("shrink_size", "held")]
+    kept.journal([JobEnded(AT, "s", "j", "error")], SEEN)
+    with closing(sqlite3.connect(kept.path)) as connection:
+        assert connection.execute("SELECT server, job_id, outcome FROM jobs").fetchall() == [("s", "j", "error")]
+    assert (kept.journal.rows_written, kept.journal.write_errors, kept.journal.oldest_at) == (1, 0, AT)
 
 
 def test_it_is_asked_by_time_label_and_beginning(tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_a_disk_that_is_full_is_said_once_and_nothing_is_lost(tmp_path: Path, mo
     assert connection is not None
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
-    monkeypatch.setattr(journal_module, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(writing, "_AGAIN_SECONDS", 0.0)
     for number in range(30):
         kept.journal(events_of(source=f"log{number}"), SEEN)
     assert len(kept.said) == 1
@@ -230,7 +233,7 @@ def test_a_disk_that_is_full_is_said_once_and_nothing_is_lost(tmp_path: Path, mo
     assert "written again" in kept.said[1]
 
 
-def test_a_second_one_writes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_a_second_one_keeps_no_incidents_and_says_so(tmp_path: Path) -> None:
     first, second = Kept(tmp_path), Kept(tmp_path)
     second.journal(events_of(), SEEN)
     assert first.ids() == []
@@ -254,7 +257,7 @@ def test_it_stays_within_its_age_and_size(tmp_path: Path, monkeypatch: pytest.Mo
     aged = Kept(tmp_path, days=100)
     assert len(aged.ids()) == 30
     aged.journal.close()
-    monkeypatch.setattr(journal_module, "_MOST_BYTES", 80_000)
+    monkeypatch.setattr(writing, "_MOST_BYTES", 80_000)
     small = Kept(tmp_path, days=100)
     assert 0 < len(small.ids()) < 30
     newest: Incident = next(read_incidents(small.path)).incident

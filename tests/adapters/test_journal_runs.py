@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuwatch.adapters import journal_runs
-from gpuwatch.adapters.journal import Journal
+from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.cli import main

@@ -14,12 +14,20 @@ from urllib.request import urlopen
 
 import pytest
 
-from gpuwatch.adapters.journal import read_fixes
+from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.journal import news
+from gpuwatch.adapters.journal.reading import read_fixes
+from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
+from gpuwatch.adapters.workloads import load_workloads
+from gpuwatch.core.engine import Engine
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.cli import main
 from gpuwatch.faces.commands import guard
+from gpuwatch.faces.journaling import open_journal
+from gpuwatch.faces.narration import in_words
 from gpuwatch.pipeline import Pipeline
-from tests.adapters.comfyui.beside import QUICK
+from tests.adapters.comfyui.beside import QUICK, Beside
 from tests.standin.comfyui import VERSIONS, ComfyUI
 from tests.standin.prompts import faulty, workflow
 from tests.standin.server import Standin, standing
@@ -78,7 +86,7 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
         monkeypatch.setattr(guard.Journal, "say", heard)
         arguments = argparse.Namespace(
             servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
-            gpu_memory=None, json=True, rules=None, journal=None, listen=None, notify=[], notify_severity="error",
+            gpu_memory=None, json=True, rules=None, journal=None, no_journal=False, listen=None, notify=[], notify_severity="error",
             notify_format="auto", notify_secret_file=None,
         )  # fmt: skip
         vars(arguments).update(more)
@@ -190,6 +198,38 @@ def test_memory_runs_out_at_1280_and_a_fitting_size_is_queued_and_holds(
     assert (lines[-1]["requeued"], lines[-1]["held"]) == (2, 2)
     kept = read_fixes(tmp_path / "journal.db", incident.id)
     assert [(action, outcome) for _at, action, outcome in kept] == [("shrink_size", "applied"), ("shrink_size", "held")]
+
+
+def test_whoever_watches_the_same_server_sees_and_counts_what_the_guard_does(
+    guarding: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "POLL_SECONDS", 0.05)
+    matcher = load_matcher()
+    with standing() as standin, open_journal(argparse.Namespace(journal=None, no_journal=False), in_words) as books:
+        assert books is not None
+        assert books.journal is not None, "it keeps the journal, and the guard beside it adds to it"
+        source = ComfyuiSource(server_of(standin.url), pace=QUICK)
+        watched = Beside(
+            Pipeline(Engine(matcher.rules, load_workloads(), shows_records=False, ready=matcher), [source])
+        )
+        books.keep(watched.pipeline)
+        watched.pipeline.subscribe(watched.listen)
+        watched.pipeline.start()
+        try:
+            watched.heard(standin)
+            standin.asked.clear()
+            with guarding(standin.url) as guarded:
+                seen(standin)
+                submit(standin, workflow(1280))
+                guarded.until("held")
+            watched.until(lambda: watched.snapshot.tallies.fixes.get(("shrink_size", "held")) == 1)
+        finally:
+            watched.pipeline.stop()
+        assert watched.snapshot.tallies.fixes == {("shrink_size", "applied"): 1, ("shrink_size", "held"): 1}
+        (incident,) = watched.incidents("cuda_oom")
+        assert incident.fix_outcome == "held"
+        told = read_fixes(books.ledger.path, incident.id, incident.job_id)
+        assert [outcome for _at, _action, outcome in told] == ["applied", "held"]
 
 
 def test_a_dead_worker_is_not_fed_and_after_the_restart_the_next_job_is_mended(guarding: Callable[..., Any]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuwatch.adapters.journal import Journal
+from gpuwatch.adapters.journal.fixes import FixLedger
+from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.observations import FixTried, LogChunk
@@ -28,7 +29,7 @@ def journal(tmp_path: Path) -> str:
     )
     kept(events, Snapshot())
     kept(events_of(b"RuntimeError: No CUDA GPUs are available\n", "other.log", days=-400), Snapshot())
-    kept([FixTried(AT, ids_of(events)[0], "shrink_size", "held")], Snapshot())
+    FixLedger(path, print).add(FixTried(AT, ids_of(events)[0], "shrink_size", "held"))
     kept.close()
     return str(path)
 

@@ -146,6 +146,7 @@ class running:  # noqa: N801 - reads as a sentence
             photos=[str(photos)], server=[standin.url], workflow=written(folder / "w.json", template(more.pop("side_px", 256))),
             out=folder / "out", input=None, depth=4, retry_degrade=False, resume=False, tries=3, min_size=None,
             header_file=None, token_file=None, gpu_memory=None, json=True, rules=None, give_up_after=600.0,
+            journal=None, no_journal=False,
         )  # fmt: skip
         vars(self.arguments).update(more)
         self.stop = threading.Event()

@@ -91,7 +91,7 @@ class Engine:
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
     _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
-    """By incident, what became of the fix that was tried last."""
+    """By incident, and by the job that failed, what became of the fix that was tried last."""
     _known_total: dict[str, int] = field(default_factory=dict)
     """By source, the card's size as an earlier failure told it."""
     _told_quarantined: frozenset[str] = frozenset()
@@ -119,8 +119,8 @@ class Engine:
             elif isinstance(observation, HostSample):
                 self._host = observation
             elif isinstance(observation, FixTried):
+                observation = self._known_fix(observation)
                 self.tried = self.tried.after(observation)
-                self._keep_outcome(observation)
             events = [observation]
         set_aside = self.matcher.quarantined | {mute.where for mute in self.mutes.set_aside}
         if set_aside != self._told_quarantined:
@@ -278,14 +278,20 @@ class Engine:
             incident,
             diagnosis=diagnose(incident, around),
             mute=self.mutes.mute_of(incident, at),
-            fix_outcome=self._outcomes.get(incident.id),
+            fix_outcome=self._outcomes.get(incident.id) or self._outcomes.get(incident.job_id or ""),
         )
 
-    def _keep_outcome(self, tried: FixTried) -> None:
-        self._outcomes.pop(tried.incident_id, None)
-        self._outcomes[tried.incident_id] = tried.outcome
-        if len(self._outcomes) > _MOST_OUTCOMES:
+    def _known_fix(self, tried: FixTried) -> FixTried:
+        """The fix with the incident that it is of as this engine knows it, and its outcome remembered for that."""
+        known = self._joining.incident_with(tried.failed_job_id) if tried.failed_job_id is not None else None
+        tried = tried if known is None else replace(tried, incident_id=known)
+        for name in (tried.incident_id, tried.failed_job_id):
+            if name:
+                self._outcomes.pop(name, None)
+                self._outcomes[name] = tried.outcome
+        while len(self._outcomes) > _MOST_OUTCOMES:
             del self._outcomes[next(iter(self._outcomes))]
+        return tried
 
     def _seen_twice(self, incident_id: str, at: datetime) -> Iterator[IncidentChanged]:
         """Another source tells what was told: that is evidence, and said once."""

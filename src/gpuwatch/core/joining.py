@@ -60,12 +60,9 @@ class Joining:
         self._jobs.append(job)
         return None
 
-    def incident_with(self, server: str | None, job_id: str | None) -> str | None:
+    def incident_with(self, job_id: str) -> str | None:
         """The id of the incident that this job was joined to, the newest where ids came again."""
-        for incident_id, job in reversed(self._joined.items()):
-            if job.job_id == job_id and job.server == server:
-                return incident_id
-        return None
+        return next((id_ for id_, job in reversed(self._joined.items()) if job.job_id == job_id), None)
 
     def _is_of(self, incident: Incident, job: JobEnded) -> bool:
         return (incident.source not in self.servers or incident.source == job.server) and is_of(incident, job)

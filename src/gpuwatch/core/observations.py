@@ -213,6 +213,23 @@ class FixTried:
     """The values that the fix set."""
     job_id: str | None = None
     """The prompt that was queued with it."""
+    failed_job_id: str | None = None
+    """The job that failed first: another gpuwatch knows the incident by it."""
+    kept: bool = False
+    """Whether the journal has it already: another gpuwatch told it there."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSeen:
+    """How the journal does; counts are those of this gpuwatch since its start."""
+
+    at: datetime
+    size_bytes: int
+    rows_written: int = 0
+    write_errors: int = 0
+    oldest_at: datetime | None = None
+    kept: bool = True
+    """Whether this gpuwatch is the one that keeps it; beside another it adds only what it tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +278,7 @@ Told = (
     | JobEnded
     | JobProgress
     | FixTried
+    | JournalSeen
     | RunEvent
     | SourceUp
     | SourceDown

@@ -18,6 +18,7 @@ from gpuwatch.core.observations import (
     HostSample,
     JobEnded,
     JobProgress,
+    JournalSeen,
     QueueState,
     RunEvent,
     ServerSeen,
@@ -126,6 +127,8 @@ class Snapshot:
     """Those in force."""
     muted_total: Mapping[Label, int] = field(default_factory=dict)
     """The failures among `failures_total` that were muted."""
+    journal: JournalSeen | None = None
+    """None where none is kept."""
     tallies: Tallies = field(default_factory=Tallies)
     vitals: Vitals = field(default_factory=Vitals)
 
@@ -175,11 +178,8 @@ class Snapshot:
                 return replace(self, incidents=bounded({**self.incidents, incident.id: incident}))
             case FailureCounted():
                 return self._with_failures(event)
-            case GpuSample():
-                history = (*self.gpus.get(event.uuid, ()), event)[-_HISTORY:]
-                return replace(self, gpus={**self.gpus, event.uuid: history})
-            case HostSample():
-                return replace(self, host=event)
+            case GpuSample() | HostSample() | JournalSeen():
+                return self._with_sample(event)
             case QueueState() | JobProgress():
                 return self._with_queue(event)
             case ServerSeen():
@@ -225,6 +225,16 @@ class Snapshot:
         return self._without_progress(event.source)._with_source(
             SourceStatus(event.source, event.kind, state, event.reason, records)
         )
+
+    def _with_sample(self, event: GpuSample | HostSample | JournalSeen) -> Snapshot:
+        match event:
+            case GpuSample():
+                history = (*self.gpus.get(event.uuid, ()), event)[-_HISTORY:]
+                return replace(self, gpus={**self.gpus, event.uuid: history})
+            case HostSample():
+                return replace(self, host=event)
+            case JournalSeen():
+                return replace(self, journal=event)
 
     def _with_fix(self, event: FixTried) -> Snapshot:
         incident = self.incidents.get(event.incident_id)

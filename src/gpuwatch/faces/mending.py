@@ -14,6 +14,8 @@ from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
 from gpuwatch.core.workflow.changes import Plan
 from gpuwatch.errors import JobError
 from gpuwatch.faces.fix_page import plan_json, print_plan
+from gpuwatch.faces.journaling import open_ledger, unkept
+from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.servers import mender_of, server_named
 from gpuwatch.texts import Text, render, text, visible
@@ -26,7 +28,9 @@ _FAILED = JobError.exit_code
 
 def mend(arguments: argparse.Namespace) -> int:
     """Show what would be queued, ask, queue, and where it is asked for see what becomes of it."""
-    mender = mender_of(server_named(arguments.server, arguments), arguments)
+    ledger = open_ledger(arguments, in_words)
+    keep = ledger.add if ledger is not None else unkept
+    mender = mender_of(server_named(arguments.server, arguments), arguments, keep)
     with closing(mender.hands):
         mender.hands.greet()
         return mend_job(arguments, mender, mender.hands.failed_job(arguments.job))

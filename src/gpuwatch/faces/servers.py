@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuwatch.errors import UsageError
@@ -13,6 +14,7 @@ from gpuwatch.texts import translate as _
 if TYPE_CHECKING:
     from gpuwatch.adapters.comfyui.address import Server
     from gpuwatch.adapters.comfyui.mending import Mender
+    from gpuwatch.core.observations import FixTried
 
 MOST_TRIES = 20
 
@@ -29,6 +31,14 @@ def add_access(parser: argparse.ArgumentParser) -> None:
     """What identifies us; never on the command line itself."""
     parser.add_argument("--header-file", metavar="FILE", help=_("headers to send, one `Name: value` a line"))
     parser.add_argument("--token-file", metavar="FILE", help=_("a file with the token that the server wants"))
+
+
+def add_fix_journal(parser: argparse.ArgumentParser) -> None:
+    """Where what is tried is kept, so that `serve` and `watch` count it too."""
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help=_("add what is tried to this journal (default: your own)")
+    )
+    parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
 
 
 def tries(words: str) -> int:
@@ -69,8 +79,10 @@ def servers_named(specs: Sequence[str], arguments: argparse.Namespace) -> list[S
     return servers
 
 
-def mender_of(server: Server, arguments: argparse.Namespace) -> Mender:
-    """What proposes and queues for one server."""
+def mender_of(
+    server: Server, arguments: argparse.Namespace, keep: Callable[[FixTried], None] = lambda _tried: None
+) -> Mender:
+    """What proposes and queues for one server; `keep` is told of each fix, where no pipeline is."""
     from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
     from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
     from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
@@ -91,4 +103,5 @@ def mender_of(server: Server, arguments: argparse.Namespace) -> Mender:
         ),
         memory=TriedFile.own(),
         learned=read_learned(journal_path(getattr(arguments, "journal", None))),
+        keep=keep,
     )

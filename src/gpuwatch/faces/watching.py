@@ -13,7 +13,6 @@ from types import FrameType
 
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
 from gpuwatch.adapters.discovery import discovered
-from gpuwatch.adapters.journal import BEFORE_LINES, Journal
 from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
@@ -35,30 +34,8 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
-from gpuwatch.pipeline import Pipeline
 from gpuwatch.settings import journal_path
 from gpuwatch.texts import Text, plain, render, text
-
-
-@contextmanager
-def open_journal(arguments: argparse.Namespace, say: Narrate) -> Iterator[Journal | None]:
-    """The journal to write, until the end of the block; None where none is wanted or can be."""
-    path = None if arguments.no_journal else journal_path(arguments.journal)
-    if path is None:
-        yield None
-        return
-    journal = Journal(path, lambda words: say(words, event="journal", level="warning"))
-    try:
-        yield journal if journal.writes else None
-    finally:
-        journal.close()
-
-
-def keep_journal(journal: Journal, pipeline: Pipeline) -> None:
-    """Have the journal keep what the pipeline tells, and the pipeline know what was told before."""
-    pipeline.engine.before_lines = BEFORE_LINES
-    pipeline.engine.counted_before.update(journal.counted_before())
-    pipeline.keep_with(journal)
 
 
 def headers_of(arguments: argparse.Namespace) -> dict[str, str]:

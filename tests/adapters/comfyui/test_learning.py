@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpuwatch.adapters.journal import Journal
+from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.learned.runs import RunMeasured

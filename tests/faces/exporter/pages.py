@@ -18,6 +18,7 @@ from gpuwatch.core.observations import (
     GpuSample,
     HostSample,
     JobEnded,
+    JournalSeen,
     LogChunk,
     Observation,
     QueueState,
@@ -101,6 +102,7 @@ def seen() -> Snapshot:
             AT, "a:8188", "1", "success", duration_seconds=3.0, waited_seconds=1.0, node_seconds={"KSampler": 2.0}
         ),
         FixTried(AT, "i", "shrink_size", "held"),
+        JournalSeen(AT, 4096, 1, 0, AT),
         RunEvent(AT, {"event": "image", "seconds": 0.4}),
         RunEvent(
             AT,

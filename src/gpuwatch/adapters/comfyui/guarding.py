@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpuwatch.adapters.comfyui.acting import RefusedError
@@ -337,6 +337,7 @@ class Guard:
         self._tell_applied(way, new_id)
         way.incident_id = way.incident_id or self._incident_of(way.proposal.job.id) or ""
         tried = way.proposal.tried(self.mender.clock(), outcome, way.incident_id, new_id)
+        tried = replace(tried, failed_job_id=way.first_id)
         self.mender.closed(tried)
         self._report(tried)
 

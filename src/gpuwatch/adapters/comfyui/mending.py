@@ -63,6 +63,7 @@ class Proposal:
             dict(scene.values),
             dict(self.retry.after),
             new_id,
+            self.job.id,
         )
 
 
@@ -90,6 +91,7 @@ class Mender:
         limits: Limits | None = None,
         memory: TriedFile | None = None,
         learned: Learned | None = None,
+        keep: Callable[[FixTried], None] = lambda _tried: None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.hands = hands
@@ -97,6 +99,8 @@ class Mender:
         self.memory = memory or TriedFile(None)
         self.learned = learned or Learned()
         """What jobs took here."""
+        self.keep = keep
+        """Told of each fix, where no pipeline is."""
         self.clock = clock
         self._matcher, self._workloads, self._shipped = matcher, workloads, knowledge
         self._told: Told | None = None
@@ -195,6 +199,7 @@ class Mender:
     def closed(self, tried: FixTried) -> None:
         """Remember what became of a fix."""
         self.memory.learn(tried)
+        self.keep(tried)
 
     def _closed(self, proposal: Proposal, queued: Queued, outcome: FixOutcome, incident_id: str) -> FixTried:
         tried = proposal.tried(self.clock(), outcome, incident_id, queued.id)

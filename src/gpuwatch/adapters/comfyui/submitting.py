@@ -164,6 +164,8 @@ class Lane:
         """The server has it."""
         self._took += 1
         self.flights[queued.id] = replace(flight, job=queued.id, unsure=None, missing=0)
+        if flight.proposal is not None:
+            self.mender.applied(flight.proposal, queued)
         if queued.id != flight.job:
             self.batch.queued(flight.photo, self.name, queued.id)
 

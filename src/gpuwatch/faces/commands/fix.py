@@ -62,7 +62,7 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.fix_page import plan_json, print_plan, summary
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, size
 from gpuwatch.faces.report import console_for, json_line
-from gpuwatch.faces.servers import add_access, server_named
+from gpuwatch.faces.servers import add_access, add_fix_journal, server_named
 from gpuwatch.settings import journal_path
 from gpuwatch.texts import Text, plain, render, text, visible
 from gpuwatch.texts import translate as _
@@ -85,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--job", metavar="ID", help=_("this failed job of the server, not the newest"))
     parser.add_argument("--wait", action="store_true", help=_("wait for the end of what is queued"))
     add_access(parser)
+    add_fix_journal(parser)
     parser.add_argument("--object-info", metavar="FILE", help=_("the same, from a saved /object_info"))
     parser.add_argument("--keep-size", action="store_true", help=_("rather a smaller network than a smaller size"))
     where = parser.add_mutually_exclusive_group()

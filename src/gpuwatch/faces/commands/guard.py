@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.add_argument("--yes", action="store_true", help=_("do not ask"))
     parser.add_argument("--log", type=Path, metavar="FILE", help=_("add what is done to this file, as JSON lines"))
-    parser.add_argument("--journal", type=Path, metavar="FILE", help=_("keep incidents and fixes in this journal, too"))
+    parser.add_argument("--journal", type=Path, metavar="FILE", help=_("keep incidents in this journal, too"))
+    parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
     parser.add_argument(
         "--listen", type=address, metavar="HOST:PORT", help=_("serve the metrics there, those of fixes too")
     )
@@ -77,9 +78,10 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
     """Greet the servers, ask, and guard them until `stop`."""
     from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
     from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415
+    from gpuwatch.faces.journaling import open_journal  # noqa: PLC0415
     from gpuwatch.faces.narration import in_words  # noqa: PLC0415
     from gpuwatch.faces.notifying import keep_desk  # noqa: PLC0415
-    from gpuwatch.faces.watching import keep_journal, machine_sources, make_engine, open_journal  # noqa: PLC0415
+    from gpuwatch.faces.watching import machine_sources, make_engine  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
     servers = servers_named(arguments.servers, arguments)
@@ -91,12 +93,13 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
         if not arguments.yes and not agreed(arguments):
             print(render(text("Nothing is guarded.")), file=sys.stderr)
             return 0
-        arguments.from_start, arguments.no_journal = False, arguments.journal is None
+        arguments.from_start = False
         engine = make_engine(arguments, shows_records=False)
         sources = [ComfyuiSource(server, show_history=False, pace=pace) for server in servers]
         pipeline = Pipeline(engine, [*sources, *(machine_sources() if arguments.listen else [])])
-        if (kept := opened.enter_context(open_journal(arguments, in_words))) is not None:
-            keep_journal(kept, pipeline)
+        books = opened.enter_context(open_journal(arguments, in_words, incidents=arguments.journal is not None))
+        if books is not None:
+            books.keep(pipeline)
         desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
         if arguments.listen is not None:
             exporter = Exporter(

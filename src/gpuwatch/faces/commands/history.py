@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.journal import Kept, read_incidents
+from gpuwatch.adapters.journal.reading import Kept, read_incidents
 from gpuwatch.core.rules import LABELS
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json

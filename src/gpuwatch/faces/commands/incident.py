@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gpuwatch import __version__
-from gpuwatch.adapters.journal import Kept, read_fixes, read_incidents
+from gpuwatch.adapters.journal.reading import Kept, read_fixes, read_incidents
 from gpuwatch.core.scrub import Scrubber
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.history import kept_json, line_of, own_journal
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it."""
     path = own_journal(arguments.journal)
     kept = only_one(path, arguments.id)
-    fixes = read_fixes(path, kept.incident.id)
+    fixes = read_fixes(path, kept.incident.id, kept.incident.job_id)
     if arguments.action == "export":
         return export_to(arguments.out or Path(f"gpuwatch-{kept.incident.id}.zip"), kept, fixes)
     if arguments.json:

@@ -25,7 +25,6 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.errors import UsageError
@@ -33,17 +32,16 @@ from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter, Page
 from gpuwatch.faces.exporter.files import Discovery, Textfile
 from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
 from gpuwatch.faces.exporter.repeating import PushCounts
+from gpuwatch.faces.journaling import Books, open_journal
 from gpuwatch.faces.narration import Narrate, in_json, in_words
 from gpuwatch.faces.notifying import Desk, keep_desk
 from gpuwatch.faces.options import add_watching
 from gpuwatch.faces.watching import (
     Printer,
     headers_of,
-    keep_journal,
     machine_sources,
     make_engine,
     named_sources,
-    open_journal,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline
@@ -88,18 +86,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
     say = in_json() if arguments.log_format == "json" else in_words
-    with open_journal(arguments, say) as journal:
-        return serve_with(journal, arguments, say)
+    with open_journal(arguments, say) as books:
+        return serve_with(books, arguments, say)
 
 
-def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narrate) -> int:
+def serve_with(books: Books | None, arguments: argparse.Namespace, say: Narrate) -> int:
     """Serve, keeping a journal where there is one."""
     sources = named_sources(
         arguments.sources,
         from_start=arguments.from_start,
         show_history=False,
         headers=headers_of(arguments),
-        places=journal,
+        places=books.journal if books is not None else None,
     )
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
@@ -108,8 +106,8 @@ def serve_with(journal: Journal | None, arguments: argparse.Namespace, say: Narr
     pipeline.subscribe(printer)
     stop = threading.Event()
     with ExitStack() as outlets, stop_on_signals(stop):
-        if journal is not None:
-            keep_journal(journal, pipeline)
+        if books is not None:
+            books.keep(pipeline)
         desk = outlets.enter_context(keep_desk(arguments, pipeline, say))
         open_outlets(outlets, arguments, pipeline, desk, say)
         try:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, duration
-from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
+from gpuwatch.faces.servers import add_access, add_fix_journal, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help=_("go on with what an earlier run left in --out"))
     add_limits(parser)
     add_access(parser)
+    add_fix_journal(parser)
     add_gpu_memory(parser)
     add_json(parser)
     add_rules(parser)
@@ -97,12 +98,16 @@ def run(arguments: argparse.Namespace) -> int:
 def submit(arguments: argparse.Namespace, stop: threading.Event) -> int:
     """Find the photos, greet the servers, and give them out."""
     from gpuwatch.adapters.comfyui.bulk_folder import OutputFolder, find_photos  # noqa: PLC0415
+    from gpuwatch.faces.journaling import open_ledger, unkept  # noqa: PLC0415
+    from gpuwatch.faces.narration import in_words  # noqa: PLC0415
 
     template = template_of(arguments)
     servers = servers_named(arguments.server, arguments)
     photos = find_photos(arguments.photos, arguments.out)
     with ExitStack() as opened:
-        menders = greeted([mender_of(server, arguments) for server in servers], opened)
+        ledger = open_ledger(arguments, in_words)
+        keep = ledger.add if ledger is not None else unkept
+        menders = greeted([mender_of(server, arguments, keep) for server in servers], opened)
         output = opened.enter_context(OutputFolder(arguments.out, resume=arguments.resume))
         return carry_out(arguments, photos, template, menders=menders, output=output, stop=stop)
 

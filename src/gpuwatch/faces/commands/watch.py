@@ -23,10 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.heap import give_large_blocks_back
-from gpuwatch.adapters.journal import Journal
 from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
+from gpuwatch.faces.journaling import Books, open_journal
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.notifying import Desk, Ringer, keep_desk
 from gpuwatch.faces.options import add_bell, add_watching
@@ -34,11 +34,9 @@ from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.watching import (
     Printer,
     headers_of,
-    keep_journal,
     machine_sources,
     make_engine,
     named_sources,
-    open_journal,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline
@@ -79,12 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
         pipe=pipe,
         headers=headers_of(arguments),
     )
-    with open_journal(arguments, in_words) as journal:
-        return watch_with(journal, sources, arguments, plain=plain)
+    with open_journal(arguments, in_words) as books:
+        return watch_with(books, sources, arguments, plain=plain)
 
 
 def watch_with(
-    journal: Journal | None,
+    books: Books | None,
     sources: Sequence[Source],
     arguments: argparse.Namespace,
     *,
@@ -95,8 +93,8 @@ def watch_with(
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
-    if journal is not None:
-        keep_journal(journal, pipeline)
+    if books is not None:
+        books.keep(pipeline)
     with ExitStack() as opened:
         desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
         exporter = open_exporter(arguments, pipeline, desk)
@@ -119,8 +117,8 @@ def watch_with(
             menders={name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()},
             read_only=read_only,
         )
-        if journal is not None:
-            journal.say = unsaid  # the screen is Textual's
+        if books is not None:
+            books.say = unsaid  # the screen is Textual's
         desk.say, desk.ring = app.say, Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
         try:
             app.run()

@@ -34,6 +34,24 @@ def rule_times(view: View) -> Samples:
         yield Value((OTHER,), sum(seconds for _rule, seconds in rest))
 
 
+def journal_bytes(view: View) -> Samples:
+    """What the journal takes on disk."""
+    if view.snapshot.journal is not None:
+        yield Value((), view.snapshot.journal.size_bytes)
+
+
+def journal_kept(view: View) -> Samples:
+    """1 where this gpuwatch keeps the journal."""
+    if view.snapshot.journal is not None:
+        yield Value((), float(view.snapshot.journal.kept))
+
+
+def journal_oldest(view: View) -> Samples:
+    """When the journal's oldest record was."""
+    if view.snapshot.journal is not None and view.snapshot.journal.oldest_at is not None:
+        yield Value((), view.snapshot.journal.oldest_at.timestamp())
+
+
 ROWS: tuple[Row, ...] = (
     Row("gpuwatch_build_info", "Which gpuwatch this is.", ("version",), lambda _v: [Value((__version__,), 1.0)]),
     Row(
@@ -79,6 +97,41 @@ ROWS: tuple[Row, ...] = (
         (),
         lambda v: [Value((), v.snapshot.vitals.most_waiting)],
         unit="observations",
+    ),
+    Row(
+        "gpuwatch_journal_kept",
+        "1 where this gpuwatch keeps the journal, 0 where another does or it cannot be; none without one.",
+        (),
+        journal_kept,
+        unit="0 or 1",
+    ),
+    Row(
+        "gpuwatch_journal_size_bytes",
+        "What the journal takes on disk, its write-ahead log included.",
+        (),
+        journal_bytes,
+    ),
+    Row(
+        "gpuwatch_journal_rows_written_total",
+        "Incidents, jobs, fixes and places written to the journal since the start; a change is written again.",
+        (),
+        lambda v: [Value((), v.snapshot.journal.rows_written if v.snapshot.journal is not None else 0)],
+        "counter",
+        "rows",
+    ),
+    Row(
+        "gpuwatch_journal_write_errors_total",
+        "How often the journal could not be written; what waits is written later.",
+        (),
+        lambda v: [Value((), v.snapshot.journal.write_errors if v.snapshot.journal is not None else 0)],
+        "counter",
+        "errors",
+    ),
+    Row(
+        "gpuwatch_journal_oldest_timestamp_seconds",
+        "When the journal's oldest record was; older ones are let go after 90 days or 64 MiB.",
+        (),
+        journal_oldest,
     ),
     Row(
         "gpuwatch_scrapes_refused_total",

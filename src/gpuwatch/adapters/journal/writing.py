@@ -1,8 +1,8 @@
-"""What happened, kept on disk: incidents, jobs, fixes, and how far each log was read. SQLite, in the person's state folder.
+"""The gpuwatch that keeps the journal: incidents, jobs, and how far each log was read.
 
 An incident is committed before anybody sees it counted, together with how far its log was read; so a gpuwatch that is killed at
 any moment loses none and, started again, counts none twice. Nothing about the journal ever stops the watching: a damaged file
-is moved aside, a full disk is said once and tried again, and a second gpuwatch beside this one writes nothing.
+is moved aside, a full disk is said once and tried again, and a second gpuwatch beside this one leaves incidents to the first.
 """
 
 from __future__ import annotations
@@ -12,64 +12,34 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
 from gpuwatch.adapters import journal_runs
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.incident_json import incident_from_json, incident_to_json, over
+from gpuwatch.adapters.incident_json import incident_to_json
+from gpuwatch.adapters.journal.file import TIMES, is_damage, oldest_at, opened, size_bytes
 from gpuwatch.adapters.sources import Place
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import RunMeasured
-from gpuwatch.core.observations import FixTried, JobEnded
+from gpuwatch.core.observations import JobEnded
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, text
 
 BEFORE_LINES = 20
 """How many lines before an incident are kept with it."""
-_VERSION = 1
 _MOST_BYTES = 64 << 20
 _LONGEST = timedelta(days=90)
 _PRUNE_SECONDS = 3600.0
 _AGAIN_SECONDS = 60.0
 _MOST_WAITING = 1000
 _MOST_COUNTED = 5000
-_MOST_SHOWN = 10_000
-_BUSY_SECONDS = 2.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS incidents (
-    log TEXT NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, label TEXT NOT NULL, severity TEXT NOT NULL, state TEXT NOT NULL,
-    first_at TEXT NOT NULL, last_at TEXT NOT NULL, counted INTEGER NOT NULL DEFAULT 0, body TEXT NOT NULL,
-    PRIMARY KEY (log, id));
-CREATE INDEX IF NOT EXISTS incidents_last ON incidents (last_at);
-CREATE TABLE IF NOT EXISTS jobs (
-    server TEXT NOT NULL, job_id TEXT NOT NULL, ended_at TEXT NOT NULL, outcome TEXT NOT NULL, node_type TEXT, workload TEXT,
-    duration_seconds REAL, PRIMARY KEY (server, job_id, ended_at));
-CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (ended_at);
-CREATE TABLE IF NOT EXISTS fixes (incident_id TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL, outcome TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS places (
-    key TEXT PRIMARY KEY, log TEXT NOT NULL, kind TEXT NOT NULL, place TEXT NOT NULL, line INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, at TEXT NOT NULL);
-"""
-_AGES = (("incidents", "last_at"), ("jobs", "ended_at"), ("fixes", "at"), ("places", "at"), ("runs", "at"))
-"""Tables and the column that tells how old a row is."""
 
 Say = Callable[[Text], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An incident as the journal has it."""
-
-    incident: Incident
-    failures: int
-    """How many were counted."""
 
 
 class Journal:
@@ -85,6 +55,11 @@ class Journal:
         """By source, which log it reads: the session's own, or that of the run that it goes on from."""
         self._keys: dict[str, str] = {}
         """By source, what tells its log from every other."""
+        self.rows_written = 0
+        """Since the start; a row that changes is written again."""
+        self.write_errors = 0
+        self.oldest_at: datetime | None = None
+        """When the oldest record was, as far as was looked: at the start, and where old ones were let go."""
         self._connection: sqlite3.Connection | None = None
         self._lock: IO[bytes] | None = None
         self._told: set[str] = set()
@@ -93,7 +68,6 @@ class Journal:
         self._waiting: dict[tuple[str, str], Incident] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._jobs: list[JobEnded] = []
-        self._fixes: list[FixTried] = []
         self._runs: list[RunMeasured] = []
         self._places: dict[str, PlaceReached] = {}
         self._open()
@@ -148,7 +122,7 @@ class Journal:
 
     @property
     def _unwritten(self) -> bool:
-        return bool(self._waiting or self._failures or self._jobs or self._fixes or self._runs or self._places)
+        return bool(self._waiting or self._failures or self._jobs or self._runs or self._places)
 
     def _take(self, event: Event) -> bool:
         """Whether the event is to be kept."""
@@ -163,9 +137,6 @@ class Journal:
         elif isinstance(event, JobEnded):
             self._jobs.append(event)
             del self._jobs[:-_MOST_WAITING]
-        elif isinstance(event, FixTried):
-            self._fixes.append(event)
-            del self._fixes[:-_MOST_WAITING]
         elif isinstance(event, RunMeasured):
             self._runs.append(event)
             del self._runs[:-_MOST_WAITING]
@@ -195,7 +166,9 @@ class Journal:
         except sqlite3.Error as error:
             self._failed(error)
             return
-        for kept in (self._waiting, self._failures, self._jobs, self._fixes, self._runs, self._places):
+        self.oldest_at = self.oldest_at or self._clock()
+        self.rows_written += sum(map(len, (self._waiting, self._jobs, self._runs, self._places)))
+        for kept in (self._waiting, self._failures, self._jobs, self._runs, self._places):
             kept.clear()
         if self._told:
             self._told.clear()
@@ -242,10 +215,6 @@ class Journal:
                 for job in self._jobs
             ],
         )
-        connection.executemany(
-            "INSERT INTO fixes VALUES (?, ?, ?, ?)",
-            [(fix.incident_id, fix.at.isoformat(), fix.action, fix.outcome) for fix in self._fixes],
-        )
         journal_runs.write_runs(connection, self._runs)
         connection.executemany(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -265,8 +234,9 @@ class Journal:
 
     def _failed(self, error: sqlite3.Error) -> None:
         """The journal could not be written: said once; a damaged file is moved aside, anything else tried again later."""
+        self.write_errors += 1
         words = str(error)
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(words):
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(words):
             self._begin_anew(words)
             return
         self._again_at = time.monotonic() + _AGAIN_SECONDS
@@ -288,16 +258,18 @@ class Journal:
             self._lock = self.path.with_name(self.path.name + ".lock").open("ab")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.say(text("{path}: another gpuwatch keeps the journal; this one only watches.", path=str(self.path)))
+            self.say(
+                text("{path}: another gpuwatch keeps the journal; this one adds only its fixes.", path=str(self.path))
+            )
             return
         except OSError as error:
             words = error.strerror or str(error)
             self.say(text("{path}: there is no journal: {error}; watching goes on.", path=str(self.path), error=words))
             return
         try:
-            self._connection = _opened(self.path)
+            self._connection = opened(self.path)
         except sqlite3.DatabaseError as error:
-            if _is_damage(str(error)):
+            if is_damage(str(error)):
                 self._begin_anew(str(error))
             else:
                 self.say(
@@ -320,7 +292,7 @@ class Journal:
             for tail in ("-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + tail).replace(f"{aside}{tail}")
-            self._connection = _opened(self.path)
+            self._connection = opened(self.path)
         except (OSError, sqlite3.Error) as error:
             self.say(
                 text("{path}: there is no journal: {error}; watching goes on.", path=str(self.path), error=str(error))
@@ -341,15 +313,17 @@ class Journal:
             return
         try:
             oldest = (self._clock() - _LONGEST).isoformat()
-            for table, column in _AGES:
+            for table, column in TIMES:
                 connection.execute(f"DELETE FROM {table} WHERE {column} < ?", (oldest,))  # noqa: S608 - our own names
-            while _size_bytes(connection) > _MOST_BYTES:
-                for table, column in (("incidents", "last_at"), ("jobs", "ended_at")):
+            while size_bytes(connection) > _MOST_BYTES:
+                for table, column in TIMES[:3]:
                     connection.execute(
                         f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY {column} "  # noqa: S608
                         f"LIMIT max(1, (SELECT count(*) / 4 FROM {table})))"
                     )
                 connection.execute("PRAGMA incremental_vacuum").fetchall()
+            told = oldest_at(connection)
+            self.oldest_at = datetime.fromisoformat(told) if told is not None else None
         except sqlite3.Error as error:
             self._failed(error)
 
@@ -361,80 +335,6 @@ class Journal:
         except sqlite3.Error as error:
             self._failed(error)
             return []
-
-
-# -- reading -------------------------------------------------------------------------------------------------------------------
-
-
-def read_incidents(
-    path: Path, *, since: datetime | None = None, label: str | None = None, id_begins: str | None = None
-) -> Iterator[Kept]:
-    """The incidents of a journal, the newest first; those that cannot be read any more are left out."""
-    query, values = "SELECT body, counted FROM incidents WHERE 1", list[Any]()
-    for condition, value in (
-        (" AND last_at >= ?", since.isoformat() if since is not None else None),
-        (" AND label = ?", label),
-        (" AND substr(id, 1, ?) = ?", id_begins),
-    ):
-        if value is not None:
-            query += condition
-            values += [len(value), value] if condition.count("?") == 2 else [value]
-    for body, counted in _read(path, f"{query} ORDER BY last_at DESC LIMIT {_MOST_SHOWN}", values):
-        with suppress(ValueError, TypeError, KeyError):
-            yield Kept(over(incident_from_json(json.loads(body))), counted)
-
-
-def read_fixes(path: Path, incident_id: str) -> list[tuple[str, str, str]]:
-    """When, what and with what outcome was tried on an incident."""
-    return _read(path, "SELECT at, action, outcome FROM fixes WHERE incident_id = ? ORDER BY at", [incident_id])
-
-
-def _read(path: Path, query: str, values: Sequence[Any]) -> list[Any]:
-    if not path.is_file():
-        raise UsageError(
-            text("{path}: there is no journal yet.", path=str(path)),
-            text("`gpuwatch serve` and `gpuwatch watch` write it as they find failures; --journal FILE names another."),
-        )
-    try:
-        with closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-        ) as connection:
-            return connection.execute(query, values).fetchall()
-    except sqlite3.Error as error:
-        raise UsageError(
-            text("{path}: cannot be read as a journal: {error}", path=str(path), error=str(error)),
-            text("The next `gpuwatch serve` or `gpuwatch watch` moves a damaged one aside."),
-        ) from error
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # a kill loses nothing; a power cut the last seconds
-        connection.execute("PRAGMA journal_size_limit = 4194304")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, _VERSION}:
-            raise sqlite3.OperationalError(f"version {version} is not known to this gpuwatch")
-        connection.executescript(_SCHEMA + journal_runs.SCHEMA)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("SELECT count(*) FROM incidents").fetchone()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_damage(words: str) -> bool:
-    return any(sign in words for sign in ("malformed", "not a database", "corrupt", "has no column", "no such column"))
-
-
-def _size_bytes(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
 
 
 def _body(incident: Incident) -> str:
