@@ -86,8 +86,8 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
         monkeypatch.setattr(guard.Journal, "say", heard)
         arguments = argparse.Namespace(
             servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
-            gpu_memory=None, json=True, rules=None, journal=None, no_journal=False, listen=None, notify=[], notify_severity="error",
-            notify_format="auto", notify_secret_file=None,
+            gpu_memory=None, json=True, log_format="text", rules=None, journal=None, no_journal=False,
+            listen=None, notify=[], notify_severity="error", notify_format="auto", notify_secret_file=None,
         )  # fmt: skip
         vars(arguments).update(more)
         stop = threading.Event()

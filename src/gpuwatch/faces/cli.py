@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = dispatch(arguments)
         sys.stdout.flush()
     except GpuwatchError as error:
-        tell(error)
+        tell(error, arguments)
         code = error.exit_code
     except KeyboardInterrupt:
         code = _INTERRUPTED
@@ -150,9 +150,13 @@ def without_language(arguments: list[str]) -> tuple[str | None, list[str]]:
     return asked, rest
 
 
-def tell(error: GpuwatchError) -> None:
-    """Print a failure: what happened, then what to do."""
+def tell(error: GpuwatchError, arguments: Sequence[str] = ()) -> None:
+    """Print a failure: what happened, then what to do; a JSON line where every other line is one."""
+    from gpuwatch.faces.narration import say_error  # noqa: PLC0415 - few runs fail
+
     try:
+        if say_error(error, arguments):
+            return
         for number, line in enumerate(render(error.message).splitlines()):
             print(f"gpuwatch: {visible(line)}" if number == 0 else visible(line), file=sys.stderr)
         if error.hint is not None:

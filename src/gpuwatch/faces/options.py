@@ -9,6 +9,7 @@ from pathlib import Path
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
+LOG_FORMAT = "--log-format"
 NOTIFY_FORMATS = ("auto", "json", "slack", "discord", "feishu", "dingtalk", "wecom")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
@@ -84,6 +85,7 @@ def add_watching(parser: argparse.ArgumentParser, listen: str) -> None:
     parser.add_argument("--listen", type=address, metavar="HOST:PORT", help=listen)
     add_notify(parser)
     add_json(parser)
+    add_log_format(parser)
     add_gpu_memory(parser)
     add_rules(parser)
 
@@ -146,6 +148,16 @@ def add_bell(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help=_("print JSON, one object a line"))
+
+
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """`--log-format`."""
+    parser.add_argument(
+        LOG_FORMAT,
+        choices=("text", "json"),
+        default="text",
+        help=_("lines for a person, or JSON with the same keys on every one (default: text)"),
+    )
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:

@@ -78,11 +78,12 @@ def named_sources(
     pipe: int | None = None,
     headers: Mapping[str, str] | None = None,
     places: Places | None = None,
+    say: Narrate = in_words,
 ) -> list[Source]:
     """The sources that were named, each under a name of its own, and the machine's own. Raises UsageError for none."""
     piped = pipe is not None or not sys.stdin.isatty()
     if not specs:
-        specs = ["-"] if piped else [found_source()]
+        specs = ["-"] if piped else [found_source(say)]
     if len(set(specs)) < len(specs):
         twice = next(spec for spec in specs if specs.count(spec) > 1)
         raise UsageError(text("{spec} is named twice.", spec=without_credentials(twice)))
@@ -102,7 +103,7 @@ def named_sources(
     return opened
 
 
-def found_source() -> str:
+def found_source(say: Narrate = in_words) -> str:
     """The one source that this machine has. Raises UsageError where there is none, or where there is a choice."""
     found = discovered()
     if not found:
@@ -118,7 +119,7 @@ def found_source() -> str:
             text("there is more than one thing to watch; name one or several:\n{commands}", commands=commands)
         )
     told = text("found {what}: watching {spec}", what=found[0].what, spec=found[0].spec)
-    in_words(told, event="found")
+    say(told, event="found")
     return found[0].spec
 
 

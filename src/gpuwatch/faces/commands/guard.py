@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_notify, add_rules, address
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_log_format, add_notify, add_rules, address
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
@@ -39,12 +39,16 @@ if TYPE_CHECKING:
     from gpuwatch.core.events import Event
     from gpuwatch.core.incidents import Incident
     from gpuwatch.core.snapshot import Snapshot
+    from gpuwatch.faces.narration import Level
     from gpuwatch.faces.notifying import Desk
     from gpuwatch.pipeline import Pipeline
 
 _LOOK_SECONDS = 1.0
 _CALLS_SOMEBODY = frozenset({"gave_up", "restart_needed"})
 """What a guard says when only a person can go on."""
+
+_LEVELS: dict[str, Level] = {"failed": "warning", "gave_up": "error", "restart_needed": "error"}
+"""Of what the guard tells; the rest is no news to wake somebody for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_access(parser)
     add_gpu_memory(parser)
     add_json(parser)
+    add_log_format(parser)
     add_rules(parser)
 
 
@@ -79,13 +84,14 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
     from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415
     from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415
     from gpuwatch.faces.journaling import open_journal  # noqa: PLC0415
-    from gpuwatch.faces.narration import in_words  # noqa: PLC0415
+    from gpuwatch.faces.narration import narrator  # noqa: PLC0415
     from gpuwatch.faces.notifying import keep_desk  # noqa: PLC0415
     from gpuwatch.faces.watching import machine_sources, make_engine  # noqa: PLC0415
     from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
 
     servers = servers_named(arguments.servers, arguments)
-    with Journal(arguments.log, as_json=arguments.json) as journal, ExitStack() as opened:
+    say, as_json = narrator(arguments.log_format), arguments.json or arguments.log_format == "json"
+    with Journal(arguments.log, as_json=as_json) as journal, ExitStack() as opened:
         menders = [mender_of(server, arguments) for server in servers]
         for mender in menders:
             opened.callback(mender.hands.close)
@@ -97,10 +103,10 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
         engine = make_engine(arguments, shows_records=False)
         sources = [ComfyuiSource(server, show_history=False, pace=pace) for server in servers]
         pipeline = Pipeline(engine, [*sources, *(machine_sources() if arguments.listen else [])])
-        books = opened.enter_context(open_journal(arguments, in_words, incidents=arguments.journal is not None))
+        books = opened.enter_context(open_journal(arguments, say, incidents=arguments.journal is not None))
         if books is not None:
             books.keep(pipeline)
-        desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
+        desk = opened.enter_context(keep_desk(arguments, pipeline, say))
         if arguments.listen is not None:
             exporter = Exporter(
                 lambda: pipeline.snapshot,
@@ -208,23 +214,26 @@ class Journal:
     def say(self, event: str, words: Text, **fields: Any) -> None:
         """Say one thing."""
         from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
+        from gpuwatch.faces.narration import say_line  # noqa: PLC0415
         from gpuwatch.faces.report import json_line  # noqa: PLC0415
 
         now = utc_now()
-        line = json_line({"time": now.isoformat(), "event": event, **fields, "message": render(words, "en")})
+        level = _LEVELS.get(event, "info")
+        told = {"time": now.isoformat(), "level": level, "event": event, **fields, "message": render(words, "en")}
+        line = json_line(told)
         if self._file is not None:
             try:
                 self._file.write(line + "\n")
                 self._file.flush()
             except OSError as error:  # a full disk must not end the guard
                 self._file = None
-                told = text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or "?")
-                print(visible(render(told)), file=sys.stderr, flush=True)
+                broken = text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or "?")
+                say_line(visible(render(broken)), sys.stderr, "error")
         if self._as_json:
-            print(line, flush=True)
+            say_line(line, sys.stdout, level)
         else:
             server = f"{fields['server']}: " if "server" in fields else ""
-            print(visible(f"{now.astimezone():%H:%M:%S} {server}{render(words)}"), flush=True)
+            say_line(visible(f"{now.astimezone():%H:%M:%S} {server}{render(words)}"), sys.stdout, level)
 
 
 def agreed(arguments: argparse.Namespace) -> bool:

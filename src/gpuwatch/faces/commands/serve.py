@@ -33,7 +33,7 @@ from gpuwatch.faces.exporter.files import Discovery, Textfile
 from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
 from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.journaling import Books, open_journal
-from gpuwatch.faces.narration import Narrate, in_json, in_words
+from gpuwatch.faces.narration import Narrate, narrator
 from gpuwatch.faces.notifying import Desk, keep_desk
 from gpuwatch.faces.options import add_watching
 from gpuwatch.faces.watching import (
@@ -76,16 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file-sd", type=Path, metavar="FILE", help=_("write the address for Prometheus' file_sd_configs")
     )
-    parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help=_("how to speak on stderr (default: text)")
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
-    say = in_json() if arguments.log_format == "json" else in_words
+    say = narrator(arguments.log_format)
     with open_journal(arguments, say) as books:
         return serve_with(books, arguments, say)
 
@@ -98,6 +95,7 @@ def serve_with(books: Books | None, arguments: argparse.Namespace, say: Narrate)
         show_history=False,
         headers=headers_of(arguments),
         places=books.journal if books is not None else None,
+        say=say,
     )
     files = RuleWatch(arguments.rules)
     engine = make_engine(arguments, shows_records=False)

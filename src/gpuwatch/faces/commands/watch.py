@@ -6,6 +6,7 @@ Examples:
   gpuwatch watch cmd:'python main.py'              start ComfyUI and watch it
   python main.py 2>&1 | gpuwatch --plain           diagnoses as lines, no screen
   gpuwatch watch comfyui.log --notify @hook.url    and tell a webhook or a chat of failures
+  gpuwatch watch comfyui.log --log-format json     the same for a log collector
 
 What is in a file already is shown and diagnosed; only what is new is counted. Without a terminal, diagnoses are printed as
 lines. Rules and mutes that change are read anew while it runs.
@@ -27,7 +28,7 @@ from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.journaling import Books, open_journal
-from gpuwatch.faces.narration import in_words
+from gpuwatch.faces.narration import Narrate, in_words, narrator
 from gpuwatch.faces.notifying import Desk, Ringer, keep_desk
 from gpuwatch.faces.options import add_bell, add_watching
 from gpuwatch.faces.servers import mender_of
@@ -64,8 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(key_map())
         return 0
-    plain = arguments.plain or arguments.json or not has_screen()
-    if not arguments.plain and not arguments.json and sys.stdout.isatty() and not has_signs(os.environ):
+    as_lines = arguments.plain or as_json(arguments)
+    plain = as_lines or not has_screen()
+    if not as_lines and sys.stdout.isatty() and not has_signs(os.environ):
         print(_("This locale shows only ASCII: lines are printed. LC_ALL=C.UTF-8 brings the screen."), file=sys.stderr)
     pipe = None if plain or sys.stdin.isatty() else take_terminal()
     if not plain and pipe is None and not sys.stdin.isatty():
@@ -76,8 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         show_history=True,
         pipe=pipe,
         headers=headers_of(arguments),
+        say=narrator(arguments.log_format),
     )
-    with open_journal(arguments, in_words) as books:
+    with open_journal(arguments, narrator(arguments.log_format)) as books:
         return watch_with(books, sources, arguments, plain=plain)
 
 
@@ -96,14 +99,14 @@ def watch_with(
     if books is not None:
         books.keep(pipeline)
     with ExitStack() as opened:
-        desk = opened.enter_context(keep_desk(arguments, pipeline, in_words))
+        desk = opened.enter_context(keep_desk(arguments, pipeline, narrator(arguments.log_format)))
         exporter = open_exporter(arguments, pipeline, desk)
         if exporter is not None:
             opened.callback(exporter.close)
         if plain:
             if sys.stderr.isatty():
                 desk.ring = Ringer(ring_plainly, bell=arguments.bell, desktop=arguments.desktop)
-            return print_until_end(pipeline, as_json=arguments.json)
+            return print_until_end(pipeline, as_json=as_json(arguments), say=narrator(arguments.log_format))
         give_large_blocks_back()
         from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
         from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415 - as above
@@ -158,9 +161,14 @@ def has_signs(environment: Mapping[str, str]) -> bool:
     return "UTF-8" in named.upper() or "UTF8" in named.upper()
 
 
-def print_until_end(pipeline: Pipeline, *, as_json: bool) -> int:
+def as_json(arguments: argparse.Namespace) -> bool:
+    """Whether failures are printed as JSON."""
+    return bool(arguments.json or arguments.log_format == "json")
+
+
+def print_until_end(pipeline: Pipeline, *, as_json: bool, say: Narrate = in_words) -> int:
     """Print failures until every source has ended or someone says stop."""
-    printer = Printer(as_json=as_json)
+    printer = Printer(as_json=as_json, say=say)
     pipeline.subscribe(printer)
     stop = threading.Event()
     with stop_on_signals(stop):

@@ -66,7 +66,7 @@ class Exporter:
         page = Page(snapshot, rules, workloads=workloads, serving=self._serving, pushes=pushes, notified=notified)
         self._server: _Server | None = None
         try:
-            self._server = _Server(host_name, port, page, self._guard)
+            self._server = _Server(host_name, port, page, self._guard, say)
         except (OSError, OverflowError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise UsageError(
@@ -131,11 +131,12 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, host_name: str, port: int, page: Page, guard: Guard | None) -> None:
+    def __init__(self, host_name: str, port: int, page: Page, guard: Guard | None, say: Narrate) -> None:
         self.page = page
         self.process = CollectorRegistry()
         ProcessCollector(registry=self.process)
         self.guard = guard
+        self.say = say
         self.counts = _Counts()
         self.turn = threading.Lock()
         self._free = threading.Semaphore(_MOST_CONNECTIONS)
@@ -215,7 +216,7 @@ class _Server(ThreadingHTTPServer):
         del request, client_address
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
-            in_words(text("the metrics page failed: {error}", error=repr(error)))
+            self.say(text("the metrics page failed: {error}", error=repr(error)), event="page", level="error")
 
 
 class _Handler(BaseHTTPRequestHandler):
