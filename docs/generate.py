@@ -25,13 +25,16 @@ from pathlib import Path
 import yaml
 from rich.cells import cell_len
 
+from gpuwatch.adapters.recording import read_recording
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.rules import LABELS, Correlate, Rule, RuleFix, RuleSet
+from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.workload import predict
 from gpuwatch.faces import cli
-from gpuwatch.faces.exporter import METRICS, Row
+from gpuwatch.faces.exporter import METRICS, Page, Row
+from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.settings import VARIABLE
 from gpuwatch.texts import LANGUAGES, Language, Text, current, render, show_seconds, use
@@ -107,7 +110,10 @@ def main() -> None:
 def pages() -> dict[Path, str]:
     """Each page as it should be: its own words, and the blocks anew."""
     with shipped_rules_only():
-        return {path: with_block(path.read_text("utf-8"), *block) for path, block in blocks().items()}
+        made: dict[Path, str] = {}
+        for path, name, block in blocks():
+            made[path] = with_block(made.get(path) or path.read_text("utf-8"), name, block)
+        return made
 
 
 @contextmanager
@@ -122,16 +128,16 @@ def shipped_rules_only() -> Iterator[None]:
         os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
-def blocks() -> dict[Path, tuple[str, str]]:
-    """The block of each page: its name and what it holds now."""
-    rules = load_rules()
-    return {
-        DOCS / "rules.md": ("rules", rules_block(rules)),
-        DOCS / "metrics.md": ("metrics", metrics_block()),
-        DOCS / "runbooks.md": ("alerts", alerts_block()),
-        DOCS / "memory.md": ("memory", memory_block()),
-        **{path: ("diagnosis", diagnosis_block(language)) for language, path in READMES.items()},
-    }
+def blocks() -> Iterator[tuple[Path, str, str]]:
+    """Each block: its page, its name and what it holds now."""
+    yield DOCS / "rules.md", "rules", rules_block(load_rules())
+    yield DOCS / "metrics.md", "metrics", metrics_block()
+    yield DOCS / "metrics.md", "run metrics", run_metrics_block()
+    yield DOCS / "metrics.md", "page", page_block()
+    yield DOCS / "runbooks.md", "alerts", alerts_block()
+    yield DOCS / "memory.md", "memory", memory_block()
+    for language, path in READMES.items():
+        yield path, "diagnosis", diagnosis_block(language)
 
 
 def with_block(page: str, name: str, block: str) -> str:
@@ -250,6 +256,29 @@ def metrics_block() -> str:
     """Every metric: name, type, unit, labels, meaning."""
     rows = (f"| `{row.name}` | {row.kind} | {unit_of(row)} | {labels_of(row)} | {cell(row.help)} |" for row in METRICS)
     return "\n".join(["| Metric | Type | Unit | Labels | Meaning |", "|---|---|---|---|---|", *rows])
+
+
+def run_metrics_block() -> str:
+    """What a batch run pushes at its end."""
+    rows = (
+        f"| `{metric.name}` | {', '.join(f'`{label}`' for label in ('workload', metric.label) if label)} | {cell(metric.help)} |"
+        for metric in RUN_METRICS
+    )
+    return "\n".join(["| Metric | Labels | Meaning |", "|---|---|---|", *rows])
+
+
+def page_block() -> str:
+    """What the page says after the session that ships with the demo: the lines that are not 0, buckets left out."""
+    workloads = load_workloads()
+    engine, snapshot = Engine(load_rules(), workloads), Snapshot()
+    with as_file(files("gpuwatch.demo")) as data:
+        for _after, observation in read_recording(data / "oom_large_1280.jsonl"):
+            for event in engine.feed(observation):
+                snapshot = snapshot.after(event)
+    page = Page(lambda: snapshot, engine.rules, workloads=workloads.ids, clock=lambda: snapshot.at or datetime.now(UTC))
+    lines = page.text().decode().splitlines()
+    told = [line for line in lines if not line.startswith("#") and not line.endswith(" 0.0") and "_bucket{" not in line]
+    return "\n".join(["```text", *told, "```"])
 
 
 def memory_block() -> str:

@@ -20,6 +20,7 @@ from gpuwatch.adapters.dashboard_files import EXPORTED, RUNBOOKS, promtool_compl
 from gpuwatch.adapters.whole_file import write_whole
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import METRICS
+from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import json_line
 from gpuwatch.shipped import shipped_folder
@@ -90,7 +91,7 @@ def exported(path: Path, runbooks: str | None) -> bytes:
 def check(folder: Path, *, as_json: bool) -> int:
     """Say what does not hold; exit code 2 where something does not."""
     contents = read_contents(folder)
-    known = {row.name for row in METRICS} | contents.records
+    known = {row.name for row in METRICS} | {metric.name for metric in RUN_METRICS} | contents.records
     known |= {row.name + part for row in METRICS if row.kind == "histogram" for part in _PARTS}
     unknown = [
         text("{where}: no metric is called {name}.", where=query.where, name=name)

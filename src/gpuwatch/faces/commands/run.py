@@ -5,6 +5,7 @@ Examples:
   gpuwatch run ddcolor scans/ --out coloured --size 768 --rewrite fold --degrade
   gpuwatch run ddcolor photo.jpg --profile --trace-dir traces     a trace for https://ui.perfetto.dev
   gpuwatch run ddcolor photo.jpg --device cuda:0 --memory-limit 8GiB --json
+  gpuwatch run ddcolor scans/ --out coloured --push http://127.0.0.1:9091     its end for Prometheus
 
 A folder is searched to the bottom, and --out gets the same tree. The manifest in --out says what is done: the same command
 goes on after any end, and does again what has changed. --degrade steps rewrite, batch, then size down where memory runs out.
@@ -20,13 +21,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.adapters.checkpoints import find_checkpoint
 from gpuwatch.adapters.runner_process import RunnerProcess
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.workload import Need, predict
+from gpuwatch.errors import UsageError
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.texts import Text, current, render, text, visible
@@ -76,11 +78,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ddcolor.add_argument("--channels-last", action="store_true", help=_("lay the network's memory out channels last"))
     ddcolor.add_argument("--compile", action="store_true", help=_("run the network through torch.compile"))
     ddcolor.add_argument("--tf32", choices=("on", "off"), help=_("TF32 on CUDA (default: as PyTorch has it)"))
+    ddcolor.add_argument(
+        "--push", metavar="URL", help=_("push how the run ended to a Prometheus Pushgateway: http://HOST:9091")
+    )
+    ddcolor.add_argument(
+        "--push-job", metavar="NAME", help=_("the job that it is pushed as, one for each run that goes beside others")
+    )
     add_json(ddcolor)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the child, show how far it is, print its report."""
+    with pushing(arguments) as reported:
+        report = colorized(arguments)
+        reported.update(report)
+    if arguments.json:
+        print(json_line(report))
+    else:
+        print_report(report)
+    return 2 if report.get("failed") else 0
+
+
+def pushing(arguments: argparse.Namespace) -> AbstractContextManager[dict[str, Any]]:
+    """Takes the run's report, and pushes how the block ended where that is asked for."""
+    if arguments.push is None and arguments.push_job is None:
+        return nullcontext({})
+    if arguments.push is None:
+        raise UsageError(text("--push-job: say with --push where to push to."))
+    from gpuwatch.faces.exporter.pushgateway import Pushgateway  # noqa: PLC0415 - the metrics library, which few runs need
+
+    gateway = Pushgateway(arguments.push, arguments.push_job)
+    return gateway.end_of(arguments.workload, lambda refused: narrate(render(refused)))
+
+
+def colorized(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the child to its end; its report, with what was predicted for it."""
     if arguments.checkpoint is not None:
         arguments.checkpoint = find_checkpoint(arguments.checkpoint)
     with RunnerProcess(runner_arguments(arguments), narrate, environment=in_language()) as child, progress_bar() as bar:
@@ -97,11 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
                 narrate(render(message_of(event)))
     report = {name: value for name, value in (child.report or {}).items() if name != "event"}
     report["predicted"] = predicted_json(report)
-    if arguments.json:
-        print(json_line(report))
-    else:
-        print_report(report)
-    return 2 if report.get("failed") else 0
+    return report
 
 
 def runner_arguments(arguments: argparse.Namespace) -> list[str]:
