@@ -15,6 +15,7 @@ from gpuwatch.adapters.rulebook import OPTIONAL, REQUIRED
 from gpuwatch.core.rules import ACTIONS
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS
+from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
 
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
@@ -98,11 +99,14 @@ def test_the_readmes_have_the_same_commands_and_link_to_each_other() -> None:
 
 def test_every_metric_is_told() -> None:
     told = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    assert [row.name for row in METRICS if f"`{row.name}`" not in told] == []
+    assert [row.name for row in (*METRICS, *RUN_METRICS) if f"`{row.name}`" not in told] == []
 
 
 def test_no_metric_is_told_that_is_not_there() -> None:
-    known = {row.name for row in METRICS}
+    known = {row.name for row in METRICS} | {metric.name for metric in RUN_METRICS}
+    known |= {
+        f"{row.name}{part}" for row in METRICS if row.kind == "histogram" for part in ("_bucket", "_count", "_sum")
+    }
     told = {name for page in PAGES for name in re.findall(r"\bgpuwatch_[a-z_]+", page.read_text("utf-8"))}
     assert told - known <= {"gpuwatch_runner"}
 

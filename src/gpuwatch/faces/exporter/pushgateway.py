@@ -21,7 +21,7 @@ from gpuwatch.texts import Text, text
 
 RunOutcome = Literal["success", "partial", "failed", "interrupted"]
 """`partial`: some inputs could not be read, the others are done."""
-DEFAULT_JOB = "gpuwatch_run"
+DEFAULT_JOB = "gpuwatch-run"
 _PUSH_SECONDS = 5.0
 _PATIENCE_SECONDS = 10.0
 _LONGEST_JOB = 100
