@@ -248,7 +248,7 @@ FLEET = Board(
         ),
         Panel(
             "Servers that answer", one(f"gpuwatch_server_up{{{HERE}}}", "{{server}}"), "bool",
-            "1 answers, 0 does not.", "gpuwatchserverdown", span=24, most=1,
+            "1 answers, 0 does not.", "gpuwatchserverdown", span=8, most=1,
         ),
         Panel(
             "Servers", one(f"gpuwatch_server_info{{{HERE}}}", "{{server}} {{version}} {{device}}"), "short",
@@ -282,11 +282,11 @@ FLEET = Board(
         ),
         Panel(
             "Host memory left", one(f"gpuwatch_host_memory_available_bytes{{{HERE}}} / gpuwatch_host_memory_total_bytes{{{HERE}}}"),
-            "percentunit", "That programs can still have.", "gpuwatchhostmemorylow", span=12, most=1,
+            "percentunit", "That programs can still have.", "gpuwatchhostmemorylow", span=8, most=1,
         ),
         Panel(
             "Host processors", one(f"gpuwatch_host_cpu_ratio{{{HERE}}}"), "percentunit",
-            "Share of all of them that is busy.", "gpuwatchlagging", span=12, most=1,
+            "Share of all of them that is busy.", "gpuwatchlagging", span=8, most=1,
         ),
     ),
 )  # fmt: skip

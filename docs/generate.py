@@ -2,6 +2,7 @@
 
     python docs/generate.py             the blocks between markers: rules.md, metrics.md, the output in the READMEs
     python docs/generate.py screens     screens/*.svg, from a recorded session on a fixed clock
+    python docs/generate.py dashboards  dashboards/*.svg, from the answers of a real Prometheus; half a minute
 
 What stands outside the markers is written by hand and left as it is.
 """
@@ -96,8 +97,8 @@ FAMILIES = {
 
 
 def main() -> None:
-    """Write the pages, or the screens."""
-    written = screens() if sys.argv[1:] == ["screens"] else pages()
+    """Write the pages, the screens or the pictures of the dashboards."""
+    written = {"": pages, "screens": screens, "dashboards": dashboards}[" ".join(sys.argv[1:])]()
     for path, content in written.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, "utf-8")
@@ -358,6 +359,15 @@ def diagnosis_block(language: Language) -> str:
     first = printed.getvalue().partition("\n\n")[0]
     lines = [line.rstrip() for line in first.splitlines()]
     return "\n".join([f"```console\n$ gpuwatch diagnose {SHOWN_LOG}", *lines, "...", "```"])
+
+
+def dashboards() -> dict[Path, str]:
+    """The picture of each dashboard."""
+    sys.path.insert(0, str(DOCS))
+    from pictures import pictures  # noqa: PLC0415 - only for them
+
+    with shipped_rules_only():
+        return {DOCS / "dashboards" / name: content for name, content in pictures().items()}
 
 
 # -- screens ---------------------------------------------------------------------------------------------------------------
