@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -42,14 +43,15 @@ STUBBORN = [
 
 
 def gone(pid: int) -> bool:
-    """Whether a process ends."""
+    """Whether a process ends; who started it is left to wait for it."""
     try:
-        psutil.Process(pid).wait(SECONDS)
-    except psutil.NoSuchProcess:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
         return True
-    except psutil.TimeoutExpired:
-        return False
-    return True
+    try:
+        return bool(select.select([process], [], [], SECONDS)[0])
+    finally:
+        os.close(process)
 
 
 def only_pid(server: Serving) -> int:
@@ -150,6 +152,20 @@ def test_no_more_than_so_many_and_another_when_one_has_left() -> None:
             assert gone(pid)
             with server.open() as later:
                 echoed(later)
+
+
+def test_a_page_that_is_loaded_again_finds_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_POLITE_SECONDS", 0.3)
+    monkeypatch.setattr(session, "_TERM_SECONDS", 0.1)
+    with serving(STUBBORN, most=1) as server:
+        with server.open() as page:
+            page.recv(timeout=SECONDS)
+            pid = only_pid(server)
+        assert psutil.pid_exists(pid), "it takes a moment to end"
+        with server.open() as page:
+            page.recv(timeout=SECONDS)
+            assert only_pid(server) != pid
+            assert gone(pid)
 
 
 def test_fifty_at_once_are_four() -> None:
@@ -294,7 +310,7 @@ def test_quitting_the_screen_ends_the_page_and_not_the_server(log: Path) -> None
             page.send(json.dumps(["stdin", "q"]))
             assert closing_code(page) == 4004
         assert process.poll() is None
-        assert psutil.Process(process.pid).children() == []
+        assert [child for child in psutil.Process(process.pid).children() if not gone(child.pid)] == []
 
 
 def arguments_for(*words: str) -> list[str]:

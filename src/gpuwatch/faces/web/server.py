@@ -68,6 +68,8 @@ class WebScreen:
         self._page = page(most).encode()
         self._refused = refused_page()
         self._open: dict[web.WebSocketResponse, Session | None] = {}
+        self._leaving: set[web.WebSocketResponse] = set()
+        self._left = asyncio.Condition()
         self._endings: set[asyncio.Task[int]] = set()
         self._stop = asyncio.Event()
 
@@ -171,20 +173,29 @@ class WebScreen:
         )
         if not websocket.can_prepare(request):
             raise web.HTTPBadRequest
-        full = len(self._open) >= self._most or self._stop.is_set()
-        if not full:
-            self._open[websocket] = None
+        if not await self._place():
+            await websocket.prepare(request)
+            await websocket.close(code=_FULL)
+            return websocket
+        self._open[websocket] = None
         try:
             await websocket.prepare(request)
-            if full:
-                await websocket.close(code=_FULL)
-            else:
-                columns = whole(request.query.get("width"), 80, MOST_COLUMNS)
-                rows = whole(request.query.get("height"), 24, MOST_ROWS)
-                await self._show(websocket, columns, rows)
+            columns = whole(request.query.get("width"), 80, MOST_COLUMNS)
+            rows = whole(request.query.get("height"), 24, MOST_ROWS)
+            await self._show(websocket, columns, rows)
         finally:
-            self._open.pop(websocket, None)
+            del self._open[websocket]
+            self._leaving.discard(websocket)
+            async with self._left:
+                self._left.notify_all()
         return websocket
+
+    async def _place(self) -> bool:
+        """Whether there is a place; waits for those who are about to leave, as a page does that is loaded again."""
+        async with self._left:
+            while len(self._open) >= self._most and self._leaving:
+                await self._left.wait()
+        return len(self._open) < self._most and not self._stop.is_set()
 
     async def _show(self, websocket: web.WebSocketResponse, columns: int, rows: int) -> None:
         """Run a session until the page or the process ends; afterwards there is neither."""
@@ -203,6 +214,7 @@ class WebScreen:
             if not drawing.done():
                 code = _GARBAGE
         finally:
+            self._leaving.add(websocket)
             for task in (drawing, listening):
                 task.cancel()
             await asyncio.gather(drawing, listening, return_exceptions=True)
@@ -315,9 +327,7 @@ def page(most: int) -> str:
         lost=_("The connection is lost. Trying again …"),
         stopped=_("gpuwatch web was stopped. Trying again …"),
         full=render(
-            text(
-                "{most} pages are open already, which is the most. Close one, or allow more with --sessions.", most=most
-            )
+            text("As many pages are open as may be ({most}). Close one, or allow more with --sessions.", most=most)
         ),
         failed=_("The screen could not be started; the terminal of `gpuwatch web` says why."),
         changed=_("gpuwatch web was started anew: open the address that it printed."),
