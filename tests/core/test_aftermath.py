@@ -137,3 +137,11 @@ def test_what_a_worker_does_is_told_by_its_queue() -> None:
     steps = (SourceUp(AT, SERVER, "comfyui"), QueueState(AT, SERVER, 0, 0), QueueState(AT, SERVER, 4, 1))
     seen = [world.feed(step).snapshot.workers[SERVER] for step in steps]
     assert seen == ["away", "idle", "busy"]
+
+
+def test_a_failure_of_its_own_that_ends_the_thread_is_told_however_the_log_was_cut() -> None:
+    xid = "NVRM: Xid (PCI:0000:08:00): 31, pid=1, name=x, Ch 00000023\n"
+    memory = "!!! Exception during processing !!! CUDA out of memory. Tried to allocate 2.00 GiB.\n"
+    thread = THREAD.splitlines(keepends=True)[0]
+    for world in (World().say(xid + memory + thread), World().say(xid + memory).say(thread)):
+        assert {incident.label for incident in world.shown} == {"xid", "cuda_oom"}

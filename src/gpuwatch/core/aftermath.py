@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.worker import LABEL, tells_of_dead_worker
+from gpuwatch.core.worker import LABEL, begins_as_dead_worker, tells_of_dead_worker
 
 _MOST = 1000
 _Value = TypeVar("_Value")
@@ -65,8 +65,11 @@ class Aftermath:
 
 
 def _follows(first: Incident, incident: Incident) -> bool:
-    """Whether what is told now can only be what the first did. Once the worker is dead no prompt fails any more."""
-    return tells_of_dead_worker(incident) or (first.worker_dead and incident.label == first.label)
+    """Whether what is told now can only be what the first did: the thread's end, or the same error when no prompt fails any more.
+
+    What begins as a failure of its own stays one, though the thread ends with it.
+    """
+    return begins_as_dead_worker(incident) or (first.worker_dead and incident.label == first.label)
 
 
 def _keep(known: OrderedDict[str, _Value], name: str, value: _Value) -> None:

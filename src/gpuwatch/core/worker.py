@@ -29,6 +29,11 @@ def tells_of_dead_worker(incident: Incident) -> bool:
     return incident.label == LABEL or any(_TOLD.search(line) for line in (incident.text, *incident.excerpt))
 
 
+def begins_as_dead_worker(incident: Incident) -> bool:
+    """Whether the incident tells of nothing else: its first line is that thread's end."""
+    return incident.label == LABEL or _TOLD.search(incident.text) is not None
+
+
 @dataclass(slots=True)
 class WorkerWatch:
     """One server's worker, as its queue tells."""
