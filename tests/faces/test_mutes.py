@@ -17,7 +17,7 @@ from gpuwatch.core.reloads import MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import Page
-from gpuwatch.faces.watching import Printer
+from gpuwatch.faces.printing import Printer
 from gpuwatch.texts import plain
 from tests.faces.tui_story import ILLEGAL, OOM, RULES
 

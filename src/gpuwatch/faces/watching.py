@@ -24,18 +24,11 @@ from gpuwatch.adapters.sources.stdin import StdinSource
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.events import Event, FailureCounted, RulesQuarantined
-from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import Learned
-from gpuwatch.core.notices import latest_of
-from gpuwatch.core.observations import SourceDown, SourceUp
-from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
-from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.narration import Narrate, in_words
-from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
+from gpuwatch.faces.narration import in_words
 from gpuwatch.settings import journal_path
-from gpuwatch.texts import Text, plain, render, text
+from gpuwatch.texts import render, text
 
 
 def headers_of(arguments: argparse.Namespace) -> dict[str, str]:
@@ -126,94 +119,6 @@ def found_source(say: Narrate = in_words) -> str:
 def machine_sources() -> list[Source]:
     """What this machine can tell of itself. Only one with AMD or Intel cards is asked for them, and says so."""
     return [NvmlSource(), *([DrmSource()] if cards_in() else []), HostSource()]
-
-
-class Printer:
-    """Prints each failure once, when its facts are together. A listener of the pipeline."""
-
-    def __init__(self, *, as_json: bool = False, say: Narrate = in_words) -> None:
-        self._as_json = as_json
-        self._say = say
-        self._printed: dict[str, int] = {}
-        self._down: set[str] = set()
-        self.failures = 0
-        self.closed = threading.Event()
-        """Set when whoever read the output has gone."""
-
-    def __call__(self, events: Sequence[Event], snapshot: Snapshot) -> None:
-        """Print what the events tell."""
-        if self.closed.is_set():
-            return
-        try:
-            for event in events:
-                if isinstance(event, FailureCounted):
-                    self.failures += event.failures
-                    incident = snapshot.incidents.get(event.incident_id) or latest_of(events, event.incident_id)
-                    if incident is not None:
-                        self._print(incident)
-                        self._log(incident, event)
-                elif isinstance(event, SourceDown):
-                    told = plain(f"{event.source}: {render(event.reason)}")
-                    if render(event.reason).startswith(f"{event.source}:"):
-                        told = event.reason
-                    self._down.add(event.source)
-                    self._say(told, event="source_down", level="error" if event.failed else "info", source=event.source)
-                elif isinstance(event, SourceUp) and (event.note is not None or event.source in self._down):
-                    told = event.note or text("{source}: is back", source=event.source)
-                    self._down.discard(event.source)
-                    self._say(told, event="source_up", source=event.source)
-                elif isinstance(event, RulesQuarantined):
-                    if event.rule_ids:
-                        told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))
-                        self._say(told, event="rules_quarantined", level="warning", rules=sorted(event.rule_ids))
-                elif isinstance(event, RulesLoaded | MutesLoaded):
-                    self._say(reload_words(event), event="reloaded")
-                elif isinstance(event, RulesRefused | MutesRefused):
-                    self._say(reload_words(event), event="reload_refused", level="warning")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            self.closed.set()
-
-    def _log(self, incident: Incident, counted: FailureCounted) -> None:
-        self._say(
-            incident.title,
-            event="failure",
-            level=incident.severity,
-            incident=incident.id,
-            label=incident.label,
-            rule=incident.rule.id,
-            source=incident.source,
-            line=incident.line,
-            failures=counted.failures,
-            muted=incident.muted,
-            text=incident.text,
-        )
-
-    def _print(self, incident: Incident) -> None:
-        if self._as_json:
-            print(json_line({"source": incident.source, **incident_json(incident)}))
-            return
-        if incident.muted:
-            if incident.id not in self._printed:
-                console_for(sys.stdout).print(head_line(incident), style="dim")
-        elif incident.id in self._printed:
-            print(f"  ×{incident.count}  {render(incident.title)}")
-        else:
-            print_incident(console_for(sys.stdout), incident)
-        self._printed[incident.id] = incident.count
-
-
-def reload_words(event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused) -> Text:
-    """What is said when rules or mutes were read anew, or could not be."""
-    match event:
-        case RulesLoaded():
-            return text("Rules read anew: {count} in force.", count=len(event.rules.every))
-        case RulesRefused():
-            return text("The rules stay as they were: {reason}", reason=event.reason)
-        case MutesLoaded():
-            return text("Mutes read anew: {count} in force.", count=len(event.mutes.entries))
-        case MutesRefused():
-            return text("The mutes stay as they were: {reason}", reason=event.reason)
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from gpuwatch.core.scrub import Scrubber
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.incident import own_names
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, add_sources
+from gpuwatch.faces.printing import Printer
 from gpuwatch.faces.watching import (
-    Printer,
     headers_of,
     machine_sources,
     make_engine,
@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     scrub = Scrubber(users=own_names(), hosts=[platform.node(), platform.node().partition(".")[0]])
     recorder = Recorder(scrub)
     pipeline.overhear(recorder)
-    pipeline.subscribe(Printer(as_json=arguments.json))
+    printer = Printer(as_json=arguments.json)
+    pipeline.subscribe(printer)
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     stop = threading.Event()
     try:
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if all(source.ended.is_set() for source in ending):
                     break
             pipeline.stop()
+            printer.flush()
             recorder.end()
             writer.join()
         if recorder.error is not None:

@@ -36,8 +36,8 @@ from gpuwatch.faces.journaling import Books, open_journal
 from gpuwatch.faces.narration import Narrate, narrator
 from gpuwatch.faces.notifying import Desk, keep_desk
 from gpuwatch.faces.options import add_watching
+from gpuwatch.faces.printing import Printer
 from gpuwatch.faces.watching import (
-    Printer,
     headers_of,
     machine_sources,
     make_engine,
@@ -114,6 +114,7 @@ def serve_with(books: Books | None, arguments: argparse.Namespace, say: Narrate)
                 pipeline.wait(0)
         finally:
             pipeline.stop()
+            printer.flush()
     return 0
 
 

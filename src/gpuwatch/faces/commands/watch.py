@@ -31,9 +31,9 @@ from gpuwatch.faces.journaling import Books, open_journal
 from gpuwatch.faces.narration import Narrate, in_words, narrator
 from gpuwatch.faces.notifying import Desk, Ringer, keep_desk
 from gpuwatch.faces.options import add_bell, add_watching
+from gpuwatch.faces.printing import Printer
 from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.watching import (
-    Printer,
     headers_of,
     machine_sources,
     make_engine,
@@ -176,6 +176,7 @@ def print_until_end(pipeline: Pipeline, *, as_json: bool, say: Narrate = in_word
         while not pipeline.wait(_LOOK_UP_SECONDS) and not stop.is_set() and not printer.closed.is_set():
             pass
         pipeline.stop()
+        printer.flush()
     if printer.closed.is_set():
         raise BrokenPipeError
     return 0
