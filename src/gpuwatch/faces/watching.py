@@ -26,7 +26,7 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.narration import in_words
+from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.settings import journal_path
 from gpuwatch.texts import render, text
 
