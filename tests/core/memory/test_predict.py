@@ -95,18 +95,30 @@ def test_the_largest_size_that_fits_wastes_little() -> None:
     assert largest_fitting_px(DDCOLOR, "huge", 80 * GIB) is None
 
 
-def test_few_sizes_are_uncertain_and_what_is_suggested_uses_the_card() -> None:
+def test_few_sizes_are_uncertain() -> None:
     cards = [count * GIB for count in (4, 6, 8, 12, 24)]
     needs = {side: predict(DDCOLOR, "large", side, arch="sm86") for side in range(64, 2881, 128)}
     verdicts = [fits_card(need, card) for need in needs.values() for card in cards]
     assert verdicts.count("uncertain") <= 0.05 * len(verdicts)
     assert {"yes", "no"} < set(verdicts)
-    for card in cards:
-        room = card - needs[64].context_bytes.mid
-        side = largest_fitting_px(DDCOLOR, "large", room)
-        assert side is not None
-        # From one size to the next the need grows by up to a tenth.
-        assert predict(DDCOLOR, "large", side).budget_bytes.mid >= 0.88 * room
+
+
+@pytest.mark.parametrize(("context", "most"), [("told", 0.095), ("not told", 0.11)])
+def test_what_is_suggested_uses_the_card(context: str, most: float) -> None:
+    unknown = predict(DDCOLOR, "tiny", 512).context_bytes
+    left = []
+    for card in (count * GIB for count in (4, 6, 8, 12, 20)):
+        for variant, rewrite in (("large", "none"), ("tiny", "none"), ("tiny", "tail")):
+            side = largest_fitting_px(
+                DDCOLOR, variant, card - (unknown.mid if context == "told" else unknown.high), rewrite=rewrite
+            )
+            assert side is not None
+            if side < 2880:  # the network's own limit
+                left.append(
+                    1 - (predict(DDCOLOR, variant, side, rewrite=rewrite).budget_bytes.mid + unknown.mid) / card
+                )
+    assert max(left) < most
+    assert sum(left) / len(left) < 0.07
 
 
 def test_an_unknown_card_makes_the_band_wider() -> None:
