@@ -22,6 +22,7 @@ Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_BETWEEN_HAN = re.compile("(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
 _BINARY_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _KIB = 1024
 _current: list[Language] = ["en"]
@@ -79,7 +80,10 @@ def render(words: Text | str, language: Language | None = None) -> str:
     template = words.template
     if language == "zh":
         template = words.zh if words.zh is not None else translate(words.template, "zh")
-    return _PLACE.sub(lambda place: _shown(place[1], place[0], words.values, language), template)
+    shown = _PLACE.sub(lambda place: _shown(place[1], place[0], words.values, language), template)
+    if language == "zh" and any(isinstance(value, Text) for value in words.values.values()):
+        shown = _BETWEEN_HAN.sub("", shown)  # the template has a space for a name in Latin letters
+    return shown
 
 
 def translate(template: str, language: Language | None = None) -> str:

@@ -233,7 +233,7 @@ def cause_without_sizes(case: Case) -> Text:
 
 
 def cause_of_mps(case: Case) -> Text | None:
-    """On a Mac: PyTorch's part, what others hold of it, and the limit."""
+    """On a Mac: PyTorch's part, what else is allocated through Metal, and the limit."""
     facts = case.incident.facts
     tried, allowed, other = (
         facts.get(name) for name in ("tried_bytes", "max_allowed_bytes", "other_allocations_bytes")
@@ -242,8 +242,8 @@ def cause_of_mps(case: Case) -> Text | None:
     if tried is None or allowed is None or held is None:
         return None
     return text(
-        "{node} asked for {tried_bytes} more; PyTorch held {held_bytes} and others {other_bytes} of the {allowed_bytes} of "
-        "shared memory that PyTorch allows itself on this Mac.",
+        "{node} asked for {tried_bytes} more; PyTorch held {held_bytes} and other allocations {other_bytes} of the "
+        "{allowed_bytes} of shared memory that PyTorch allows itself on this Mac.",
         node=node_name(case), tried_bytes=tried, held_bytes=held, other_bytes=other or 0, allowed_bytes=allowed,
     )  # fmt: skip
 

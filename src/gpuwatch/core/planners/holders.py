@@ -162,7 +162,7 @@ def plan_expandable_segments(case: Case) -> list[Fix]:
             return []
         title = text("Keep PyTorch from splitting large blocks: {slack_bytes} lay idle in pieces.", slack_bytes=slack)
         note = text(
-            "This PyTorch is too old for expandable segments, which help more: update it where that is possible."
+            "Expandable segments help more, and are missing or experimental in this PyTorch: update it where that is possible."
         )
         params = {"max_split_size_mb": 512}
         return [

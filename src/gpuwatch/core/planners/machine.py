@@ -226,11 +226,14 @@ def plan_smaller_array(case: Case) -> list[Fix]:
 
 
 def plan_free_shared_memory(case: Case) -> list[Fix]:
-    """On a Mac: close what others hold of the memory that GPU and machine share, where that would be enough."""
+    """On a Mac: let go of what is allocated beside PyTorch's, where that would be enough. Whose it is, the message does not say:
+    it may be the same process's."""
     tried, other = (case.incident.facts.get(name) for name in ("tried_bytes", "other_allocations_bytes"))
     if not isinstance(tried, int) or not isinstance(other, int) or other < tried:
         return []
     title = text(
-        "Close other programs: they hold {held_bytes} of the memory that GPU and machine share.", held_bytes=other
+        "Restart ComfyUI and close other programs: allocations beside PyTorch's hold {held_bytes} of the memory that GPU and "
+        "machine share.",
+        held_bytes=other,
     )
     return [Fix("free_host_memory", title, grounds="signs")]

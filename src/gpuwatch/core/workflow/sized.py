@@ -194,11 +194,12 @@ class _Wanted:
         return need, *self.changed(self.size_spot, self.profile.size_input, found, why)
 
     def largest(self, variant: str) -> int | None:
-        """The largest size that fits, not above the one that is there."""
+        """The largest size that fits, not above the one that is there; one that nothing can have meant counts as the default."""
         known = self.knowledge.of(self.node.type)
         bounds = known.bounds.get(self.profile.size_input) if known else None
         bounds = bounds or Bounds(self.profile.min_px, self.profile.max_px, self.profile.step_px)
-        return largest_at(self.profile, variant, self.room, max(self.side_px, self.profile.min_px), bounds)
+        meant = self.side_px if self.side_px >= self.profile.min_px else self.profile.default_px
+        return largest_at(self.profile, variant, self.room, meant, bounds)
 
     def tiny(self, side_px: int | None) -> tuple[tuple[Need, Fits], list[Change], list[Text]] | None:
         """The smaller network, at the size that is asked or at the largest that fits."""
