@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from gpuwatch.core.memory.allocator import MIB
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
+from gpuwatch.core.memory.pool import MIB
 from gpuwatch.core.memory.predict import Allocator, Need, Traces, fits, hardly_fits, need_of
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.texts import Text, text

@@ -2,26 +2,28 @@
 
 Follows the allocator's published behaviour (c10/cuda/CUDACachingAllocator): rounding, a pool for small and one for large
 blocks, best fit, splitting, joining, expandable segments, garbage collection, and at a limit: give idle segments back, try
-again, fail. Left out: CUDA graphs' private pools, callbacks, and waiting for other streams (a freed block is free at once).
+again, fail. Left out: CUDA graphs' private pools, callbacks, waiting for other streams (a freed block is free at once), rounding
+steps that differ by size, and a max_non_split_rounding_mb other than 20.
 Addresses are made up, ascending; they decide only between blocks of the same size.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-KIB, MIB = 1 << 10, 1 << 20
-BLOCK_BYTES = 512
-"""Sizes are rounded up to a multiple of this."""
-SMALL_BYTES = MIB
-"""Up to here a block comes from the small pool; a large block is split only where more than this would remain."""
-SMALL_SEGMENT_BYTES = 2 * MIB
-LARGE_SEGMENT_BYTES = 20 * MIB
-OWN_SEGMENT_BYTES = 10 * MIB
-"""From here a large block that finds no room gets a segment of its own size."""
-ROUND_SEGMENT_BYTES = 2 * MIB
+from gpuwatch.core.memory.pool import (
+    BLOCK_BYTES,
+    LARGE_SEGMENT_BYTES,
+    SMALL_BYTES,
+    SMALL_SEGMENT_BYTES,
+    Block,
+    Expandable,
+    Pool,
+    segment_bytes,
+)
+
 _ADDRESS_SPACE_BYTES = 1 << 44
 _FIRST_ADDRESS = 1 << 40
 
@@ -55,66 +57,6 @@ class OutOfMemory(Exception):  # noqa: N818 - it is what happened, not a mistake
         return self.limit_bytes - self.reserved_bytes
 
 
-@dataclass(slots=True, eq=False)
-class Block:
-    """A piece of a segment, in use or idle, between its neighbours there."""
-
-    address: int
-    size: int
-    pool: _Pool
-    stream: int = 0
-    in_use: bool = False
-    before: Block | None = None
-    after: Block | None = None
-    segment: _Expandable | None = None
-    """The expandable segment it is in; None for an ordinary one."""
-    mapped: bool = True
-    """Backed by memory; a piece of an expandable segment's address space need not be."""
-    age_base: int = 0
-    requested: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Pool:
-    """Idle blocks of one kind, by stream, size and address."""
-
-    small: bool
-    idle: list[tuple[int, int, int]] = field(default_factory=list)
-    at: dict[int, Block] = field(default_factory=dict)
-    unmapped: list[tuple[int, int, int]] = field(default_factory=list)
-    unmapped_at: dict[int, Block] = field(default_factory=dict)
-    searches: int = 0
-
-    def put(self, block: Block) -> None:
-        """Take an idle block in."""
-        block.age_base = self.searches
-        self.at[block.address] = block
-        insort(self.idle, (block.stream, block.size, block.address))
-
-    def drop(self, block: Block) -> None:
-        """Let an idle block go."""
-        del self.at[block.address]
-        del self.idle[bisect_left(self.idle, (block.stream, block.size, block.address))]
-
-    def put_unmapped(self, block: Block) -> None:
-        """Take a piece of address space in."""
-        self.unmapped_at[block.address] = block
-        insort(self.unmapped, (block.stream, block.size, block.address))
-
-    def drop_unmapped(self, block: Block) -> None:
-        """Let a piece of address space go."""
-        del self.unmapped_at[block.address]
-        del self.unmapped[bisect_left(self.unmapped, (block.stream, block.size, block.address))]
-
-
-@dataclass(slots=True, eq=False)
-class _Expandable:
-    """A range of addresses that memory is put behind page by page."""
-
-    base: int
-    page: int
-
-
 class CachingAllocator:
     """The allocator of one GPU. `malloc` gives a block, `free` takes it back; the counts are torch's own."""
 
@@ -126,7 +68,7 @@ class CachingAllocator:
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
         self.retries = 0
         self.segments = 0
-        self._small, self._large = _Pool(small=True), _Pool(small=False)
+        self._small, self._large = Pool(small=True), Pool(small=False)
         self._next_address = _FIRST_ADDRESS
         self._split_limit = settings.max_split_bytes or (1 << 62)
 
@@ -211,7 +153,7 @@ class CachingAllocator:
 
     # -- finding room ----------------------------------------------------------------------------------------------------
 
-    def _best_fit(self, pool: _Pool, size: int, stream: int) -> Block | None:
+    def _best_fit(self, pool: Pool, size: int, stream: int) -> Block | None:
         pool.searches += 1
         place = bisect_left(pool.idle, (stream, size, 0))
         if place == len(pool.idle) or pool.idle[place][0] != stream:
@@ -231,7 +173,7 @@ class CachingAllocator:
         pool.drop(block)
         return block
 
-    def _new_block(self, pool: _Pool, size: int, stream: int) -> Block:
+    def _new_block(self, pool: Pool, size: int, stream: int) -> Block:
         segment_size = segment_bytes(size)
         limit = self.limit_bytes
         if limit is not None and self.settings.garbage_collection_ratio > 0:
@@ -247,7 +189,7 @@ class CachingAllocator:
             raise OutOfMemory(segment_size, self.allocated_bytes, self.reserved_bytes, limit or 0)
         return block
 
-    def _segment(self, pool: _Pool, size: int, segment_size: int, stream: int) -> Block | None:
+    def _segment(self, pool: Pool, size: int, segment_size: int, stream: int) -> Block | None:
         if self.settings.expandable:
             return self._grow(pool, size, stream)
         if not self._reserve(segment_size):
@@ -269,7 +211,7 @@ class CachingAllocator:
         self.segments -= 1
         block.pool.drop(block)
 
-    def _release_oversized(self, pool: _Pool, size: int, stream: int) -> bool:
+    def _release_oversized(self, pool: Pool, size: int, stream: int) -> bool:
         wanted = max(size, self._split_limit)
         place = bisect_left(pool.idle, (stream, wanted, 0))
         if place < len(pool.idle) and pool.idle[place][0] == stream:
@@ -320,7 +262,7 @@ class CachingAllocator:
 
     # -- expandable segments ---------------------------------------------------------------------------------------------
 
-    def _grow(self, pool: _Pool, size: int, stream: int) -> Block | None:
+    def _grow(self, pool: Pool, size: int, stream: int) -> Block | None:
         block = self._growable_block(pool, size, stream)
         if not block.mapped and not self._map(block, min(block.size, size)):
             return None
@@ -332,7 +274,7 @@ class CachingAllocator:
         pool.drop(block)
         return block
 
-    def _growable_block(self, pool: _Pool, size: int, stream: int) -> Block:
+    def _growable_block(self, pool: Pool, size: int, stream: int) -> Block:
         for of_stream, _size, address in pool.unmapped:
             if of_stream != stream:
                 continue
@@ -347,7 +289,7 @@ class CachingAllocator:
                 if block.after is None or block.after.in_use:
                     break
                 block = block.after
-        segment = _Expandable(self._next_address, SMALL_SEGMENT_BYTES if pool.small else LARGE_SEGMENT_BYTES)
+        segment = Expandable(self._next_address, SMALL_SEGMENT_BYTES if pool.small else LARGE_SEGMENT_BYTES)
         self._next_address += _ADDRESS_SPACE_BYTES
         self.segments += 1
         whole = Block(segment.base, _ADDRESS_SPACE_BYTES, pool, stream, segment=segment, mapped=False)
@@ -411,15 +353,6 @@ class CachingAllocator:
             self.segments -= 1
         else:
             block.pool.put_unmapped(block)
-
-
-def segment_bytes(size: int) -> int:
-    """What is asked of the driver for a block of a rounded size that found no room."""
-    if size <= SMALL_BYTES:
-        return SMALL_SEGMENT_BYTES
-    if size < OWN_SEGMENT_BYTES:
-        return LARGE_SEGMENT_BYTES
-    return -(-size // ROUND_SEGMENT_BYTES) * ROUND_SEGMENT_BYTES
 
 
 def _growable(block: Block) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gpuwatch.core.memory.allocator import (
+from gpuwatch.core.memory.pool import (
     BLOCK_BYTES,
     LARGE_SEGMENT_BYTES,
     MIB,

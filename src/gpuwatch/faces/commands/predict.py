@@ -274,8 +274,8 @@ def print_page(profile: WorkloadProfile, arguments: argparse.Namespace, need: Ne
     sources = text("From: {source}; {constants}.", source=profile.source, constants=constants.source)
     console.print(visible(render(sources)), style="dim", soft_wrap=True)
     if arguments.arch is not None and constants.arch != arguments.arch:
-        told = text("No constants are known for {arch}: those of any card stand for it.", arch=arguments.arch)
-        console.print(visible(render(told)), style="dim", soft_wrap=True)
+        unknown = text("No constants are known for {arch}: those of any card stand for it.", arch=arguments.arch)
+        console.print(visible(render(unknown)), style="dim", soft_wrap=True)
     if (told := measured_here(profile, arguments)) is not None:
         console.print(render(told), style="dim", soft_wrap=True)
     if arguments.allocator == "async":
