@@ -162,8 +162,8 @@ def test_on_a_mac_the_limit_and_the_others_are_told() -> None:
     facts = {"tried_bytes": 6 * GIB, "allocated_bytes": 39 * GIB, "other_allocations_bytes": 139 * GIB,
              "max_allowed_bytes": 180 * GIB}  # fmt: skip
     diagnosis = told(incident(facts, "mps-oom"))
-    assert "others 139 GiB of the 180 GiB" in render(diagnosis.cause)
-    assert "they hold 139 GiB" in render(diagnosis.fixes[0].title)
+    assert "other allocations 139 GiB of the 180 GiB" in render(diagnosis.cause)
+    assert "beside PyTorch's hold 139 GiB" in render(diagnosis.fixes[0].title)
 
 
 def test_large_numbers_are_written_out() -> None:
