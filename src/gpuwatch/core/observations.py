@@ -264,6 +264,15 @@ class SourceDown:
 
 
 @dataclass(frozen=True, slots=True)
+class LogGap:
+    """A log goes on, and something between was missed: its writer keeps only so much and was read too late."""
+
+    at: datetime
+    source: str
+    kind: SourceKind
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed and nothing else happened."""
 
@@ -282,6 +291,7 @@ Told = (
     | RunEvent
     | SourceUp
     | SourceDown
+    | LogGap
     | Tick
 )
 """What is news as it stands; a log is news only once it was read."""

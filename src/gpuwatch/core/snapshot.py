@@ -19,6 +19,7 @@ from gpuwatch.core.observations import (
     JobEnded,
     JobProgress,
     JournalSeen,
+    LogGap,
     QueueState,
     RunEvent,
     ServerSeen,
@@ -198,7 +199,7 @@ class Snapshot:
                 return self._reloaded(event)
             case FixTried():
                 return self._with_fix(event)
-            case PlaceReached() | RunMeasured():
+            case PlaceReached() | RunMeasured() | LogGap():
                 return self
 
     def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:

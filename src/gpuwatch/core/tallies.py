@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from gpuwatch.core.observations import FixOutcome, FixTried, JobEnded, JobOutcome, RunEvent
+from gpuwatch.core.observations import FixOutcome, FixTried, JobEnded, JobOutcome, LogGap, RunEvent, SourceKind
 
 _Key = TypeVar("_Key")
 
@@ -67,6 +67,8 @@ class Tallies:
     """Measured over predicted, by workload."""
     fixes: Mapping[tuple[str, FixOutcome], int] = field(default_factory=dict)
     xids: Mapping[str, int] = field(default_factory=dict)
+    gaps: Mapping[SourceKind, int] = field(default_factory=dict)
+    """Times that a log went on after something was missed, by kind of source."""
 
     def after(self, event: object) -> Tallies:
         """The sums once this event has happened."""
@@ -74,6 +76,8 @@ class Tallies:
             return self._with_job(event) if event.fresh else self
         if isinstance(event, RunEvent):
             return self._with_run(event.event)
+        if isinstance(event, LogGap):
+            return replace(self, gaps=_added(self.gaps, event.kind, 1))
         if isinstance(event, FixTried):
             return replace(self, fixes=_added(self.fixes, (event.action, event.outcome), 1))
         return self

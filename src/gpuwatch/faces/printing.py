@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from gpuwatch.core.awaiting import Awaiting, Telling
 from gpuwatch.core.events import Event, FailureCounted, RulesQuarantined
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.observations import SourceDown, SourceUp
+from gpuwatch.core.observations import LogGap, SourceDown, SourceUp
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.narration import Narrate, in_words
@@ -69,6 +69,9 @@ class Printer:
             told = event.note or text("{source}: is back", source=event.source)
             self._down.discard(event.source)
             self._say(told, event="source_up", source=event.source)
+        elif isinstance(event, LogGap):
+            told = text("{source}: a part of the log was missed", source=event.source)
+            self._say(told, event="log_gap", level="warning", source=event.source)
         elif isinstance(event, RulesQuarantined):
             if event.rule_ids:
                 told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(event.rule_ids)))

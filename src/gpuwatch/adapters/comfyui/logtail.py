@@ -31,6 +31,8 @@ class Kept:
     new: bytes
     restarted: bool
     """Whether another process wrote them."""
+    missed: bool = False
+    """Whether more came since than a server keeps."""
     overlooked: bool = False
     """Whether something in them should have come as a frame and did not."""
 
@@ -64,7 +66,9 @@ class LogTail:
             self._began = True
             return Kept(b"".join(_bytes(words) for key, words in keyed if self._take(key, words)), b"", restarted=False)
         met = [place for place, (key, _words) in enumerate(keyed) if key in self._known]
-        restarted = not met and bool(self._known) and len(keyed) < _RING
+        lost_track = not met and bool(self._known)
+        restarted = lost_track and len(keyed) < _RING
+        missed = lost_track and not restarted and not all(words.startswith("\r") for _key, words in keyed)
         old: list[bytes] = []
         if self._resumed:
             self._resumed = False
@@ -72,7 +76,8 @@ class LogTail:
                 old = [_bytes(words) for key, words in keyed[: met[-1] + 1] if self._take(key, words)]
                 keyed = keyed[met[-1] + 1 :]
         new = [_bytes(words) for key, words in keyed if self._take(key, words)]
-        return Kept(b"".join(old), b"".join(new), restarted, overlooked=any(not _is_bar(piece) for piece in new))
+        overlooked = any(not _is_bar(piece) for piece in new)
+        return Kept(b"".join(old), b"".join(new), restarted, missed, overlooked)
 
     def knows(self, entries: Iterable[Entry]) -> bool:
         """Whether all of these were read, bars apart."""

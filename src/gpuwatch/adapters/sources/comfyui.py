@@ -36,6 +36,7 @@ from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.core.observations import (
     JobProgress,
     LogChunk,
+    LogGap,
     LogRestarted,
     LogResumed,
     Observation,
@@ -285,6 +286,8 @@ class ComfyuiSource:
         kept = self._tail.kept(log_entries(answer))
         if kept.restarted:
             self._put(LogRestarted(self._clock(), self.name))
+        if kept.missed:
+            self._put(LogGap(self._clock(), self.name, self.kind))
         if self._show_history or self._from_start:
             self._put_log(kept.old, fresh=self._from_start)
         self._put_log(kept.new, fresh=True)

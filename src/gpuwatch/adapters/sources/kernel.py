@@ -18,7 +18,7 @@ from pathlib import Path
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
 from gpuwatch.adapters.sources.services import ServiceSource
-from gpuwatch.core.observations import LogChunk, SourceKind
+from gpuwatch.core.observations import LogChunk, LogGap, SourceKind
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.texts import Text, text
 
@@ -47,6 +47,7 @@ class KernelSource:
         self._show_history = show_history
         self._path = path
         self._clock = clock
+        self._missed = False
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Read until told to stop."""
@@ -70,7 +71,10 @@ class KernelSource:
             os.lseek(descriptor, 0, os.SEEK_END)
         while not stop.is_set():
             if poll.poll(_LOOK_UP_MILLISECONDS):
+                self._missed = False
                 data = b"".join(self._records(descriptor))
+                if self._missed and not emit(LogGap(self._clock(), self.name, self.kind)):
+                    break
                 if data and not emit(LogChunk(self._clock(), self.name, data, self.kind)):
                     break
         return text("stopped")
@@ -83,7 +87,8 @@ class KernelSource:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                continue  # the ring went round and the record is gone
+                self._missed = True  # the ring went round and the record is gone
+                continue
             except OSError as error:
                 raise GpuwatchError(
                     text("{path}: can no longer be read: {error}", path=str(self._path), error=error.strerror or "")

@@ -66,6 +66,12 @@ def records(view: View) -> Samples:
     )
 
 
+def gaps(view: View) -> Samples:
+    """Gaps by the kind of source."""
+    told = view.snapshot.tallies.gaps
+    return (Value((source,), at_zero(told.get(source))) for source in _RECORD_SOURCES)
+
+
 def sources(view: View) -> Samples:
     """How many sources of a kind are in which state."""
     told = Counter((status.kind, status.state) for status in view.snapshot.sources.values())
@@ -128,6 +134,14 @@ ROWS: tuple[Row, ...] = (
         records,
         "counter",
         "records",
+    ),
+    Row(
+        "gpuwatch_log_gaps_total",
+        "Times that a log went on after something between was missed, because its writer keeps only so much.",
+        ("source",),
+        gaps,
+        "counter",
+        "gaps",
     ),
     Row(
         "gpuwatch_sources",
