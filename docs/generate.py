@@ -1,7 +1,7 @@
 """Makes what the program itself decides in the documentation, so that no page says what is no longer so.
 
     python docs/generate.py             the blocks between markers: rules.md, metrics.md, the output in the READMEs
-    python docs/generate.py screens     screens/*.svg, from a recorded session on a fixed clock
+    python docs/generate.py screens     screens/*.svg, by screen_pictures.py; names after it make only those
     python docs/generate.py dashboards  dashboards/*.svg, from the answers of a real Prometheus; half a minute
 
 What stands outside the markers is written by hand and left as it is.
@@ -9,13 +9,10 @@ What stands outside the markers is written by hand and left as it is.
 
 from __future__ import annotations
 
-import asyncio
-import html
 import io
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stdout
 from datetime import UTC, datetime
@@ -24,7 +21,6 @@ from itertools import groupby
 from pathlib import Path
 
 import yaml
-from rich.cells import cell_len
 
 from gpuwatch.adapters.recording import read_recording
 from gpuwatch.adapters.rulebook import load_rules
@@ -36,26 +32,13 @@ from gpuwatch.core.workload import predict
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS, Page, Row
 from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
-from gpuwatch.pipeline import Pipeline
 from gpuwatch.settings import VARIABLE
-from gpuwatch.texts import LANGUAGES, Language, Text, current, render, show_seconds, use
+from gpuwatch.texts import Language, Text, current, render, show_seconds, use
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 READMES: dict[Language, Path] = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 SHOWN_LOG = "tests/data/recordings/comfyui-0.24.0-oom_large_1280-stderr.log"
-SCREEN_SIZE = (120, 36)
-SCREEN_AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
-_SCREEN_SECONDS = 60
-_CELL = 12.2
-_FONTS = "'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, 'Noto Sans Mono CJK SC', 'PingFang SC', 'Microsoft YaHei', monospace"
-_WORDS = re.compile(
-    r'<text class="(?P<name>[\w-]+-r\d+)" x="(?P<x>[\d.]+)" y="(?P<y>[\d.]+)" textLength="[\d.]+" '
-    r'clip-path="(?P<clip>[^"]+)">(?P<words>[^<]*)</text>'
-)
-_RUN = re.compile(
-    r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]|[\xa0 ]+|[^\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\xa0 ]+"
-)
 FORMULAS = {
     ("large", "fp32"): (934.6, 3291.0), ("large", "amp16"): (1308.2, 1702.5), ("large", "fp16"): (467.3, 1645.5),
     ("tiny", "fp32"): (258.2, 3246.0), ("tiny", "amp16"): (310.7, 1657.5), ("tiny", "fp16"): (129.1, 1623.0),
@@ -98,7 +81,7 @@ FAMILIES = {
 
 def main() -> None:
     """Write the pages, the screens or the pictures of the dashboards."""
-    written = {"": pages, "screens": screens, "dashboards": dashboards}[" ".join(sys.argv[1:])]()
+    written = {"": pages, "screens": screens, "dashboards": dashboards}["".join(sys.argv[1:2])]()
     for path, content in written.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, "utf-8")
@@ -370,64 +353,13 @@ def dashboards() -> dict[Path, str]:
         return {DOCS / "dashboards" / name: content for name, content in pictures().items()}
 
 
-# -- screens ---------------------------------------------------------------------------------------------------------------
-
-
 def screens() -> dict[Path, str]:
-    """The screen in each language, after a recorded session that ran out of memory."""
-    os.environ["TZ"] = "UTC"
-    time.tzset()
+    """The screen's pages in each language; those that are named after the word, where some are."""
+    sys.path.insert(0, str(DOCS))
+    from screen_pictures import screens as pictures_of  # noqa: PLC0415 - only for them
+
     with shipped_rules_only():
-        return {DOCS / "screens" / f"watch-{language}.svg": asyncio.run(screen(language)) for language in LANGUAGES}
-
-
-async def screen(language: Language) -> str:
-    """The screen with its first failure chosen."""
-    from gpuwatch.adapters.sources.replay import ReplaySource  # noqa: PLC0415 - only for the screens
-    from gpuwatch.faces.commands.demo import best_told  # noqa: PLC0415
-    from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415
-
-    use(language)
-    with as_file(files("gpuwatch.demo")) as data:
-        source = ReplaySource(data / "oom_large_1280.jsonl", speed=0, name="recording", clock=lambda: SCREEN_AT)
-    pipeline = Pipeline(Engine(load_rules(), load_workloads()), [source], clock=lambda: SCREEN_AT)
-    app = WatchApp(pipeline)
-    async with app.run_test(size=SCREEN_SIZE) as pilot:
-        if not await asyncio.to_thread(pipeline.wait, _SCREEN_SECONDS):
-            raise SystemExit("the recording did not end")
-        await pilot.pause(1)
-        best = best_told(list(app.snapshot.incidents.values()))
-        for _press in app.snapshot.incidents:
-            await pilot.press("e")
-            chosen = app.choice.incident(app.snapshot)
-            if best is not None and chosen is not None and chosen.id == best.id:
-                break
-        await pilot.pause(0.5)
-        return steadied(app.export_screenshot(title="gpuwatch"))
-
-
-def steadied(svg: str) -> str:
-    """The picture without fonts from elsewhere, and with every word where its cells are.
-
-    Rich asks for a web font and takes a Chinese character for one cell wide; without a font of the very same width words
-    would drift.
-    """
-    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("font-variant-east-asian: full-width;", "")
-    svg = svg.replace("font-family: Fira Code, monospace", f"font-family: {_FONTS}")
-    svg = re.sub(r"\bterminal-\d+", "screen", _WORDS.sub(runs, svg))
-    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
-
-
-def runs(found: re.Match[str]) -> str:
-    """A piece of text as words and single wide characters, each at its own place."""
-    words, place, made = html.unescape(found["words"]), float(found["x"]), []
-    for run in _RUN.findall(words):
-        cells = cell_len(run)
-        if run.strip("\N{NO-BREAK SPACE} "):
-            name = f'<text class="{found["name"]}" x="{place:g}" y="{found["y"]}"'
-            made.append(f'{name} textLength="{cells * _CELL:g}" clip-path="{found["clip"]}">{html.escape(run)}</text>')
-        place += cells * _CELL
-    return "".join(made)
+        return pictures_of(sys.argv[2:])
 
 
 if __name__ == "__main__":

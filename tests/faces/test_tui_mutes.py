@@ -46,7 +46,7 @@ def test_a_rule_is_muted_with_two_keys_and_nothing_is_lost(mutes_file: Path) -> 
         await muted(app, pilot, 1)
         assert not app.mute_bar.display
         assert [mute.rule for mute in load_mutes(mutes_file).entries] == ["kernel"]
-        await until(pilot, lambda: "1 active, 2 in all, 1 muted" in screen(app), "the count")
+        await until(pilot, lambda: "1 unsolved, 2 in all, 1 muted" in screen(app), "the count")
         assert "strayed" not in app.body.incidents.rows.shown
         assert explained(app).rule.id == "memory"
         source.tell(
@@ -116,7 +116,7 @@ def test_nothing_to_mute_and_only_muted_ones() -> None:
         await pilot.press("e", "j", "m", "c", "1")
         assert not app.mute_bar.display
         await pilot.press("M", "j")
-        await until(pilot, lambda: "0 active, 2 in all, 2 muted" in screen(app), "the list")
+        await until(pilot, lambda: "0 unsolved, 2 in all, 2 muted" in screen(app), "the list")
         assert explained(app).muted
 
     play(watch(log(b"fine\n")), nothing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from textual.geometry import Size
 from textual.pilot import Pilot
 
 from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen
+from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.commands.watch import has_signs
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.charts import curve
+from gpuwatch.faces.tui.gpu_page import gpu_charts, gpu_page
+from gpuwatch.faces.tui.jobs_page import peak_of
 from gpuwatch.faces.tui.pages import PAGES
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
@@ -93,25 +97,45 @@ def test_the_gpu_page_has_history_the_predicted_peak_and_processes_to_sort() -> 
 
 
 def test_the_predicted_peak_is_marked_on_the_curve() -> None:
-    from gpuwatch.faces.tui.pages import gpu_charts  # noqa: PLC0415
-
     sample = GpuSample(AT, "GPU-1", 0, "RTX 4060", total_bytes=8 * GIB, used_bytes=2 * GIB)
     rows = ["".join(w for w, _ in r.spans) for r in gpu_charts([replace(sample)] * 9, 90, 6 * GIB)]
     assert sum("predicted peak 6.00 GiB" in line for line in rows) == 1
 
 
+def test_the_curves_take_the_room_that_is_left_and_stand_below_each_other() -> None:
+    sample = GpuSample(AT, "GPU-1", 0, "RTX 4060", None, 8 * GIB, 2 * GIB, 0.5, 61.0, 120.0, 165.0)
+    snapshot = Snapshot(gpus={"GPU-1": (sample,) * 9})
+    low, high = (gpu_page(snapshot, 90, height, "memory", None) for height in (10, 60))
+    assert len(low) < len(high) < 60
+    axes = {line.index("│") for line in ("".join(w for w, _ in r.spans) for r in high) if "│" in line}
+    assert len(axes) == 1
+
+
+def test_what_a_job_had_on_the_card_is_told_where_it_was_seen() -> None:
+    samples = tuple(
+        GpuSample(AT + timedelta(seconds=second), "GPU-1", 0, "RTX 4060", used_bytes=used * GIB)
+        for second, used in enumerate((7, 1, 4, 2, 6))
+    )
+    job = JobEnded(AT + timedelta(seconds=3), "server", "a", "success", duration_seconds=2.0)
+    assert peak_of(job, Snapshot(gpus={"GPU-1": samples})) == 4 * GIB
+    assert peak_of(job, Snapshot(gpus={"GPU-1": samples, "GPU-2": samples})) is None, "which card is not known"
+    assert peak_of(replace(job, duration_seconds=None), Snapshot(gpus={"GPU-1": samples})) is None
+    assert peak_of(job, Snapshot()) is None
+
+
 def test_the_jobs_page_tells_what_the_server_does() -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await pilot.press("J")
-        await until(pilot, lambda: "torch.OutOfMemoryError" in screen(app), "the failed job")
+        await until(pilot, lambda: "OutOfMemoryError" in screen(app), "the failed job")
         shown = screen(app)
         for words in (
             "1 running, 3 waiting",
             "ComfyUI 0.24.0",
             "node 12",
             "7/20",
-            "KSampler 9.0 s",
-            "waited 3.0 s",
+            "longest in KSampler: 9.0 s",
+            "waited",
+            "3.0 s",
             "12.5 s",
         ):
             assert words in shown

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.wording import unsolved
 
 
 def newest_that_matters(snapshot: Snapshot, seen: Collection[str] = ()) -> Incident | None:
-    """The newest that is a failure, not over and not acknowledged; where there is none, the newest. Never a muted one."""
+    """The newest that is a failure, unsolved and not acknowledged; where there is none, the newest. Never a muted one."""
     listed = [one for one in snapshot.newest_incidents if not one.muted]
-    grave = (one for one in listed if one.active and one.severity in {"error", "critical"} and one.id not in seen)
+    grave = (one for one in listed if unsolved(one) and one.severity in {"error", "critical"} and one.id not in seen)
     return next(grave, listed[0] if listed else None)
 
 

@@ -52,6 +52,8 @@ _WIDEST = 110
 _AROUND_NOTE = 7
 """Cells of a heading beside its title and its note; what a key does is more to the point than the title."""
 _FIX = "fix:"
+_CHART_MARGIN = 14
+"""Cells that a curve's scale takes; a cell shows two samples."""
 _MINUTE = timedelta(seconds=60)
 _AFTER = timedelta(seconds=3)
 
@@ -66,8 +68,16 @@ class Detail(Pane):
         self._last: tuple[Snapshot, Incident | None, int, Mend | None] | None = None
         self._consent = Consent()
 
-    def draw(self, snapshot: Snapshot, incident: Incident | None, chosen_fix: int, mend: Mend | None = None) -> None:
-        """Explain an incident, or say what is watched where there is none."""
+    def draw(
+        self,
+        snapshot: Snapshot,
+        incident: Incident | None,
+        chosen_fix: int,
+        mend: Mend | None = None,
+        *,
+        offers: bool = False,
+    ) -> None:
+        """Explain an incident, or say what is watched where there is none. `offers`: the key that mends may help."""
         self._last = (snapshot, incident, chosen_fix, mend)
         width = self.width
         note, title = tuple[Span, ...](), _("Why, and what helps")
@@ -76,7 +86,7 @@ class Detail(Pane):
         if incident is None:
             self.rows.show(calm_rows(snapshot, width))
         else:
-            mending: list[Row] = []
+            mending = offer_rows() if offers else []
             if mend is not None:
                 question = self.question(mend)
                 mending, note = mend_rows(mend, prose_width(width), question), next_spans(mend, question)
@@ -192,6 +202,11 @@ def incident_detail(
     return rows
 
 
+def offer_rows() -> list[Row]:
+    """Which key mends it, in the place where its mending will stand."""
+    return [row((" a ", "key"), (_("plans the same job so that it fits, and shows the plan first"), "text"))]
+
+
 def prose_width(width: int) -> int:
     """Cells for a line of prose in a pane of that width."""
     return min(width - 2, _WIDEST)
@@ -281,7 +296,9 @@ def minute_rows(incident: Incident, snapshot: Snapshot, width: int) -> list[Row]
     if sum(one is not None for one in known) < 3 or not total:
         return []
     worst = max(one for one in known if one is not None)
-    rows = chart_rows(known, min(width, 2 + len(known) + 14), 3, filling(worst), labels=(show_bytes(total), "0"))
+    rows = chart_rows(
+        known, min(width, len(known) // 2 + _CHART_MARGIN), 3, filling(worst), labels=(show_bytes(total), "0")
+    )
     told = render(text("up to {used} held on the card", used=show_bytes(worst * total)))
     return [*section(_("Memory over the minute before")), *rows, row(("   " + told, "dim"))]
 

@@ -14,7 +14,7 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.paint import Row, Span, row, spread
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Back
-from gpuwatch.faces.tui.wording import SEVERITY_SIGN, clock, node_of, said, state_of, state_tone
+from gpuwatch.faces.tui.wording import SEVERITY_SIGN, clock, node_of, said, state_of, state_tone, unsolved
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
@@ -71,13 +71,13 @@ class IncidentList(Pane):
             self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, seen, focused=self.focused))
         if chosen is not None and self.rows.rows is not before:
             self.rows.keep_in_view(chosen)
-        active = sum(incident.active and not incident.muted for incident in every)
+        left = sum(unsolved(incident) for incident in every)
         note: tuple[Span, ...] = ()
         if every:
-            known = render(text("{active} active, {count} in all", active=active, count=len(every)))
+            known = render(text("{left} unsolved, {count} in all", left=left, count=len(every)))
             if muted:
                 known += render(text(", {count} muted", count=muted))
-            note = ((known, "warning" if active else "dim"),)
+            note = ((known, "warning" if left else "dim"),)
         self.heading.write(_("Failures"), note, focused=self.focused)
 
 
@@ -98,7 +98,7 @@ def incident_rows(
         here = incident.id == chosen
         back: Back = ("selected" if focused else "quiet") if here else ""
         sign, tone = SEVERITY_SIGN[incident.severity]
-        loud = incident.active and not incident.muted and incident.id not in seen
+        loud = unsolved(incident) and incident.id not in seen
         title: list[Span] = [
             ("▌" if here else " ", "accent"),
             (sign + " ", tone if loud else "dim"),
@@ -107,7 +107,7 @@ def incident_rows(
         if incident.count > 1:
             title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
         told = state_of(incident) + (", " + _("seen") if incident.id in seen else "")
-        state: Span = (told, state_tone(incident) if loud else "dim")
+        state: Span = (told, state_tone(incident) if loud or incident.fix_outcome == "held" else "dim")
         when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
         node: Span = (node_of(incident), "dim")
         if width >= _ONE_LINE_FROM:

@@ -52,10 +52,12 @@ class Machine(Pane):
 
 
 def machine_rows(snapshot: Snapshot, width: int) -> list[Row]:
-    """Everything about the machine; our own job first while it runs."""
+    """Everything about the machine; our own job first while it runs, and last once it has ended."""
     blocks: list[list[Row]] = []
-    if snapshot.run is not None:
-        blocks.append(run_rows(snapshot.run, width))
+    ours = [run_rows(snapshot.run, width)] if snapshot.run is not None else []
+    running = snapshot.run is not None and snapshot.run.report is None and snapshot.run.error is None
+    if running:
+        blocks += ours
     histories = sorted((samples for samples in snapshot.gpus.values() if samples), key=lambda one: one[-1].index)
     blocks += [gpu_rows(samples, width) for samples in histories]
     if not histories:
@@ -64,6 +66,8 @@ def machine_rows(snapshot: Snapshot, width: int) -> list[Row]:
         blocks.append(host_rows(snapshot.host, width))
     if queues := queue_rows(snapshot, width):
         blocks.append(queues)
+    if not running:
+        blocks += ours
     rows: list[Row] = []
     for block in blocks:
         rows += [*block, row()]

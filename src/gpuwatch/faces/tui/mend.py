@@ -33,6 +33,8 @@ IMPOSSIBLE = text(
     "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
 )
 _MOST_KEPT = 50
+_QUEUED = frozenset({"shrink_size", "tiny_checkpoint", "reduce_batch", "tile_vae", "switch_node", "free_memory"})
+"""Fixes that can be had by queueing the job anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,12 @@ class Mends:
         if incident.job_id is None:
             return text("Which job this was is not known; a server tells it a moment after the failure.")
         return None
+
+    def offers(self, incident: Incident) -> bool:
+        """Whether the key that mends is likely to help here, so that the answer may name it."""
+        fixes = incident.diagnosis.fixes if incident.diagnosis is not None else ()
+        can = any(fix.action in _QUEUED for fix in fixes) and self.obstacle(incident) is None
+        return can and incident.fix_outcome != "held" and incident.id not in self._mends
 
     def plan(self, incident: Incident) -> None:
         """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead."""

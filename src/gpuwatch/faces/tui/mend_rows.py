@@ -26,7 +26,8 @@ def mend_rows(mend: Mend, width: int, question: Question) -> list[Row]:
 
 def told_rows(mend: Mend, width: int, question: Question) -> list[Row]:
     """The same, without the key."""
-    rows = [row(), row((" " + _("The job, queued again"), "title"))]
+    title = _("Queue the job again like this?") if mend.stage == "asked" else _("The job, queued again")
+    rows = [row(), row((" " + title, "title"))]
     if mend.stage == "planning":
         return [*rows, row((" · ", "faint"), (render(text("asking {server} …", server=visible(mend.server))), "dim"))]
     # What a key does now stands first: it is in view on a small screen too.

@@ -153,7 +153,10 @@ class Rows(ScrollView, can_focus=True):
         if places[0] < top:
             self.scroll_to(y=places[0], animate=False)
         elif places[-1] >= top + height:
-            self.scroll_to(y=min(places[-1] - height + 1, places[0]), animate=False)
+            first = min(places[-1] - height + 1, places[0])
+            while 0 < first < places[0] and self.rows[first].key and self.rows[first].key == self.rows[first - 1].key:
+                first += 1  # not in the middle of what belongs together
+            self.scroll_to(y=first, animate=False)
 
 
 class Pane(Vertical):

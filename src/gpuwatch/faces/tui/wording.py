@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gpuwatch.core.diagnosis import Fits, Safety
-from gpuwatch.core.incidents import Incident
+from gpuwatch.core.incidents import Incident, IncidentState
 from gpuwatch.core.observations import FixOutcome
 from gpuwatch.core.rules import Severity
 from gpuwatch.faces import wording as words
@@ -29,6 +29,8 @@ SEVERITY: Mapping[Severity, Text] = {
     "error": text("error"),
     "critical": text("critical"),
 }
+STATE: Mapping[IncidentState, Text] = {**words.STATE, "settled": text("unsolved")}
+"""The engine calls a failure settled whose lines have all come. On a screen at night that would sound as if it were mended."""
 OUTCOME: Mapping[FixOutcome, Text] = {
     "applied": text("fix applied"),
     "held": text("the fix held"),
@@ -83,10 +85,17 @@ def said(told: Text | str | None) -> str:
     return "" if told is None else visible(render(told))
 
 
+def unsolved(incident: Incident) -> bool:
+    """Whether it wants somebody: it is not over, no fix of it held, and nobody muted it."""
+    return incident.active and incident.fix_outcome != "held" and not incident.muted
+
+
 def state_of(incident: Incident) -> str:
     """An incident's state in words, the outcome of a fix with it."""
-    told = render(words.STATE[incident.state])
-    if incident.fix_outcome is not None:
+    told = render(STATE[incident.state])
+    if incident.fix_outcome == "held":
+        told = "✓ " + render(OUTCOME["held"])
+    elif incident.fix_outcome is not None:
         told += ", " + render(OUTCOME[incident.fix_outcome])
     if incident.muted:
         told += ", " + render(words.MUTED)
@@ -95,7 +104,9 @@ def state_of(incident: Incident) -> str:
 
 def state_tone(incident: Incident) -> Tone:
     """An incident that is over is good news and quiet."""
-    return "dim" if not incident.active or incident.muted else "strong" if incident.state == "open" else "text"
+    if incident.fix_outcome == "held":
+        return "good"
+    return "dim" if not unsolved(incident) else "strong" if incident.state == "open" else "text"
 
 
 def clock(at: datetime, now: datetime | None) -> str:

@@ -1,0 +1,117 @@
+"""The page of the jobs: what waits, what runs, what ended, as ComfyUI itself tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from gpuwatch.core.observations import JobEnded, JobOutcome
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.paint import Row, Span, bar, padded, paragraph, row, spread, width_of
+from gpuwatch.faces.tui.themes import Tone
+from gpuwatch.faces.tui.wording import clock
+from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
+from gpuwatch.texts import translate as _
+
+_MOST_JOBS = 60
+_ROOMY = 90
+_COLUMN = 12
+OUTCOME: Mapping[JobOutcome, tuple[str, Text, Tone]] = {
+    "success": ("✓", text("done"), "good"),
+    "error": ("✗", text("failed"), "error"),
+    "interrupted": ("■", text("interrupted"), "warning"),
+}
+
+
+def jobs_page(snapshot: Snapshot, width: int) -> list[Row]:
+    """What waits, what runs, what ended."""
+    rows: list[Row] = []
+    servers = sorted({*snapshot.queues, *snapshot.servers, *snapshot.progress})
+    for name in servers:
+        rows += [*server_rows(snapshot, name, width), row()]
+    if snapshot.jobs:
+        rows.append(head_row(width))
+        rows += [job_row(job, snapshot, width) for job in reversed(snapshot.jobs[-_MOST_JOBS:])]
+    elif servers:
+        rows.append(row((" " + _("No job has ended yet."), "dim")))
+    if rows:
+        return rows
+    return [
+        row(),
+        row((" ○ ", "dim"), (_("No server is watched, so no job is known."), "strong")),
+        *paragraph(
+            _("A log tells failures. The queue, the running node and ended jobs are told by ComfyUI itself:"),
+            min(width - 2, 84), "dim", 3,
+        ),
+        row(("   $ ", "faint"), ("gpuwatch watch http://127.0.0.1:8188", "info")),
+    ]  # fmt: skip
+
+
+def server_rows(snapshot: Snapshot, name: str, width: int) -> list[Row]:
+    """One server: its queue, and the node that runs."""
+    seen, queue = snapshot.servers.get(name), snapshot.queues.get(name)
+    title: list[Span] = [(" " + visible(name), "strong")]
+    if seen is not None:
+        told = [f"ComfyUI {seen.version}" if seen.version else "", seen.device or ""]
+        title.append(("  " + visible(" · ".join(word for word in told if word)), "dim"))
+    state = ""
+    if queue is not None:
+        state = render(text("{running} running, {pending} waiting", running=queue.running, pending=queue.pending))
+    rows = [row(*spread(title, [(state + " ", "text")], width))]
+    progress = snapshot.progress.get(name)
+    if progress is not None:
+        node = render(text("node {id}", id=visible(progress.node_id)))
+        if progress.value is not None and progress.max:
+            count = f" {progress.value:g}/{progress.max:g} "
+            room = min(max(width - width_of([(node + count, "text")]) - 6, 4), 60)
+            rows.append(
+                row(("   " + node + " ", "text"), *bar(progress.value / progress.max, room, "accent"), (count, "text"))
+            )
+        else:
+            rows.append(row(("   " + node + " ", "text"), (_("runs"), "dim")))
+    elif queue is not None and not queue.running:
+        rows.append(row(("   " + _("idle"), "dim")))
+    return rows
+
+
+def job_row(job: JobEnded, snapshot: Snapshot, width: int) -> Row:
+    """A job that is over, on one line."""
+    sign, word, tone = OUTCOME[job.outcome]
+    left: list[Span] = [(f" {sign} ", tone), (padded(render(word), 12), tone)]
+    left.append((clock(job.at, snapshot.at) + "  ", "dim"))
+    if job.workload or job.node_type:
+        left.append((visible(job.workload or job.node_type or "") + "  ", "text"))
+    if job.exception_type:
+        left.append((visible(job.exception_type.rpartition(".")[2]), "dim"))
+    elif job.node_seconds:
+        node, seconds = max(job.node_seconds.items(), key=lambda item: item[1])
+        left.append((render(text("longest in {node}: {time}", node=visible(node), time=show_seconds(seconds))), "dim"))
+    peak = peak_of(job, snapshot)
+    told = (
+        show_bytes(peak) if peak is not None else "",
+        show_seconds(job.waited_seconds) if job.waited_seconds is not None else "",
+        show_seconds(job.duration_seconds) if job.duration_seconds is not None else "",
+    )
+    return row(*spread(left, columns(told, width), width))
+
+
+def head_row(width: int) -> Row:
+    """What the columns are."""
+    title: list[Span] = [(" " + _("Ended, the newest first"), "title")]
+    return row(*spread(title, columns((_("on the card"), _("waited"), _("took")), width), width))
+
+
+def columns(told: tuple[str, str, str], width: int) -> list[Span]:
+    """The numbers at the right end, as many as there is room for; how long it took is the last to go."""
+    kept = told if width >= _ROOMY else told[2:]
+    return [(" " * max(_COLUMN - width_of([(words, "text")]), 0) + words + " ", "dim") for words in kept]
+
+
+def peak_of(job: JobEnded, snapshot: Snapshot) -> int | None:
+    """The most that was held on the card while it ran, by all programs; None where that was not seen, or there are several."""
+    histories = [samples for samples in snapshot.gpus.values() if samples]
+    if len(histories) != 1 or job.duration_seconds is None:
+        return None
+    begin = job.at - timedelta(seconds=job.duration_seconds)
+    held = [one.used_bytes for one in histories[0] if begin <= one.at <= job.at and one.used_bytes is not None]
+    return max(held, default=None)
