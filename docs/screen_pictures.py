@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import html
+import itertools
 import os
 import re
 import sys
@@ -135,7 +136,8 @@ async def until(pilot: Pilot[None], holds: Callable[[], object], what: str) -> N
     deadline = time.monotonic() + _DEADLINE_SECONDS
     while not holds():
         if time.monotonic() > deadline:
-            raise SystemExit(f"never came: {what}")
+            shown = "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+            raise SystemExit(f"never came: {what}\n{shown}")
         await pilot.pause(0.02)
 
 
@@ -159,7 +161,10 @@ def recorded_scene() -> Iterator[WatchApp]:
 @contextmanager
 def server_scene() -> Iterator[WatchApp]:
     """The stand-in server with a job that failed."""
-    with standing(ComfyUI(now=lambda: AT), port=8188) as standin:
+    ticks = (
+        itertools.count()
+    )  # the server's clock must go on: lines of the same words and time are one to who reads its log
+    with standing(ComfyUI(now=lambda: AT + timedelta(milliseconds=40 * next(ticks))), port=8188) as standin:
         arguments = argparse.Namespace(rules=None, gpu_memory=None)
         source = ComfyuiSource(server_of(standin.url), pace=Pace(0.05, 0.05, 0.05, 0.2), clock=lambda: AT)
         pipeline = engine_over([source, Told("nvml", "nvml", [each for _after, each in card()])])
@@ -205,9 +210,9 @@ def beside() -> Iterator[tuple[float, Observation]]:
     server = "127.0.0.1:8188"
     yield from card()
     yield 0.0, HostSample(AT, 32 * _GIB, 19 * _GIB, 0, 0.22)
-    for number, seconds in enumerate((41.2, 38.7, 12.9)):
+    for number, (ended, seconds) in enumerate(((33.0, 19.2), (54.0, 20.1), (76.0, 21.7))):
         yield (
-            5.0 + number,
+            ended,
             JobEnded(
                 AT, server, f"night-{number}", "success", duration_seconds=seconds, waited_seconds=2.5 * number,
                 workload="ddcolor", node_seconds={"DDColor_Colorize": seconds - 3.0, "SaveImage": 0.4},
@@ -220,15 +225,17 @@ def beside() -> Iterator[tuple[float, Observation]]:
 def card() -> Iterator[tuple[float, GpuSample]]:
     """A card of the failure's size, over two minutes: it fills, stands at the edge, and is emptied."""
     for second in range(4, int(STOP_SECONDS)):
+        busy = 14 <= second < 76 or 92 <= second < 123
         filled = _FILLS[min(max((second - 92) // 4, 0), len(_FILLS) - 1)] if second < 123 else 0.62
-        busy = 92 <= second < 123
+        if second < 76 and busy:
+            filled = 2.3
         used = int(filled * _GIB)
         held = (GpuProcess(4121, "python3 main.py", used - _GIB // 5, "comfyui"), GpuProcess(1893, "Xorg", _GIB // 15))
         yield (
             float(second),
             GpuSample(
                 moment(second), "GPU-1", 0, "NVIDIA GeForce RTX 2060", "560.35.03", _TOTAL_BYTES, used,
-                0.97 - 0.05 * (second % 3) if busy else 0.02, 48.0 + (second - 92) * 0.7 if busy else 44.0,
+                0.97 - 0.05 * (second % 3) if busy else 0.02, 66.0 + second % 5 if busy else 52.0,
                 151.0 + second % 7 if busy else 11.0, 160.0, held, throttled=("power_cap",) if busy else (),
             ),
         )  # fmt: skip
@@ -290,10 +297,10 @@ async def mended(app: WatchApp, pilot: Pilot[None]) -> None:
 async def searched(app: WatchApp, pilot: Pilot[None]) -> None:
     """Something is looked for in the log, with the histogram above it."""
     await until(pilot, lambda: len(app.snapshot.incidents) > 3, "its failures")
-    await pilot.press("slash", *"out of memory", "enter")
+    await pilot.press("slash", *"traceback", "enter")
     await until(pilot, lambda: app.body.log_pane.view.found_place is not None, "what is searched")
     await pilot.press("h", "z")
-    await until(pilot, lambda: "at most" in app.body.log_pane.histogram.shown, "the histogram")
+    await until(pilot, lambda: "▲" in app.body.log_pane.histogram.shown, "the histogram")
 
 
 async def muted(app: WatchApp, pilot: Pilot[None]) -> None:
@@ -315,7 +322,7 @@ PICTURES = (
     Picture("log", searched, scene="long"),
     Picture("muted", muted, (120, 30)),
     Picture("help", then("question_mark"), (120, 66)),
-    Picture("small", failures, (80, 24)),
+    Picture("small", failures, (80, 24), ("en",)),
     Picture("light", failures, languages=("en",), theme="gpuwatch-light"),
     Picture("contrast", failures, languages=("en",), theme="gpuwatch-contrast"),
     Picture("large", failures, (200, 60), ("en",)),
@@ -331,7 +338,8 @@ _WORDS = re.compile(
     r'clip-path="(?P<clip>[^"]+)">(?P<words>[^<]*)</text>'
 )
 _RUN = re.compile(
-    r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]|[\xa0 ]+|[^\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\xa0 ]+"
+    r"[\u2800-\u28ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60]|[\xa0 ]+|"
+    r"[^\u2800-\u28ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60\xa0 ]+"
 )
 
 
@@ -348,7 +356,7 @@ def steadied(svg: str) -> str:
 
 
 def runs(found: re.Match[str]) -> str:
-    """A piece of text as words and single wide characters, each at its own place."""
+    """A piece of text as words, with wide characters and curves one by one, each at its own place."""
     words, place, made = html.unescape(found["words"]), float(found["x"]), []
     for run in _RUN.findall(words):
         cells = cell_len(run)

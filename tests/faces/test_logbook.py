@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,20 @@ def test_the_histogram_counts_by_time_and_level(count: int) -> None:
     assert len(shown) == 5
     assert "✗" in shown[3]
     assert shown[4].strip().startswith("00:00:00")
+
+
+@pytest.mark.parametrize("count", [600, 60_000])
+def test_the_histogram_tells_where_the_failures_are(count: int) -> None:
+    book = book_of(stamped(count))
+    read = Engine(RULES).feed(LogChunk(AT, "a.log", OOM))
+    incident = next(event.incident for event in read if isinstance(event, IncidentChanged))
+    book.mark(replace(incident, line=count * 3 // 4 + 5))
+    known = histogram(book, 20)
+    assert known is not None
+    (place,) = (number for number, one in enumerate(known.stretches) if one.failures)
+    assert place == pytest.approx(15, abs=1)
+    shown = ["".join(words for words, _ in line.spans) for line in histogram_rows(known, 20)]
+    assert shown[3][place + 1] == "◂"
 
 
 def test_no_histogram_of_no_time() -> None:

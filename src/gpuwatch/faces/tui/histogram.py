@@ -60,22 +60,26 @@ def histogram_rows(known: Histogram | None, width: int) -> list[Row]:
         rows.append(row(*spans))
     signs: list[Span] = [(sign_of(stretch), tone_of(stretch)) for stretch in known.stretches]
     rows.append(row((" ", "text"), *signs))
-    errors, warnings = (sum(getattr(one, name) for one in known.stretches) for name in ("errors", "warnings"))
-    told = render(
-        text("at most {lines} lines each; ✗ {errors} ▲ {warnings}", lines=most, errors=errors, warnings=warnings)
+    failures, errors, warnings = (
+        sum(getattr(one, name) for one in known.stretches) for name in ("failures", "errors", "warnings")
     )
+    words = text(
+        "at most {lines} lines each; ◂ {failures} failures, ✗ {errors} errors, ▲ {warnings} warnings",
+        lines=most, failures=failures, errors=errors, warnings=warnings,
+    )  # fmt: skip
+    told = render(words)
     ends: list[Span] = [(" " + clock_of(known.begin, known), "dim"), ("   " + told, "dim")]
     return [*rows, row(*spread(ends, [(clock_of(known.end, known) + " ", "dim")], width + 1))]
 
 
 def tone_of(stretch: Stretch) -> Tone:
     """The worst in it."""
-    return "error" if stretch.errors else "warning" if stretch.warnings else "accent"
+    return "error" if stretch.failures or stretch.errors else "warning" if stretch.warnings else "accent"
 
 
 def sign_of(stretch: Stretch) -> str:
     """The worst in it, without colour."""
-    return "✗" if stretch.errors else "▲" if stretch.warnings else " "
+    return "◂" if stretch.failures else "✗" if stretch.errors else "▲" if stretch.warnings else " "
 
 
 def clock_of(seconds: float, known: Histogram) -> str:

@@ -68,7 +68,11 @@ class IncidentList(Pane):
         if muted and not incidents:
             self.rows.show([row(("  · ", "dim"), (_("Only muted failures; M lists them."), "dim"))])
         else:
-            self.rows.show(incident_rows(incidents, chosen, self.width, snapshot.at, seen, focused=self.focused))
+            rows = incident_rows(incidents, chosen, self.width, snapshot.at, seen, focused=self.focused)
+            height = self.rows.size.height
+            if self.width < _ONE_LINE_FROM and len(rows) > height and height % 2:
+                rows.append(row())  # so that scrolled to its end it begins with a whole failure
+            self.rows.show(rows)
         if chosen is not None and self.rows.rows is not before:
             self.rows.keep_in_view(chosen)
         left = sum(unsolved(incident) for incident in every)

@@ -33,6 +33,8 @@ class Stretch:
     lines: int = 0
     warnings: int = 0
     errors: int = 0
+    failures: int = 0
+    """Lines that an incident is told on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +140,42 @@ def histogram(book: Logbook, columns: int) -> Histogram | None:
         points = list(came_points(book))
     if len(points) < 2 or columns < 1:
         return None
-    begin, end = points[0][0], max(at for at, *_rest in points)
+    begin, end = points[0].at, max(point.at for point in points)
     if end <= begin:
         return None
-    made = [[0, 0, 0] for _ in range(columns)]
-    for at, lines, warnings, errors in points:
-        cell = made[min(max(int((at - begin) / (end - begin) * columns), 0), columns - 1)]
-        cell[0] += lines
-        cell[1] += warnings
-        cell[2] += errors
+    marks = sorted(book.marks)
+    made = [[0, 0, 0, 0] for _ in range(columns)]
+    for point in points:
+        cell = made[min(max(int((point.at - begin) / (end - begin) * columns), 0), columns - 1)]
+        cell[0] += point.lines
+        cell[1] += point.warnings
+        cell[2] += point.errors
+        cell[3] += bisect_left(marks, point.row + point.lines) - bisect_left(marks, point.row)
     return Histogram(begin, end, stamped, tuple(Stretch(*cell) for cell in made))
 
 
-def stamped_points(book: Logbook) -> Iterator[tuple[float, int, int, int]]:
-    """Times that lines tell, with the lines, warnings and errors up to the next; a day more each time the clock goes back."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A moment, and the lines from it to the next."""
+
+    at: float
+    """Seconds, as a histogram's begin."""
+    row: int
+    """The first of the lines."""
+    lines: int
+    warnings: int
+    errors: int
+
+
+def stamped_points(book: Logbook) -> Iterator[Point]:
+    """Times that lines tell, and what comes up to the next; a day more each time the clock goes back."""
     spool = book.spool
     fine = spool.blocks <= _FINE_BLOCKS
     before, day = -1.0, 0
     for begin, count, errors, warnings in spool.tallies():
+        first = max(begin, book.first)
         try:
-            start = spool.line_start(max(begin, book.first))
+            start = spool.line_start(first)
             size = spool.line_start(min(begin + count, book.end)) - start if fine else _SAMPLE_BYTES
             lines = spool.read(start, size)
         except Gone:
@@ -165,6 +183,7 @@ def stamped_points(book: Logbook) -> Iterator[tuple[float, int, int, int]]:
         found = [match for match in _STAMP.finditer(lines) if valid(match)]
         if not fine:
             found = found[:1]
+        row, counted = first, 0
         for place, match in enumerate(found):
             at = seconds_of(match) + day * _DAY_SECONDS
             if at < before - _DAY_SECONDS / 2:
@@ -172,14 +191,16 @@ def stamped_points(book: Logbook) -> Iterator[tuple[float, int, int, int]]:
                 at += _DAY_SECONDS
             before = max(before, at)
             if not fine:
-                yield at, count, warnings, errors
+                yield Point(at, first, count, warnings, errors)
                 continue
-            piece = lines[match.start() : found[place + 1].start() if place + 1 < len(found) else len(lines)]
-            told = tagged_lines(piece)
-            yield at, max(piece.count(b"\n"), 1), told[1], told[0]
+            row += lines.count(b"\n", counted, match.start())
+            counted = match.start()
+            end = found[place + 1].start() if place + 1 < len(found) else len(lines)
+            told = tagged_lines(lines[counted:end])
+            yield Point(at, row, max(lines.count(b"\n", counted, end), 1), told[1], told[0])
 
 
-def came_points(book: Logbook) -> Iterator[tuple[float, int, int, int]]:
+def came_points(book: Logbook) -> Iterator[Point]:
     """Times at which lines came. Levels are known by block only, and shared out where several seconds fell into one."""
     moments = book.moments()
     first = book.first
@@ -193,4 +214,4 @@ def came_points(book: Logbook) -> Iterator[tuple[float, int, int, int]]:
             left.pop(begin, (0, 0))
             for begin in begins[max(bisect_right(begins, row) - 1, 0) : bisect_left(begins, end)]
         ]
-        yield at, end - row, sum(warnings for _e, warnings in told), sum(errors for errors, _w in told)
+        yield Point(at, row, end - row, sum(warnings for _e, warnings in told), sum(errors for errors, _w in told))
