@@ -6,7 +6,6 @@ import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import regex
@@ -18,7 +17,10 @@ from gpuwatch.core.matching.fragments import fragments_of
 from gpuwatch.core.matching.healthy import RARE, rarity
 from gpuwatch.core.matching.literals import required_literals
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.matching.nominate import AllAtOnce, Nominator, OneByOne, PieceByPiece, Probe, probe_of
+from gpuwatch.core.matching.nominate import Nominator, in_two_steps, nominator_of
+from gpuwatch.core.matching.probes import Probe, probe_of
+from gpuwatch.core.matching.scan import Hit
+from gpuwatch.core.matching.scanners import AllAtOnce, OneByOne, PieceByPiece
 from gpuwatch.core.matching.superset import superset_of
 from gpuwatch.core.records import Cutter
 from gpuwatch.core.rules import rule_set
@@ -102,22 +104,24 @@ def test_the_plainer_pattern_that_matches_wherever_one_does(pattern: bytes, expr
     assert superset_of(pattern) == expression
 
 
-@cache
-def made_all_at_once() -> AllAtOnce:
-    return AllAtOnce(lambda: PROBES)
-
-
-NOMINATORS = {
-    "hyperscan": pytest.param(lambda probes: AllAtOnce(lambda: probes), marks=HYPERSCAN),
+SCANNERS = {
+    "hyperscan": pytest.param(AllAtOnce, marks=HYPERSCAN),
     "re2": pytest.param(PieceByPiece, marks=RE2),
     "python": OneByOne,
 }
 
 
-@pytest.fixture(scope="module", params=NOMINATORS.values(), ids=NOMINATORS.keys())
+@pytest.fixture(scope="module", params=SCANNERS.values(), ids=SCANNERS.keys())
 def nominator(request: pytest.FixtureRequest) -> Nominator:
-    made: Nominator = request.param(PROBES)
-    return made
+    return in_two_steps(request.param, PROBES)
+
+
+def lines_of(hits: list[Hit], lines: bytes) -> dict[int, set[int]]:
+    """By line, the probes that were found on it."""
+    found: dict[int, set[int]] = {}
+    for offset, number in hits:
+        found.setdefault(lines.count(b"\n", 0, offset), set()).add(number)
+    return found
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,9 +130,7 @@ def nominator(request: pytest.FixtureRequest) -> Nominator:
 )
 def test_whatever_matches_is_nominated(nominator: Nominator, texts: list[bytes]) -> None:
     lines = b"".join(text + b"\n" for text in texts)
-    nominated: dict[int, set[int]] = {}
-    for offset, number in nominator.hits(lines):
-        nominated.setdefault(lines.count(b"\n", 0, offset), set()).add(number)
+    nominated = lines_of(nominator.hits(lines), lines)
     assert not nominator.blind
     for place, text in enumerate(texts):
         matched = {number for number, pattern in enumerate(PATTERNS) if COMPILED[pattern].search(text)}
@@ -150,33 +152,30 @@ def test_a_literal_with_no_rare_fragment_stands_for_itself() -> None:
     assert fragments_of([b"got prompt", b"Xid ("]) == {b"got prompt", b"xid ("}
 
 
-@HYPERSCAN
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4), st.integers(0, 40))
-def test_looking_coarsely_first_finds_what_looking_closely_finds(texts: list[bytes], far: int) -> None:
+def test_looking_coarsely_first_finds_what_looking_closely_finds(
+    nominator: Nominator, texts: list[bytes], far: int
+) -> None:
     quiet = b"loaded completely; 9.0 MB usable, full load: True\n" * 42 * far
     lines = b"".join(quiet + text + b"\n" for text in texts) + quiet
-    coarse, fine = AllAtOnce(lambda: PROBES), AllAtOnce(lambda: PROBES)
-    fine._dense_bytes = len(lines)
-    owned = [
-        {(lines.count(b"\n", 0, offset), number) for offset, number in each.hits(lines)} for each in (coarse, fine)
-    ]
-    assert owned[0] == owned[1]
+    nominator._dense_bytes = 0
+    coarsely = nominator.hits(lines)
+    nominator._dense_bytes = len(lines)
+    assert lines_of(coarsely, lines) == lines_of(nominator.hits(lines), lines)
 
 
-@HYPERSCAN
-def test_where_much_is_found_it_is_looked_for_closely_at_once() -> None:
-    made = made_all_at_once()
-    made._dense_bytes = 0
+def test_where_much_is_found_it_is_looked_for_closely_at_once(nominator: Nominator) -> None:
+    nominator._dense_bytes = 0
     dense = b"CUDA error: an illegal memory access was encountered\n" * 200
-    assert len(made.hits(dense)) >= 200
-    assert made._dense_bytes > 0
+    assert len(lines_of(nominator.hits(dense), dense)) == 200
+    assert nominator._dense_bytes > 0
 
 
 @HYPERSCAN
 def test_what_hyperscan_refuses_is_looked_for_otherwise_or_tried_everywhere() -> None:
     probes = [Probe(frozenset(), b"(?:a){0,1}"), Probe(frozenset({b"lit"}), b"(?:a){0,1}"), probe_of(rb"\p{L}+")]
-    made = AllAtOnce(lambda: probes)
+    made = AllAtOnce(probes)
     assert made.blind == {0, 2}
     assert made.hits(b"a\nLIT\n") == [(4, 1)]
 
@@ -184,20 +183,23 @@ def test_what_hyperscan_refuses_is_looked_for_otherwise_or_tried_everywhere() ->
 @HYPERSCAN
 def test_a_dumped_prefilter_finds_the_same() -> None:
     lines = b"\n".join(RECORDS)
-    made = AllAtOnce(lambda: PROBES)
-    loaded = AllAtOnce(lambda: pytest.fail("the probes are not needed again"), made.dump())
+    made = nominator_of(lambda: PROBES)
+    loaded = nominator_of(lambda: pytest.fail("the probes are not needed again"), made.dump())
     assert loaded.hits(lines) == made.hits(lines)
 
 
 @HYPERSCAN
 def test_a_damaged_dump_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"."):
-        AllAtOnce(list, b"[]\nno database")
+    made = nominator_of(lambda: PROBES[:3]).dump()
+    assert made is not None
+    for dumped in (b"", made[:5], made[:-9], b"\0" * 8 + made[8:], (3).to_bytes(8, "little") + b"[]\n[]\nno database"):
+        with pytest.raises(ValueError, match=r"."):
+            nominator_of(list, dumped)
 
 
 @HYPERSCAN
 def test_threads_may_look_at_once() -> None:
-    made = AllAtOnce(lambda: PROBES)
+    made = AllAtOnce(PROBES)
     lines = b"\n".join(RECORDS)
     with ThreadPoolExecutor(4) as threads:
         assert len(set(map(tuple, threads.map(made.hits, [lines] * 16)))) == 1

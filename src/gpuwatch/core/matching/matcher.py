@@ -17,7 +17,8 @@ import regex
 
 from gpuwatch.core.blocks import RESTART, marks_of_beginnings
 from gpuwatch.core.matching.literals import folds_case, required_literals
-from gpuwatch.core.matching.nominate import Nominator, Probe, nominator_of, probe_of
+from gpuwatch.core.matching.nominate import Nominator, nominator_of
+from gpuwatch.core.matching.probes import Probe, probe_of
 from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
 from gpuwatch.core.records import PACKED, clean, unpacked
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
