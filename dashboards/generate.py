@@ -1,4 +1,4 @@
-"""Makes Grafana's dashboards out of `panels.py`: `python dashboards/generate.py` writes `grafana/*.json` anew.
+"""Makes Grafana's dashboards out of the boards beside it: `python dashboards/generate.py` writes `grafana/*.json` anew.
 
 Made with grafana-foundation-sdk, offline. No Grafana has drawn them here; what is proven is that every query gives numbers,
 that every metric exists, and that the JSON is what the SDK's types allow. No datasource is fixed: a variable asks for one.
@@ -17,8 +17,11 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 sys.path.insert(0, str(Path(__file__).parent))
-from panels import BOARDS, Board, Panel
+from boards_cards import GPU, MODEL_MEMORY
+from boards_work import FLEET, JOBS, NOW
+from panels import Board, Panel
 
+BOARDS = (NOW, JOBS, GPU, FLEET, MODEL_MEMORY)
 FOLDER = Path(__file__).parent / "grafana"
 RUNBOOKS = "https://gpuwatch.example/runbooks.md"
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -20,14 +20,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.snapshot import Snapshot, Vitals
 from gpuwatch.faces.exporter.page import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,6 +46,8 @@ CAPTIONS = (
 )
 _SECONDS = 60
 _POINTS = 90
+_SEARCH_SECONDS = 0.002
+"""What a rule's search is said to take, made up as the machines are."""
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*?)\})? (\S+)(?: # .*)?$")
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -148,7 +152,12 @@ def samples_of(machine: Machine, began: datetime) -> Iterator[str]:
     """A machine's pages, each line with its time and with the labels that a scrape adds."""
     engine, snapshot = Engine(load_rules(), load_workloads()), Snapshot()
     clock = [began]
-    page = Page(lambda: snapshot, engine.rules, workloads=engine.workloads.ids, clock=lambda: clock[0])
+    engine.matcher.stopwatch.clock = count(0.0, _SEARCH_SECONDS).__next__
+
+    def known() -> Snapshot:
+        return replace(snapshot, vitals=Vitals(rule_seconds=dict(engine.matcher.stopwatch.seconds)))
+
+    page = Page(known, engine.rules, workloads=engine.workloads.ids, clock=lambda: clock[0])
     for at, observations in machine.live(began):
         clock[0] = at
         for observation in observations:
