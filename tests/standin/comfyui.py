@@ -311,9 +311,13 @@ class ComfyUI:
 
     def _tell_running(self, item: Item) -> None:
         self.tell(item, "execution_start", {"prompt_id": item[1], "timestamp": self._milliseconds()})
+        self._tell_node(item, "running")
+
+    def _tell_node(self, item: Item, state: str) -> None:
         node = next((id_ for id_, n in item[2].items() if n["class_type"] == NODE), next(iter(item[2])))
-        state = {"value": 0.0, "max": 1.0, "state": "running", "node_id": node, "prompt_id": item[1]}
-        self.tell(item, "progress_state", {"prompt_id": item[1], "nodes": {node: state}})
+        told = {"value": float(state == "finished"), "max": 1.0, "state": state, "node_id": node, "prompt_id": item[1]}
+        told |= {"display_node_id": node, "parent_node_id": None, "real_node_id": node}
+        self.tell(item, "progress_state", {"prompt_id": item[1], "nodes": {node: told}})
 
     def _run(self, item: Item) -> None:
         started = self._milliseconds()
@@ -332,6 +336,7 @@ class ComfyUI:
             last = ("execution_error", error)
             self._log_error(error)
         else:
+            self._tell_node(item, "finished")
             last = ("execution_success", {**head, "timestamp": self._milliseconds()})
         messages.append([last[0], last[1]])
         self.tell(item, last[0], last[1])

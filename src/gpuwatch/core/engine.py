@@ -308,8 +308,11 @@ class Engine:
         return next(iter(self._servers.values())) if len(self._servers) == 1 else None
 
     def _named(self, job: JobEnded) -> JobEnded:
-        """The job with the workload that its failed node means."""
-        profile = self.workloads.find(job.node_type, None) if job.workload is None and job.node_type else None
+        """The job with the workload that its failed node means, or one of the nodes that worked."""
+        if job.workload is not None:
+            return job
+        kinds = (job.node_type, *(job.ran.kind.nodes if job.ran is not None else ()))
+        profile = next((found for kind in kinds if kind and (found := self.workloads.find(kind, None))), None)
         return job if profile is None else replace(job, workload=profile.id)
 
     def _rule_of_dead_worker(self) -> Rule | None:

@@ -41,7 +41,9 @@ class Ended:
     prompt: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Its workflow, where the answer held it: lists of /api/jobs do not."""
 
-    def observation(self, at: datetime, server: str, *, fresh: bool) -> JobEnded:
+    def observation(
+        self, at: datetime, server: str, *, fresh: bool, node_seconds: Mapping[str, float] | None = None
+    ) -> JobEnded:
         """The job as the engine takes it. The time is ours: the server's clock may be another."""
         return JobEnded(
             at,
@@ -56,6 +58,7 @@ class Ended:
             duration_seconds=self.duration_seconds,
             waited_seconds=self.waited_seconds,
             fresh=fresh,
+            node_seconds=node_seconds or {},
             ran=self.ran,
         )
 

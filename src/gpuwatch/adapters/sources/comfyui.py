@@ -21,20 +21,18 @@ from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.jobs import JobFeed
 from gpuwatch.adapters.comfyui.listening import Socket, SocketLostError
 from gpuwatch.adapters.comfyui.logtail import LogTail
+from gpuwatch.adapters.comfyui.progress import Progress
+from gpuwatch.adapters.comfyui.queue_look import Deafness, look_at_queue
 from gpuwatch.adapters.comfyui.reading import (
     Ended,
     log_entries,
     log_of,
     part,
-    progress_of,
-    queue_of,
     remaining_of,
-    running_of,
     server_seen,
 )
 from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.core.observations import (
-    JobProgress,
     LogChunk,
     LogGap,
     LogRestarted,
@@ -48,7 +46,6 @@ from gpuwatch.core.observations import (
 from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import Text, render, text
 
-_PROGRESS_SECONDS = 0.25
 _SETTLE_POLLS = 2
 """Polls at the busy pace after the queue became empty: the history lags up to a second behind."""
 _SHORTEST_SECONDS = 0.05
@@ -106,14 +103,13 @@ class ComfyuiSource:
         self._up = True
         """The pipeline says that a source is up when it starts."""
         self._remaining: int | None = None
-        self._heard_remaining: int | None = None
-        self._mismatches = 0
+        self._deafness = Deafness()
         self._slow = 0
         self._frames = 0
         self._frames_at_ring = -1
         self._settling = 0
         self._queue: QueueState | None = None
-        self._progress: tuple[float, JobProgress] | None = None
+        self._progress = Progress(self.name, clock)
         self._due: dict[str, float] = {}
         self._emit: Emit
         self._stop: threading.Event
@@ -163,7 +159,7 @@ class ComfyuiSource:
         if not self._up:
             self._put(SourceUp(self._clock(), self.name, self.kind))
             self._up = True
-        self._remaining = self._heard_remaining = None
+        self._remaining = self._deafness.heard = None
         self._jobs.server_changed()
         self._ask_stats()
         self._listen()
@@ -237,6 +233,7 @@ class ComfyuiSource:
         self._drop_socket()
         try:
             self._socket = Socket(self.client)
+            self._progress.listening(busy=self._remaining != 0)
             self._socket.subscribe(self.client)
             self._hears_log = True
         except SocketLostError as error:
@@ -266,12 +263,13 @@ class ComfyuiSource:
                 self._put_log(self._tail.frame(log_entries(data)), fresh=True)
             case "status":
                 heard = remaining_of(part(data, "status"))
-                if heard is not None and heard != self._heard_remaining:
+                if heard is not None and heard != self._deafness.heard:
                     self._settling = _SETTLE_POLLS
                     self._due["poll"] = min(self._due["poll"], time.monotonic() + _SHORTEST_SECONDS)
-                self._heard_remaining = heard
+                self._deafness.heard = heard
             case "progress_state" | "progress":
-                self._put_progress(progress_of(data, self._clock(), self.name))
+                if (progress := self._progress.hear(data)) is not None:
+                    self._put(progress)
             case _:
                 pass
 
@@ -309,61 +307,27 @@ class ComfyuiSource:
         changed = self._ask_queue()
         if self._remaining and not before:
             self._due["stats"] = 0.0  # how much is held while a job runs
-        self._watch_socket()
+        if self._deafness.is_told(self._remaining, listening=self._socket is not None):
+            self._listen()
         if changed or before != self._remaining or self._jobs.waits or not self._hears_log or self._settling:
             self._settling = _SETTLE_POLLS if changed or before != self._remaining else max(self._settling - 1, 0)
             self._take_jobs()
 
     def _ask_queue(self) -> bool:
         """Ask how many jobs wait and run; whether others run than before."""
-        remaining = remaining_of(self.client.get("/prompt"))
-        if remaining is None:
+        queue = look_at_queue(self.client, self._jobs)
+        if queue is None:
             return False
-        self._remaining = remaining
-        pending, running = remaining, 0
-        ids: list[str] = []
-        if remaining:
-            pending, ids = self._split(remaining)
-            running = min(len(ids), remaining)
-        state = QueueState(self._clock(), self.name, pending, running)
-        changed = self._queue is None or (self._queue.pending, self._queue.running) != (pending, running)
+        self._remaining = queue.remaining
+        state = QueueState(self._clock(), self.name, queue.pending, queue.running)
+        changed = self._queue is None or (self._queue.pending, self._queue.running) != (state.pending, state.running)
         # A job may be over before it was ever seen in the queue: what was told of its node ends with that.
-        if changed or remaining or self._progress is not None:
+        if changed or queue.remaining or self._progress.told:
             self._queue = state
-            self._progress = self._progress if remaining else None
             self._put(state)
-        return self._jobs.running(ids)
-
-    def _split(self, remaining: int) -> tuple[int, list[str]]:
-        """How many of them wait, and which run."""
-        if self._jobs.lists_jobs is not False:
-            try:
-                ids = running_of(self.client.get("/api/jobs", status="in_progress", limit=8))
-            except NoAnswerError as error:
-                if not error.lives:
-                    raise
-            else:
-                if ids is not None:
-                    return max(remaining - len(ids), 0), ids
-        try:
-            split = queue_of(self.client.get("/queue"))
-        except NoAnswerError as error:
-            if error.trouble != "too_large":
-                raise
-            split = None
-        # A queue too large to read surely has one that runs, or nothing would have filled it; which one is not known.
-        return split if split is not None else (remaining - 1, [""])
-
-    def _watch_socket(self) -> None:
-        """A socket that does not say what the queue does is deaf: another took its place, or its server forgot it."""
-        if self._socket is None or self._heard_remaining in {None, self._remaining}:
-            self._mismatches = 0
-            return
-        self._mismatches += 1
-        if self._mismatches > 1:
-            self._mismatches = 0
-            self._heard_remaining = None
-            self._listen()
+        if not queue.remaining:
+            self._progress.idle()
+        return self._jobs.running(queue.ids)
 
     def _ask_stats(self) -> None:
         """Ask what the server is. It asks CUDA itself, and may fail at that while everything else answers."""
@@ -393,7 +357,8 @@ class ComfyuiSource:
                 self._put_log(log_of(ended), fresh=True)
             if fresh or ended.outcome == "error":
                 told = self._with_workflow(ended) if fresh and ended.outcome != "interrupted" else ended
-                self._put(told.observation(self._clock(), self.name, fresh=fresh))
+                seconds = self._progress.seconds_of(ended.job_id, told.prompt)
+                self._put(told.observation(self._clock(), self.name, fresh=fresh, node_seconds=seconds))
 
     def _with_workflow(self, ended: Ended) -> Ended:
         try:
@@ -410,18 +375,6 @@ class ComfyuiSource:
     def _put_log(self, data: bytes, *, fresh: bool) -> None:
         if data:
             self._put(LogChunk(self._clock(), self.name, data, self.kind, fresh, place=self._tail.place))
-
-    def _put_progress(self, progress: JobProgress | None) -> None:
-        now = time.monotonic()
-        if progress is None:
-            return
-        if self._progress is not None:
-            at, before = self._progress
-            same = (before.job_id, before.node_id) == (progress.job_id, progress.node_id)
-            if same and now - at < _PROGRESS_SECONDS:
-                return
-        self._progress = (now, progress)
-        self._put(progress)
 
     def _tell_once(self, reason: Text) -> None:
         """Say what cannot be had though the server is up."""

@@ -142,7 +142,13 @@ ROWS: tuple[Row, ...] = (
         ("server",),
         queue_work,
     ),
-    Row("gpuwatch_queue_wait_seconds", "How long jobs waited before they ran.", ("server",), waits, "histogram"),
+    Row(
+        "gpuwatch_queue_wait_seconds",
+        "How long jobs waited before they ran; ComfyUI tells it from 0.24 on.",
+        ("server",),
+        waits,
+        "histogram",
+    ),
     Row(
         "gpuwatch_job_duration_seconds",
         "How long jobs ran; our own runner's images too, under the server runner.",
@@ -152,7 +158,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "gpuwatch_node_duration_seconds",
-        "How long nodes ran, by type: the first sixteen types seen, the rest as other.",
+        "How long nodes ran, by type: the first sixteen types seen, the rest as other. A server tells it only of prompts without a "
+        "client id, as scripts send them.",
         ("node_type",),
         lambda v: (Value((name,), seen) for name, seen in v.snapshot.tallies.nodes.items()),
         "histogram",
