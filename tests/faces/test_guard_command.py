@@ -28,6 +28,7 @@ from gpuwatch.faces.journaling import open_journal
 from gpuwatch.faces.narration import in_words
 from gpuwatch.pipeline import Pipeline
 from tests.adapters.comfyui.beside import QUICK, Beside
+from tests.adapters.receiver import hook
 from tests.standin.comfyui import VERSIONS, ComfyUI
 from tests.standin.prompts import faulty, workflow
 from tests.standin.server import Standin, standing
@@ -271,6 +272,30 @@ def test_two_servers_are_guarded_at_once(guarding: Callable[..., Any]) -> None:
             submit(standin, workflow(1280))
         held = guarded.until("held", 2)
         assert {line["server"] for line in held} == {f"127.0.0.1:{one.port}", f"127.0.0.1:{two.port}"}
+
+
+def test_somebody_far_away_is_told_what_failed_what_held_and_what_only_they_can_do(
+    guarding: Callable[..., Any],
+) -> None:
+    with hook() as there, standing() as standin:
+        with guarding(standin.url, notify=[there.address]) as guarded:
+            seen(standin)
+            submit(standin, workflow(1280))
+            guarded.until("held")
+            guarded.known(lambda: guarded.snapshot.tallies.fixes.get(("shrink_size", "held")) == 1)
+            submit(standin, faulty("illegal"))
+            guarded.until("restart_needed")
+        told = [got.json for got in there.got]
+    (held,) = [notice for notice in told if notice["event"] == "fix_held"]
+    assert held["fix"]["action"] == "shrink_size"
+    assert held["incident"]["label"] == "cuda_oom"
+    opened = [notice for notice in told if notice["event"] == "opened"]
+    assert held["key"] == opened[0]["key"]
+    assert opened[1]["incident"]["label"] == "illegal_memory_access"
+    (asked,) = [notice for notice in told if notice["event"] == "gave_up"]
+    assert "only a restart" in asked["message"]
+    assert asked["severity"] == "error"
+    assert asked["key"], "the incident's, or the job's where that came first"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -464,3 +464,15 @@ def test_wrapped_words_fit_and_lose_nothing(width: int) -> None:
     lines = wrapped(words, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(words.split())
+
+
+def test_a_warning_from_another_thread_is_shown_as_it_is_and_ringing_needs_a_terminal() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        hostile = text("{words}", words="[bold]no[/] \x1b[2J")
+        await asyncio.to_thread(app.say, hostile)
+        await asyncio.to_thread(app.ring, "\a")
+        await until(pilot, lambda: len(app._notifications) == 1)
+        (shown,) = app._notifications
+        assert (shown.message, shown.severity, shown.markup) == ("[bold]no[/] ␛[2J", "warning", False)
+
+    play(watch(), scene)

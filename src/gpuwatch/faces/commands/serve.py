@@ -101,12 +101,12 @@ def serve_with(books: Books | None, arguments: argparse.Namespace, say: Narrate)
     engine = make_engine(arguments, shows_records=False)
     pipeline = Pipeline(engine, [*sources, *machine_sources()], attendants=[files])
     printer = Printer(as_json=arguments.json or arguments.log_format == "json", say=say)
-    pipeline.subscribe(printer)
     stop = threading.Event()
     with ExitStack() as outlets, stop_on_signals(stop):
         if books is not None:
             books.keep(pipeline)
         desk = outlets.enter_context(keep_desk(arguments, pipeline, say))
+        pipeline.subscribe(printer)  # behind the desk: printing takes longer
         open_outlets(outlets, arguments, pipeline, desk, say)
         try:
             pipeline.start()
