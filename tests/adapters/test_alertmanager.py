@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gpuwatch.adapters import alertmanager
 from gpuwatch.adapters.alertmanager import MOST_BYTES, AlertReceiver
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
@@ -115,3 +116,29 @@ def test_senders_that_hang_do_not_keep_others_out() -> None:
         for each in hanging:
             each.close()
     assert len(taken) == 1
+
+
+def test_who_sends_too_slowly_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alertmanager, "_REQUEST_SECONDS", 0.3)
+    with receiving() as (address, taken):
+        host, port = address.split("/")[2].split(":")
+        slow = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3)]
+        slow[0].sendall(b"POST /alerts HTTP/1.1\r\nContent-Len")
+        slow[1].sendall(b"POST /alerts HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        for each in slow:
+            while each.recv(1 << 16):
+                pass
+            each.close()
+        assert ask(address)[0] == 200
+    assert len(taken) == 1
+
+
+def test_more_than_it_takes_at_once_are_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alertmanager, "_MOST_CONNECTIONS", 2)
+    with receiving() as (address, _taken):
+        host, port = address.split("/")[2].split(":")
+        waiting = [socket.create_connection((host, int(port)), timeout=60) for _ in range(2)]
+        with socket.create_connection((host, int(port)), timeout=60) as third:
+            assert third.recv(1) == b""
+        for each in waiting:
+            each.close()

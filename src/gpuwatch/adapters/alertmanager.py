@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hmac
 import json
-import socket
 import threading
-import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from gpuwatch.adapters.bounded_server import POLL_SECONDS, BoundedServer
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.texts import render, text
 
@@ -21,7 +20,6 @@ PATH = "/alerts"
 MOST_BYTES = 1 << 20
 _REQUEST_SECONDS = 10.0
 _MOST_CONNECTIONS = 16
-_POLL_SECONDS = 0.1
 _PIECE_BYTES = 1 << 16
 
 Take = Callable[[Any], bool]
@@ -41,16 +39,14 @@ class AlertReceiver:
                 text("Choose another address with --listen."),
             ) from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, name="alerts", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, name="alerts", daemon=True
         )
         self._thread.start()
 
     @property
     def address(self) -> str:
         """What Alertmanager's configuration says."""
-        host, port = self._server.server_address[:2]
-        shown = f"[{host!s}]" if ":" in str(host) else str(host)
-        return f"http://{shown}:{port}{PATH}"
+        return f"http://{self._server.authority}{PATH}"
 
     def close(self) -> None:
         """Stop, and give the port back."""
@@ -59,37 +55,10 @@ class AlertReceiver:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(BoundedServer):
     def __init__(self, host: str, port: int, take: Take, token: str | None) -> None:
         self.take, self.token = take, token
-        self.free = threading.Semaphore(_MOST_CONNECTIONS)
-        if ":" in host:
-            self.address_family = socket.AF_INET6
-        super().__init__((host, port), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without asking a name server for our own name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Hang up where there are too many."""
-        if self.free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.free.release()
+        super().__init__(host, port, _Handler, most_connections=_MOST_CONNECTIONS, request_seconds=_REQUEST_SECONDS)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A sender that went away is no news."""
@@ -137,10 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         if left > MOST_BYTES:
             self._answer(413, f"at most {MOST_BYTES} bytes are read")
             return None
-        pieces, deadline = [], time.monotonic() + _REQUEST_SECONDS
+        pieces = []
         while left:
             piece = self.rfile.read1(min(left, _PIECE_BYTES))
-            if not piece or time.monotonic() > deadline:
+            if not piece:
                 self._answer(408, "the message did not come whole")
                 return None
             pieces.append(piece)

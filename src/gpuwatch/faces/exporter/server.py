@@ -9,13 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
-import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest as encode_plain
 from prometheus_client.openmetrics.exposition import generate_latest as encode_open
 
+from gpuwatch.adapters.bounded_server import POLL_SECONDS, BoundedServer
 from gpuwatch.adapters.web_config import Guard, WebConfig, certificate_names
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.snapshot import Snapshot
@@ -37,7 +36,6 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 9877
 _REQUEST_SECONDS = 10.0
 _TURN_SECONDS = 5.0
 _MOST_CONNECTIONS = 256
-_POLL_SECONDS = 0.1
 _PLAIN = "text/plain; charset=utf-8"
 _NOT_FOUND = b"not found: only /metrics, /-/healthy and /-/ready exist\n"
 
@@ -76,7 +74,7 @@ class Exporter:
                 else text("Choose another address with --listen."),
             ) from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, name="exporter", daemon=True
+            target=self._server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, name="exporter", daemon=True
         )
         self._thread.start()
 
@@ -84,9 +82,7 @@ class Exporter:
     def address(self) -> str:
         """The metrics page's URL."""
         assert self._server is not None  # noqa: S101 - construction would have raised
-        host_name, port = self._server.server_address[:2]
-        shown = f"[{host_name!s}]" if ":" in str(host_name) else str(host_name)
-        return f"{self.scheme}://{shown}:{port}/metrics"
+        return f"{self.scheme}://{self._server.authority}/metrics"
 
     @property
     def scheme(self) -> str:
@@ -112,24 +108,12 @@ class Exporter:
         self._thread.join()
 
     def _serving(self) -> Serving:
-        counts = self._server.counts if self._server is not None else _Counts()
-        return Serving(counts.busy, counts.unauthorized, None if self._guard is None else self._guard.taken)
+        server, taken = self._server, None if self._guard is None else self._guard.taken
+        return Serving() if server is None else Serving(server.sent_away, server.unauthorized, taken)
 
 
-class _Counts:
-    """Requests that were sent away. Only ever added to, from many threads: one may be missed, and none is worth a lock."""
-
-    def __init__(self) -> None:
-        self.busy = 0
-        self.unauthorized = 0
-
-
-class _Server(ThreadingHTTPServer):
-    """Takes connections up to a number and ends those that take too long."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(BoundedServer):
+    """Has what is served, and who may read it."""
 
     def __init__(self, host_name: str, port: int, page: Page, guard: Guard | None, say: Narrate) -> None:
         self.page = page
@@ -137,47 +121,16 @@ class _Server(ThreadingHTTPServer):
         ProcessCollector(registry=self.process)
         self.guard = guard
         self.say = say
-        self.counts = _Counts()
+        self.unauthorized = 0
+        """Only ever added to, from many threads, as `sent_away` is: one may be missed, and none is worth a lock."""
         self.turn = threading.Lock()
-        self._free = threading.Semaphore(_MOST_CONNECTIONS)
-        self._deadlines: dict[socket.socket, float] = {}
-        self._deadlines_lock = threading.Lock()
-        if ":" in host_name:
-            self.address_family = socket.AF_INET6
-        super().__init__((host_name, port), BaseHTTPRequestHandler)  # `finish_request` makes the real one
-
-    def server_bind(self) -> None:
-        """Bind without asking a name server for our own name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand a connection to a thread of its own, or hang up where there are too many."""
-        if not self._free.acquire(blocking=False):
-            self.counts.busy += 1
-            self.shutdown_request(request)
-            return
-        with self._deadlines_lock:
-            self._deadlines[request] = time.monotonic() + _REQUEST_SECONDS
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self._let_go(request)
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection to its end."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._let_go(request)
-
-    def _let_go(self, request: Any) -> None:
-        with self._deadlines_lock:
-            self._deadlines.pop(request, None)
-        self._free.release()
+        super().__init__(
+            host_name,
+            port,
+            BaseHTTPRequestHandler,  # `finish_request` makes the real one
+            most_connections=_MOST_CONNECTIONS,
+            request_seconds=_REQUEST_SECONDS,
+        )
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Agree on TLS where that is wanted, then answer."""
@@ -188,28 +141,17 @@ class _Server(ThreadingHTTPServer):
             return
         with config.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False) as secured:
             secured.settimeout(_REQUEST_SECONDS)
-            with self._deadlines_lock:
-                self._deadlines[secured] = self._deadlines.pop(request, time.monotonic() + _REQUEST_SECONDS)
+            self.replace_deadline(request, secured)
             try:
                 secured.do_handshake()
                 if config.names and not config.names & certificate_names(secured.getpeercert()):
-                    self.counts.unauthorized += 1
+                    self.unauthorized += 1
                     return
                 _Handler(secured, client_address, self, config)
                 with suppress(OSError, ValueError):
                     secured.unwrap()
             finally:
-                with self._deadlines_lock:
-                    self._deadlines.pop(secured, None)
-
-    def service_actions(self) -> None:
-        """Hang up on those whose time is over, however slowly they send."""
-        now = time.monotonic()
-        with self._deadlines_lock:
-            late = [each for each, deadline in self._deadlines.items() if deadline < now]
-        for each in late:
-            with suppress(OSError):
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
+                self.drop_deadline(secured)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that went away or speaks no TLS is no news; anything else is a fault of ours."""
@@ -235,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request."""
         path = self.path.partition("?")[0]
         if not self._may_pass():
-            self.server.counts.unauthorized += 1
+            self.server.unauthorized += 1
             self._answer(401, _PLAIN, b"a user and a password are wanted\n", {"WWW-Authenticate": "Basic"})
         elif path == "/metrics":
             self._metrics()
@@ -259,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _metrics(self) -> None:
         openmetrics = "application/openmetrics-text" in self.headers.get("Accept", "")
         if not self.server.turn.acquire(timeout=_TURN_SECONDS):
-            self.server.counts.busy += 1
+            self.server.sent_away += 1
             self._answer(503, _PLAIN, b"too many scrapes at once\n", {"Retry-After": "1"})
             return
         try:
