@@ -17,7 +17,7 @@ from gpuwatch.core.matching.fragments import fragments_of
 from gpuwatch.core.matching.healthy import RARE, rarity
 from gpuwatch.core.matching.literals import required_literals
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.matching.nominate import Nominator, in_two_steps, nominator_of
+from gpuwatch.core.matching.nominate import TwoSteps, in_two_steps, nominator_of
 from gpuwatch.core.matching.probes import Probe, probe_of
 from gpuwatch.core.matching.scan import Hit
 from gpuwatch.core.matching.scanners import AllAtOnce, OneByOne, PieceByPiece
@@ -112,7 +112,7 @@ SCANNERS = {
 
 
 @pytest.fixture(scope="module", params=SCANNERS.values(), ids=SCANNERS.keys())
-def nominator(request: pytest.FixtureRequest) -> Nominator:
+def nominator(request: pytest.FixtureRequest) -> TwoSteps:
     return in_two_steps(request.param, PROBES)
 
 
@@ -128,7 +128,7 @@ def lines_of(hits: list[Hit], lines: bytes) -> dict[int, set[int]]:
 @given(
     st.lists(st.one_of(st.sampled_from(RECORDS), st.binary(max_size=60).filter(lambda b: b"\n" not in b)), max_size=12)
 )
-def test_whatever_matches_is_nominated(nominator: Nominator, texts: list[bytes]) -> None:
+def test_whatever_matches_is_nominated(nominator: TwoSteps, texts: list[bytes]) -> None:
     lines = b"".join(text + b"\n" for text in texts)
     nominated = lines_of(nominator.hits(lines), lines)
     assert not nominator.blind
@@ -155,7 +155,7 @@ def test_a_literal_with_no_rare_fragment_stands_for_itself() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(RECORDS), min_size=1, max_size=4), st.integers(0, 40))
 def test_looking_coarsely_first_finds_what_looking_closely_finds(
-    nominator: Nominator, texts: list[bytes], far: int
+    nominator: TwoSteps, texts: list[bytes], far: int
 ) -> None:
     quiet = b"loaded completely; 9.0 MB usable, full load: True\n" * 42 * far
     lines = b"".join(quiet + text + b"\n" for text in texts) + quiet
@@ -165,7 +165,7 @@ def test_looking_coarsely_first_finds_what_looking_closely_finds(
     assert lines_of(coarsely, lines) == lines_of(nominator.hits(lines), lines)
 
 
-def test_where_much_is_found_it_is_looked_for_closely_at_once(nominator: Nominator) -> None:
+def test_where_much_is_found_it_is_looked_for_closely_at_once(nominator: TwoSteps) -> None:
     nominator._dense_bytes = 0
     dense = b"CUDA error: an illegal memory access was encountered\n" * 200
     assert len(lines_of(nominator.hits(dense), dense)) == 200

@@ -1,14 +1,14 @@
 """Where in a stretch of log a pattern may match: the prefilter, over many records at once.
 
-A probe stands for a pattern: wherever the pattern matches, the probe is found on the same line. A log is looked through for few
-fragments first, and only lines that hold one for the probes. Which rules match is the same with any scanner and any number of
-steps, because the rule's own pattern decides.
+A probe stands for a pattern: wherever the pattern matches, the probe is found on the same line. The slower scanners nominate
+other lines too, or fewer false ones; which rules match is the same, because the rule's own pattern decides.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Protocol
 
@@ -22,8 +22,8 @@ _SPACED_BYTES = 2048
 _DENSE_BYTES = 4 << 20
 
 
-class Scanner(Protocol):
-    """Looks for probes."""
+class Nominator(Protocol):
+    """Finds probes in a stretch of log."""
 
     @property
     def blind(self) -> frozenset[int]:
@@ -35,14 +35,14 @@ class Scanner(Protocol):
         ...
 
     def dump(self) -> bytes | None:
-        """What makes the next start quicker; None where nothing does."""
+        """What makes the next start quicker: give it to `nominator_of` for the same probes. None where nothing does."""
         ...
 
 
-class Nominator:
-    """Finds in a stretch of log which of the probes are on which lines."""
+class TwoSteps:
+    """Looks through a log for few fragments, and closely only at lines that hold one."""
 
-    def __init__(self, coarse: Scanner, fine: Scanner) -> None:
+    def __init__(self, coarse: Nominator, fine: Nominator) -> None:
         self._coarse = coarse
         self._fine = fine
         self._dense_bytes = 0
@@ -50,11 +50,11 @@ class Nominator:
 
     @property
     def blind(self) -> frozenset[int]:
-        """The probes that nothing can look for."""
+        """See `Nominator`."""
         return self._fine.blind
 
     def hits(self, data: bytes) -> list[Hit]:
-        """Every line that a probe is found on, at least once each, by rising offset. Thread-safe."""
+        """See `Nominator`."""
         if self._dense_bytes > 0:
             self._dense_bytes -= len(data)
             return self._fine.hits(data)
@@ -72,7 +72,7 @@ class Nominator:
         return found
 
     def dump(self) -> bytes | None:
-        """What makes the next start quicker: give it to `nominator_of` for the same probes. None where nothing does."""
+        """See `Nominator`."""
         coarse, fine = self._coarse.dump(), self._fine.dump()
         return None if coarse is None or fine is None else len(coarse).to_bytes(8, "little") + coarse + fine
 
@@ -84,21 +84,21 @@ def nominator_of(make_probes: Callable[[], Sequence[Probe]], dumped: bytes | Non
     """
     if dumped is not None:
         begin = 8 + int.from_bytes(dumped[:8], "little")
-        return Nominator(AllAtOnce.loaded(dumped[8:begin]), AllAtOnce.loaded(dumped[begin:]))
+        return TwoSteps(AllAtOnce.loaded(dumped[8:begin]), AllAtOnce.loaded(dumped[begin:]))
     probes = make_probes()
-    for scanner in (AllAtOnce, PieceByPiece):
+    for make in (partial(in_two_steps, AllAtOnce), PieceByPiece):
         try:
-            return in_two_steps(scanner, probes)
+            return make(probes)
         except ImportError:
             continue
-    return in_two_steps(OneByOne, probes)
+    return OneByOne(probes)
 
 
-def in_two_steps(scanner: Callable[[Sequence[Probe]], Scanner], probes: Sequence[Probe]) -> Nominator:
-    """A nominator of these probes by one kind of scanner."""
+def in_two_steps(scanner: Callable[[Sequence[Probe]], Nominator], probes: Sequence[Probe]) -> TwoSteps:
+    """Both steps by one kind of scanner. hyperscan gains a half by it; RE2 loses, which leaves out whole pieces anyway."""
     fine = scanner(probes)
     coarse = scanner(coarsened(probe for number, probe in enumerate(probes) if number not in fine.blind))
-    return Nominator(fine if coarse.blind else coarse, fine)
+    return TwoSteps(fine if coarse.blind else coarse, fine)
 
 
 def _lines_at(data: bytes, hits: Iterable[Hit]) -> tuple[list[int], list[bytes]]:

@@ -53,12 +53,12 @@ class AllAtOnce:
         return made
 
     def dump(self) -> bytes | None:
-        """See `Scanner`."""
+        """See `Nominator`."""
         database = b"" if self._database is None else bytes(self._hyperscan.dumpb(self._database))
         return json.dumps(sorted(self.blind)).encode() + b"\n" + database
 
     def hits(self, data: bytes) -> list[Hit]:
-        """See `Scanner`."""
+        """See `Nominator`."""
         found: list[Hit] = []
         if self._database is not None:
 
@@ -130,7 +130,7 @@ class PieceByPiece:
             self._set.Compile()
 
     def hits(self, data: bytes) -> list[Hit]:
-        """See `Scanner`."""
+        """See `Nominator`."""
         found: list[Hit] = []
         if self._probes:
             for begin, end in _pieces(data, _RE2_PIECE_BYTES):
@@ -142,7 +142,7 @@ class PieceByPiece:
         return found
 
     def dump(self) -> bytes | None:
-        """See `Scanner`."""
+        """See `Nominator`."""
         return None
 
 
@@ -158,7 +158,7 @@ class OneByOne:
         self._by_literal = by_literal
 
     def hits(self, data: bytes) -> list[Hit]:
-        """See `Scanner`."""
+        """See `Nominator`."""
         folded = data.lower()
         return sorted(
             (offset, number)
@@ -168,7 +168,7 @@ class OneByOne:
         )
 
     def dump(self) -> bytes | None:
-        """See `Scanner`."""
+        """See `Nominator`."""
         return None
 
 
