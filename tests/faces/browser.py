@@ -170,6 +170,13 @@ class Browser:
             with suppress(TimeoutError):
                 self._take(time.monotonic() + _LOOK_SECONDS)
 
+    def settle(self, seconds: float) -> None:
+        """Let that much time go by, for a picture."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                self._take(deadline)
+
     def close(self) -> None:
         """End it."""
         self._opened.close()

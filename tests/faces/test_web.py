@@ -281,7 +281,7 @@ def command(*words: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_the_real_screen_ends_with_its_server(log: Path, ending: signal.Signals) -> None:
     with command(log) as (process, address):
         host, _slash, query = address.removeprefix("http://").partition("/")

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell, without_language
-from gpuwatch.faces.commands.watch import watch_with
+from gpuwatch.faces.commands import watch
 from gpuwatch.faces.journaling import open_journal
 from gpuwatch.faces.narration import in_words
-from gpuwatch.faces.options import add_bell, add_gpu_memory, add_journal, add_notify, add_rules, add_sources
 from gpuwatch.faces.watching import headers_of, named_sources
 from gpuwatch.texts import language_of, use
 
@@ -31,23 +30,17 @@ def main(argv: Sequence[str]) -> int:
             arguments.sources, from_start=arguments.from_start, show_history=True, headers=headers_of(arguments)
         )
         with open_journal(arguments, in_words) as books:
-            return watch_with(books, sources, arguments, plain=False, read_only=arguments.read_only)
+            return watch.watch_with(books, sources, arguments, plain=False, read_only=arguments.read_only)
     except GpuwatchError as error:
         tell(error)
         return error.exit_code
 
 
 def parser() -> argparse.ArgumentParser:
-    """What it takes; `words_for` makes it."""
+    """What it takes: the options of watch, which it is. `words_for` gives those that a page has."""
     made = argparse.ArgumentParser(prog="gpuwatch.faces.web.screen", allow_abbrev=False)
     made.add_argument("--read-only", action="store_true")
-    add_sources(made)
-    add_journal(made)
-    add_gpu_memory(made)
-    add_rules(made)
-    add_notify(made)
-    add_bell(made)
-    made.set_defaults(listen=None, json=False, plain=False, bell=False)
+    watch.add_arguments(made)
     return made
 
 

@@ -223,8 +223,8 @@ class WebScreen:
             ending.add_done_callback(self._endings.discard)
             exit_code = await asyncio.shield(ending)
         if exit_code > 0:
-            if session.last_words:
-                self._say(plain(session.last_words), level="error")
+            for line in session.last_words:
+                self._say(plain(line), level="error")
             code = code if session.drew else _FAILED
         with suppress(ConnectionError, RuntimeError):
             await websocket.close(code=code)

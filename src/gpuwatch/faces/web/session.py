@@ -56,9 +56,9 @@ class Session:
         return self._process.pid
 
     @property
-    def last_words(self) -> str:
-        """The end of what it said on stderr, fit to be shown."""
-        return visible(self._last_words.decode("utf-8", "replace").strip())
+    def last_words(self) -> list[str]:
+        """The last lines of what it said on stderr, fit to be shown."""
+        return [visible(line) for line in self._last_words.decode("utf-8", "replace").strip().splitlines()]
 
     async def relay(self, show: Callable[[bytes], Awaitable[None]]) -> None:
         """Hand on what it draws until it ends."""
