@@ -143,6 +143,9 @@ def test_a_sample_is_in_base_units() -> None:
         ("nvmlDeviceGetFanSpeed", {"fan_ratio"}),
         ("nvmlDeviceGetPcieThroughput", {"pcie_receive_bytes_per_second", "pcie_transmit_bytes_per_second"}),
         ("nvmlDeviceGetCurrPcieLinkWidth", {"pcie_link_width"}),
+        ("nvmlDeviceGetCurrPcieLinkGeneration", {"pcie_link_generation"}),
+        ("nvmlDeviceGetMaxPcieLinkWidth", {"pcie_most_width"}),
+        ("nvmlDeviceGetMaxPcieLinkGeneration", {"pcie_most_generation"}),
     ],
 )
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
@@ -17,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.tallies import Histogram
 from gpuwatch.faces.exporter import METRICS, Row, View
+from tests.dashboards.real import tool
 from tests.faces.exporter.pages import (
     AT,
     RULES,
@@ -25,6 +27,7 @@ from tests.faces.exporter.pages import (
     page_of,
     read,
 )
+from tests.faces.web import SECONDS
 
 # -- the formats -----------------------------------------------------------------------------------------------------------
 
@@ -91,6 +94,13 @@ def test_openmetrics_tells_the_same_and_the_incident_besides() -> None:
     assert set(exemplars) <= set(snapshot.incidents)
     assert len(exemplars) == 2
     assert b"incident=" not in plain_page
+
+
+@pytest.mark.parametrize("snapshot", [Snapshot(), everything()], ids=["nothing", "everything"])
+def test_prometheus_own_tool_has_nothing_to_say(snapshot: Snapshot) -> None:
+    command = [tool("promtool"), "check", "metrics"]
+    checked = subprocess.run(command, input=page_of(snapshot).text(), capture_output=True, timeout=SECONDS, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
 def test_two_pages_of_one_snapshot_are_one() -> None:

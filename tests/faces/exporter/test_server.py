@@ -13,9 +13,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
+from gpuwatch.adapters.sources.nvml import NvmlSource
+from gpuwatch.core.engine import Engine
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import Exporter, server
+from gpuwatch.pipeline import Pipeline
+from tests.adapters.test_source_nvml import LOST, Driver
 from tests.faces.web import RULES, SECONDS, Answer, ask, root, serving
 
 
@@ -99,6 +103,31 @@ def test_two_hundred_scrapes_at_once_are_all_answered() -> None:
         answers = list(pool.map(lambda _: ask(exporter.address), range(200)))
     assert {answer.status for answer in answers} == {200}
     assert len({len(answer.body) // 1000 for answer in answers}) == 1
+
+
+def test_a_gpu_that_is_lost_between_scrapes_is_whole_on_a_page_or_not_there() -> None:
+    driver = Driver(gpus=2)
+    pipeline = Pipeline(Engine(RULES), [NvmlSource(0.001, nvml=driver)])
+    exporter = Exporter(lambda: pipeline.snapshot, RULES, "127.0.0.1", 0)
+    counts: list[int] = []
+
+    def scrape(_number: int = 0) -> int:
+        counts.append(ask(exporter.address).body.count(b'uuid="GPU-0000-1"'))
+        return counts[-1]
+
+    pipeline.start()
+    try:
+        until(lambda: scrape() > 0)
+        with ThreadPoolExecutor(8) as pool:
+            scrapes = pool.map(scrape, range(60))
+            driver.answers["nvmlDeviceGetPowerUsage"] = lambda handle: LOST if handle == 1 else 121_500
+            list(scrapes)
+        until(lambda: scrape() == 0)
+        assert ask(exporter.address).body.count(b'uuid="GPU-0000-0"') == max(counts)
+    finally:
+        pipeline.stop()
+        exporter.close()
+    assert len(set(counts) - {0}) == 1
 
 
 def test_more_connections_than_fit_are_hung_up_on_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

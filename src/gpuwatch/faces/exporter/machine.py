@@ -12,7 +12,7 @@ from typing import get_args
 from gpuwatch.core.observations import GpuProcess, GpuSample, HostSample, ThrottleReason
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.tallies import XIDS
-from gpuwatch.faces.exporter.rows import Row, Samples, Value, View, at_zero
+from gpuwatch.faces.exporter.rows import Kind, Row, Samples, Value, View, at_zero
 
 STALE = timedelta(seconds=15)
 MOST_GPUS, MOST_PROCESSES = 64, 8
@@ -45,24 +45,42 @@ def is_old(sample: GpuSample | HostSample | None, snapshot: Snapshot) -> bool:
     return sample is not None and snapshot.at is not None and snapshot.at - sample.at > STALE
 
 
-def gpu(read: Callable[[GpuSample], float | None]) -> Callable[[View], Samples]:
-    """Samples of one quantity of each GPU; a GPU that does not tell it has no sample."""
-    return lambda view: (
-        Value((sample.uuid,), value) for sample in latest(view.snapshot) if (value := read(sample)) is not None
-    )
+def gpu_row(name: str, help_: str, read: Callable[[GpuSample], float | None], *, unit: str = "") -> Row:
+    """One quantity of each GPU; a GPU that does not tell it has no sample."""
+
+    def samples(view: View) -> Samples:
+        for sample in latest(view.snapshot):
+            if (value := read(sample)) is not None:
+                yield Value((sample.uuid,), value)
+
+    return Row(name, help_, ("uuid",), samples, kind_of(name), unit)
 
 
-def gpu_by(read: Callable[[GpuSample], dict[str, float | None]]) -> Callable[[View], Samples]:
-    """Samples of quantities that are told apart by one more label."""
-    return lambda view: (
-        Value((sample.uuid, name), value)
-        for sample in latest(view.snapshot)
-        for name, value in read(sample).items()
-        if value is not None
-    )
+def gpu_row_by(
+    name: str,
+    help_: str,
+    label: str,
+    read: Callable[[GpuSample], dict[str, float | None]],
+    *,
+    unit: str = "",
+) -> Row:
+    """Quantities of each GPU that are told apart by one more label."""
+
+    def samples(view: View) -> Samples:
+        for sample in latest(view.snapshot):
+            for which, value in read(sample).items():
+                if value is not None:
+                    yield Value((sample.uuid, which), value)
+
+    return Row(name, help_, ("uuid", label), samples, kind_of(name), unit)
 
 
-def host(read: Callable[[HostSample], float | None]) -> Callable[[View], Samples]:
+def kind_of(name: str) -> Kind:
+    """What is counted since the driver was loaded is called _total."""
+    return "counter" if name.endswith("_total") else "gauge"
+
+
+def host_row(name: str, help_: str, read: Callable[[HostSample], float | None]) -> Row:
     """One quantity of the machine, where it was sampled."""
 
     def samples(view: View) -> Samples:
@@ -70,7 +88,7 @@ def host(read: Callable[[HostSample], float | None]) -> Callable[[View], Samples
         if sample is not None and not is_old(sample, view.snapshot) and (value := read(sample)) is not None:
             yield Value((), value)
 
-    return samples
+    return Row(name, help_, (), samples)
 
 
 def throttling(sample: GpuSample) -> dict[str, float | None]:
@@ -122,86 +140,67 @@ ROWS: tuple[Row, ...] = (
         ("uuid", "index", "name", "driver", "vendor"),
         lambda v: (Value((g.uuid, str(g.index), g.name, g.driver or "", g.vendor), 1.0) for g in latest(v.snapshot)),
     ),
-    Row(
-        "gpuwatch_gpu_memory_used_bytes",
-        "Memory in use on the GPU, by all processes.",
-        ("uuid",),
-        gpu(lambda g: g.used_bytes),
-    ),
-    Row("gpuwatch_gpu_memory_total_bytes", "Memory of the GPU.", ("uuid",), gpu(lambda g: g.total_bytes)),
+    gpu_row("gpuwatch_gpu_memory_used_bytes", "Memory in use on the GPU, by all processes.", lambda g: g.used_bytes),
+    gpu_row("gpuwatch_gpu_memory_total_bytes", "Memory of the GPU.", lambda g: g.total_bytes),
     Row(
         "gpuwatch_gpu_process_memory_bytes",
         "GPU memory by program: ComfyUI and our runner by pid, at most eight of a GPU, all others in one sum without one.",
         ("uuid", "program", "pid"),
         processes,
     ),
-    Row(
+    gpu_row(
         "gpuwatch_gpu_utilization_ratio",
         "Share of the last sample period in which a kernel ran.",
-        ("uuid",),
-        gpu(lambda g: g.utilization_ratio),
+        lambda g: g.utilization_ratio,
     ),
-    Row(
-        "gpuwatch_gpu_temperature_celsius",
-        "Temperature of the GPU's core.",
-        ("uuid",),
-        gpu(lambda g: g.temperature_celsius),
-    ),
-    Row("gpuwatch_gpu_power_watts", "Power that the GPU draws.", ("uuid",), gpu(lambda g: g.power_watts)),
-    Row(
-        "gpuwatch_gpu_power_limit_watts",
-        "Power that the GPU may draw.",
-        ("uuid",),
-        gpu(lambda g: g.power_limit_watts),
-    ),
-    Row(
+    gpu_row("gpuwatch_gpu_temperature_celsius", "Temperature of the GPU's core.", lambda g: g.temperature_celsius),
+    gpu_row("gpuwatch_gpu_power_watts", "Power that the GPU draws.", lambda g: g.power_watts),
+    gpu_row("gpuwatch_gpu_power_limit_watts", "Power that the GPU may draw.", lambda g: g.power_limit_watts),
+    gpu_row(
         "gpuwatch_gpu_energy_joules_total",
         "Energy that the GPU used since its driver was loaded.",
-        ("uuid",),
-        gpu(lambda g: g.energy_joules),
-        "counter",
-        "joules",
+        lambda g: g.energy_joules,
+        unit="joules",
     ),
-    Row(
+    gpu_row_by(
         "gpuwatch_gpu_clock_hertz",
         "Clocks as they are now, of the processors (sm) and of the memory.",
-        ("uuid", "domain"),
-        gpu_by(lambda g: {"sm": g.sm_clock_hertz, "memory": g.memory_clock_hertz}),
+        "domain",
+        lambda g: {"sm": g.sm_clock_hertz, "memory": g.memory_clock_hertz},
     ),
-    Row(
+    gpu_row_by(
         "gpuwatch_gpu_throttled",
         "1 where the driver holds the clocks down for this reason, 0 where it does not.",
-        ("uuid", "reason"),
-        gpu_by(throttling),
+        "reason",
+        throttling,
         unit="0 or 1",
     ),
-    Row("gpuwatch_gpu_fan_ratio", "What the fan is told to do, of its most.", ("uuid",), gpu(lambda g: g.fan_ratio)),
-    Row(
+    gpu_row("gpuwatch_gpu_fan_ratio", "What the fan is told to do, of its most.", lambda g: g.fan_ratio),
+    gpu_row_by(
         "gpuwatch_gpu_ecc_errors_total",
         "Memory errors since the driver was loaded; none of a card without ECC.",
-        ("uuid", "kind"),
-        gpu_by(lambda g: {"corrected": g.ecc_corrected, "uncorrected": g.ecc_uncorrected}),
-        "counter",
-        "errors",
+        "kind",
+        lambda g: {"corrected": g.ecc_corrected, "uncorrected": g.ecc_uncorrected},
+        unit="errors",
     ),
-    Row(
+    gpu_row_by(
         "gpuwatch_gpu_pcie_bytes_per_second",
         "PCIe traffic over the 20 ms that the driver looked.",
-        ("uuid", "direction"),
-        gpu_by(lambda g: {"receive": g.pcie_receive_bytes_per_second, "transmit": g.pcie_transmit_bytes_per_second}),
+        "direction",
+        lambda g: {"receive": g.pcie_receive_bytes_per_second, "transmit": g.pcie_transmit_bytes_per_second},
     ),
-    Row(
+    gpu_row_by(
         "gpuwatch_gpu_pcie_link_generation",
         "PCIe generation now, and the most that card and slot can do; an idle card's link is slower.",
-        ("uuid", "which"),
-        gpu_by(lambda g: {"now": g.pcie_link_generation, "most": g.pcie_most_generation}),
+        "which",
+        lambda g: {"now": g.pcie_link_generation, "most": g.pcie_most_generation},
         unit="generation",
     ),
-    Row(
+    gpu_row_by(
         "gpuwatch_gpu_pcie_link_width",
         "PCIe lanes now, and the most that card and slot can do.",
-        ("uuid", "which"),
-        gpu_by(lambda g: {"now": g.pcie_link_width, "most": g.pcie_most_width}),
+        "which",
+        lambda g: {"now": g.pcie_link_width, "most": g.pcie_most_width},
         unit="lanes",
     ),
     Row(
@@ -212,15 +211,14 @@ ROWS: tuple[Row, ...] = (
         "counter",
         "errors",
     ),
-    Row(
+    host_row(
         "gpuwatch_host_memory_available_bytes",
         "Memory of the machine that programs can still have.",
-        (),
-        host(lambda h: h.memory_available_bytes),
+        lambda h: h.memory_available_bytes,
     ),
-    Row("gpuwatch_host_memory_total_bytes", "Memory of the machine.", (), host(lambda h: h.memory_total_bytes)),
-    Row("gpuwatch_host_swap_used_bytes", "Swap in use on the machine.", (), host(lambda h: h.swap_used_bytes)),
-    Row("gpuwatch_host_cpu_ratio", "Share of all processors that is busy.", (), host(lambda h: h.cpu_ratio)),
+    host_row("gpuwatch_host_memory_total_bytes", "Memory of the machine.", lambda h: h.memory_total_bytes),
+    host_row("gpuwatch_host_swap_used_bytes", "Swap in use on the machine.", lambda h: h.swap_used_bytes),
+    host_row("gpuwatch_host_cpu_ratio", "Share of all processors that is busy.", lambda h: h.cpu_ratio),
     Row(
         "gpuwatch_collector_success",
         "1 where a collector delivers, 0 where it has nothing to give, failed or is stuck.",
