@@ -14,7 +14,7 @@ import pytest
 
 from gpuwatch.adapters.traces import opening
 from gpuwatch.faces import cli
-from gpuwatch.faces.trace_page import duration
+from gpuwatch.faces.trace_table import duration
 from tests.adapters.traces.test_pickle_walk import Payload
 from tests.core.traces.test_allocator import a_run
 from tests.core.traces.test_summary import EVENTS, span

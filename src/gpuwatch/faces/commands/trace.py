@@ -28,11 +28,12 @@ from gpuwatch.core.traces.summary import summarise
 from gpuwatch.core.traces.trace import Trace
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.cli import tell
+from gpuwatch.faces.memory_page import print_snapshot, print_trace_memory
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.trace_compile import add_compile, compile_network
 from gpuwatch.faces.trace_json import comparison_json, device_json, file_json, held_json, summary_json
-from gpuwatch.faces.trace_page import print_comparison, print_snapshot, print_summary, print_trace_memory
+from gpuwatch.faces.trace_page import print_comparison, print_summary
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
