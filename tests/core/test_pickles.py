@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuwatch.core import pickles
-from gpuwatch.core.pickles import Made, Named, Pickle, Table, read_pickle, tensors_in
+from gpuwatch.core.pickled_names import Named
+from gpuwatch.core.pickles import Made, Pickle, Table, read_pickle
+from gpuwatch.core.tensors import tensors_in
 
 
 def read(content: bytes) -> Pickle:

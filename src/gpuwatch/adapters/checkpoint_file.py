@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpuwatch.core.checkpoint import Inspection, Network, identify
-from gpuwatch.core.pickles import DTYPES, Named, Pickle, Tensor, read_pickle, tensors_in
+from gpuwatch.core.pickled_names import DTYPES, Named
+from gpuwatch.core.pickles import Pickle, read_pickle
+from gpuwatch.core.tensors import Tensor, tensors_in
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import plain, text
 

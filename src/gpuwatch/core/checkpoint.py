@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from gpuwatch.core.pickles import Named, Tensor
+from gpuwatch.core.pickled_names import Named
+from gpuwatch.core.tensors import Tensor
 
 Source = Literal["huggingface", "modelscope"]
 SOURCES: tuple[Source, ...] = ("huggingface", "modelscope")

@@ -3,7 +3,8 @@
 A pickle is a program, and loading it is running it. Here nothing it names is imported or called: a class becomes a
 `Named`, a call becomes a `Made`, a tensor's storage a `Stored`. That is enough to list a checkpoint's tensors and to tell
 whether anything besides tensors is in it. Operations that no checkpoint has (extension codes, out-of-band buffers) end
-the reading as damage does.
+the reading as damage does. Memory snapshots are read by another walk (adapters/traces/pickle_walk.py): gigabytes in pieces, of
+which nothing may be called and nothing is kept as it comes; the two have no step in common.
 """
 
 from __future__ import annotations
@@ -11,89 +12,20 @@ from __future__ import annotations
 import io
 import pickletools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["tensor", "other", "dangerous"]
+from gpuwatch.core.pickled_names import Named
+
 MOST_OPERATIONS = 2_000_000
 """A checkpoint of 600 tensors has about 20,000."""
 
 _MARK = object()
-_TENSOR_NAMES = frozenset(
-    {
-        ("collections", "OrderedDict"),
-        ("torch.nn.parameter", "Parameter"),
-        ("torch.serialization", "_get_layout"),
-        ("torch", "device"),
-        ("torch", "Size"),
-        ("torch", "Tensor"),
-        ("_codecs", "encode"),
-        ("builtins", "set"),
-        ("__builtin__", "set"),
-    }
-)
-_TENSOR_MAKERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
-_DANGEROUS_MODULES = frozenset(
-    {
-        "os", "posix", "nt", "posixpath", "ntpath", "subprocess", "sys", "socket", "shutil", "runpy", "importlib", "imp",
-        "pty", "code", "codeop", "ctypes", "webbrowser", "pickle", "_pickle", "marshal", "types", "operator", "_operator",
-        "functools", "asyncio", "multiprocessing", "threading", "signal", "tempfile", "pathlib", "urllib", "http",
-        "requests", "httpx", "aiohttp", "ssl", "smtplib", "ftplib", "commands", "pip", "site", "zipimport", "pkgutil",
-        "pydoc", "bdb", "pdb", "timeit", "trace", "cProfile", "profile", "doctest", "inspect", "gc", "torch.hub", "torch.jit",
-        "torch.utils.cpp_extension", "torch._inductor", "numpy.testing", "numpy.f2py", "distutils", "setuptools",
-        "dill", "cloudpickle", "joblib",
-    }
-)  # fmt: skip
-_DANGEROUS_BUILTINS = frozenset(
-    {
-        "eval", "exec", "execfile", "compile", "open", "__import__", "getattr", "setattr", "delattr", "globals", "locals",
-        "vars", "apply", "input", "breakpoint", "map", "filter", "type", "super", "memoryview", "dir",
-    }
-)  # fmt: skip
-
-
-_DANGEROUS_NAMES = frozenset(
-    {("torch", "load"), ("torch.storage", "_load_from_bytes"), ("torch.serialization", "load"), ("numpy", "load")}
-)
-"""They load another pickle, with nothing held back."""
 
 
 class PickleDamagedError(ValueError):
     """The bytes are no pickle, or end too early, or do what no checkpoint does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A class or function that the pickle names. It was not imported."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-    @property
-    def kind(self) -> Kind:
-        """Whether tensors need it, something else does, or it can run commands."""
-        if (self.module, self.name) in _TENSOR_NAMES:
-            return "tensor"
-        if self.module == "torch._utils" and self.name in _TENSOR_MAKERS:
-            return "tensor"
-        if self.module in ("torch", "torch.storage") and self.name.endswith("Storage"):
-            return "tensor"
-        if self.module == "torch" and self.name in DTYPES:
-            return "tensor"
-        root = self.module.partition(".")[0]
-        if not self.module or "." in self.name:  # a name that was put together, or one that reaches through another
-            return "dangerous"
-        if root in ("builtins", "__builtin__"):
-            return "dangerous" if self.name in _DANGEROUS_BUILTINS else "other"
-        if (self.module, self.name) in _DANGEROUS_NAMES:
-            return "dangerous"
-        if root in _DANGEROUS_MODULES or self.module in _DANGEROUS_MODULES:
-            return "dangerous"
-        return "other"
 
 
 @dataclass(slots=True, eq=False)
@@ -128,18 +60,6 @@ class Pickle:
     names: dict[Named, None] = field(default_factory=dict)
     damaged: str | None = None
     """Why the reading ended before the end; None where it did not."""
-
-
-DTYPES = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
-    "bool": 1, "complex64": 8, "complex128": 16, "float8_e4m3fn": 1, "float8_e5m2": 1, "uint16": 2, "uint32": 4, "uint64": 8,
-}  # fmt: skip
-"""Bytes of one value."""
-STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
-    "BoolStorage": "bool", "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128",
-}  # fmt: skip
 
 
 def read_pickle(stream: io.BytesIO) -> Pickle:
@@ -321,93 +241,3 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "PERSID": lambda machine, argument: machine.stack.append(Stored(argument)),
     "BINPERSID": lambda machine, _: machine.stack.append(Stored(machine.pop())),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor as the file describes it; its values were not read."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    storage: str | None = None
-    """The member of the archive that holds its values, where there is one."""
-    storage_bytes: int | None = None
-    """What that member ought to hold."""
-
-    @property
-    def values(self) -> int:
-        """How many numbers it has."""
-        count = 1
-        for length in self.shape:
-            count *= length
-        return count
-
-
-def tensors_in(top: Any, most: int = 100_000) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a table that a pickle gave, by name, and the names of entries that are none.
-
-    A table of tables is looked into once more, joined by a dot: `params`, `state_dict` and the like.
-    """
-    tensors: dict[str, Tensor] = {}
-    others: list[str] = []
-    for name, value in _flat(top, most):
-        tensor = _tensor(name, value)
-        if tensor is None:
-            others.append(name)
-        else:
-            tensors[name] = tensor
-    return tensors, others
-
-
-def entries_of(value: Any) -> list[tuple[Any, Any]] | None:
-    """The pairs of a dict or an OrderedDict; None for anything else."""
-    if isinstance(value, Table):
-        return value.entries
-    if isinstance(value, Made) and value.maker == Named("collections", "OrderedDict"):
-        return value.entries
-    return None
-
-
-def _flat(top: Any, most: int) -> Iterator[tuple[str, Any]]:
-    for seen, (key, value) in enumerate(entries_of(top) or []):
-        if seen >= most:
-            return
-        inner = entries_of(value)
-        if inner is None:
-            yield _words(key), value
-            continue
-        for name, tensor in inner[:most]:
-            yield f"{_words(key)}.{_words(name)}", tensor
-
-
-def _words(key: Any) -> str:
-    return key[:300] if isinstance(key, str) else f"<{type(key).__name__}>"
-
-
-def _tensor(name: str, value: Any) -> Tensor | None:
-    while isinstance(value, Made) and _is(value.maker, "torch._utils", "_rebuild_parameter"):
-        arguments = value.arguments
-        value = arguments[0] if isinstance(arguments, tuple) and arguments else None
-    if not (isinstance(value, Made) and _is(value.maker, "torch._utils", *_TENSOR_MAKERS[:3])):
-        return None
-    arguments = value.arguments
-    if not isinstance(arguments, tuple) or len(arguments) < 3 or not isinstance(arguments[0], Stored):
-        return None
-    key, shape = arguments[0].key, arguments[2]
-    if isinstance(shape, Made):  # torch.Size
-        shape = shape.arguments[0] if isinstance(shape.arguments, tuple) and shape.arguments else None
-    if not isinstance(key, tuple) or len(key) < 5 or not isinstance(key[1], Named) or not isinstance(shape, tuple):
-        return None
-    if not all(type(length) is int and 0 <= length < 1 << 40 for length in shape):
-        return None
-    dtype = STORAGES.get(key[1].name, "?")
-    if key[1].name == "UntypedStorage" and len(arguments) > 6 and isinstance(arguments[6], Named):
-        dtype = arguments[6].name
-    length = key[4] if type(key[4]) is int else None
-    unit = 1 if key[1].name == "UntypedStorage" else DTYPES.get(dtype)
-    return Tensor(name, dtype, shape, str(key[2])[:80], length * unit if length is not None and unit else None)
-
-
-def _is(maker: Any, module: str, *names: str) -> bool:
-    return isinstance(maker, Named) and maker.module == module and maker.name in names

@@ -136,7 +136,7 @@ def run_lines(snapshot: Snapshot, *, kept: bool) -> list[str]:
         return [render(text("The run gave no report."))]
     report = dict(snapshot.run.report)
     if not kept:
-        report["trace_files"] = []
+        report |= {"trace_files": [], "manifest": None}
     lines = [render(line) for line in report_lines(report)]
     if not kept:
         lines.append(render(text("The photo and the trace were thrown away; keep them with --out DIR.")))
