@@ -14,15 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gpuwatch.adapters.traces.intake import DictTaken, Intake, ListTaken, TooMuchError
 from gpuwatch.adapters.traces.opening import pieces_of, what_is_read
-from gpuwatch.core.traces.snapshot import NO_STACK, Actions, Block, Segment, Snapshot, block_of, segment_of
+from gpuwatch.core.traces.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, plain, text
 
-MOST_CONTAINERS = 3_000_000
-"""Dicts, lists and tuples that are neither an action, a frame nor a stack."""
-MOST_REFERENCES = 20_000_000
-"""Elements of those; an entry of a dict counts as eight."""
 MOST_STRINGS = 2_000_000
 LONGEST_STRING_BYTES = 1 << 20
 MOST_STRING_BYTES = 256 << 20
@@ -39,47 +36,6 @@ _DOING = {
 }  # fmt: skip
 
 
-class _List(list[Any]):
-    """A list, with its place in the memo and how many actions it took in."""
-
-    __slots__ = ("actions", "slot")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slot = -1
-        self.actions = 0
-
-
-class _Dict(dict[Any, Any]):
-    """A dict with its place in the memo."""
-
-    __slots__ = ("slot",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slot = -1
-
-
-class _Frame(int):
-    """A frame by its place among the frames."""
-
-    __slots__ = ()
-
-
-class _Stack(int):
-    """A call stack by its place among the stacks."""
-
-    __slots__ = ()
-
-
-class _Sign:
-    """Stands for something that was taken in."""
-
-
-_ACTION, _NOTE = _Sign(), _Sign()
-_NONE = _Stack(NO_STACK)
-
-
 def read_pickled(path: Path) -> Snapshot:
     """Read a snapshot; a UsageError where it is none, is cut off, or wants to run something."""
     return _Walk(path).snapshot()
@@ -88,42 +44,21 @@ def read_pickled(path: Path) -> Snapshot:
 class _Walk:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found = Snapshot()
-        self._actions = Actions()
-        self._frames: list[_Frame] = []
-        self._stacks: dict[int, _Stack] = {}
-        self._containers = 0
-        self._references = 0
+        self._taken = Intake()
         self._strings: dict[str, str] = {}
         self._string_bytes = 0
 
     def snapshot(self) -> Snapshot:
         try:
             top = self._walk(pieces_of(self._path))
+        except TooMuchError:
+            self._too_much()
         except (IndexError, TypeError, ValueError, struct.error, OverflowError) as error:
             # what an opcode needs is not there, a key is no key, text is no text
             raise self._damaged() from error
-        found = self._found
-        segments: Any
-        traces: Any
-        if type(top) is _List:  # PyTorch 1.x saved the segments alone
-            segments, traces = top, _List()
-        elif type(top) is _Dict:
-            segments, traces = top.get("segments"), top.get("device_traces", _List())
-            settings = top.get("allocator_settings")
-            if type(settings) is _Dict:
-                found.settings = {str(name)[:100]: str(value)[:200] for name, value in list(settings.items())[:100]}
-        else:
+        found = self._taken.snapshot(top)
+        if found is None:
             raise self._no_snapshot()
-        if type(segments) is not _List or type(traces) is not _List:
-            raise self._no_snapshot()
-        found.segments = [segment for segment in segments if type(segment) is Segment]
-        found.unusable += len(segments) - len(found.segments)
-        at = 0
-        for trace in traces:
-            taken = trace.actions if type(trace) is _List else 0
-            found.actions.append(self._actions.part(at, at + taken) if len(traces) > 1 else self._actions)
-            at += taken
         return found
 
     def _walk(self, pieces: Iterator[bytes]) -> Any:  # noqa: PLR0912, PLR0915 - one branch an opcode, the frequent ones first
@@ -133,6 +68,8 @@ class _Walk:
         stack: list[Any] = []
         marks: list[int] = []
         push = stack.append
+        taken = self._taken
+        container, refer, set_items, append = taken.container, taken.refer, taken.set_items, taken.append
         ended = False
         safe = len(data) - _LOOKED_AHEAD_BYTES
         while True:
@@ -159,7 +96,7 @@ class _Walk:
                     at += 4
             elif code == 0x94:  # MEMOIZE
                 top = stack[-1]
-                if type(top) is _List or type(top) is _Dict:
+                if type(top) is ListTaken or type(top) is DictTaken:
                     top.slot = len(memo)
                 memo.append(top)
             elif code == 0x4B:  # BININT1
@@ -182,28 +119,28 @@ class _Walk:
                 if len(marks) > DEEPEST:
                     self._too_much()
             elif code == 0x7D:  # EMPTY_DICT
-                self._container()
-                push(_Dict())
+                container()
+                push(DictTaken())
             elif code == 0x5D:  # EMPTY_LIST
-                self._container()
-                push(_List())
+                container()
+                push(ListTaken())
             elif code == 0x75:  # SETITEMS
                 begin = marks.pop()
                 items = stack[begin:]
                 del stack[begin:]
-                self._set(stack, memo, items)
+                set_items(stack, memo, items)
             elif code == 0x73:  # SETITEM
                 items = stack[-2:]
                 del stack[-2:]
-                self._set(stack, memo, items)
+                set_items(stack, memo, items)
             elif code == 0x65:  # APPENDS
                 begin = marks.pop()
                 items = stack[begin:]
                 del stack[begin:]
-                self._append(stack, memo, items)
+                append(stack, memo, items)
             elif code == 0x61:  # APPEND
                 items = [stack.pop()]
-                self._append(stack, memo, items)
+                append(stack, memo, items)
             elif code == 0x8C:  # SHORT_BINUNICODE
                 length = data[at]
                 end = at + 1 + length
@@ -234,7 +171,7 @@ class _Walk:
             elif code == 0x29:  # EMPTY_TUPLE
                 push(())
             elif code in (0x85, 0x86, 0x87):  # TUPLE1, TUPLE2, TUPLE3
-                self._container()
+                container()
                 count = code - 0x84
                 if len(stack) < count:
                     raise IndexError
@@ -242,11 +179,11 @@ class _Walk:
                 del stack[-count:]
                 push(tuple(items))
             elif code == 0x74:  # TUPLE
-                self._container()
+                container()
                 begin = marks.pop()
                 items = stack[begin:]
                 del stack[begin:]
-                self._refer(len(items))
+                refer(len(items))
                 push(tuple(items))
             elif code == 0x71:  # BINPUT
                 self._put(stack, memo, data[at])
@@ -290,88 +227,11 @@ class _Walk:
             raise IndexError
         return b"".join(parts), 0, ended
 
-    def _set(self, stack: list[Any], memo: list[Any], items: list[Any]) -> None:
-        """Fill the dict on top; one that is an action, a frame, a block or a segment is taken in at once."""
-        target = stack[-1]
-        if type(target) is not _Dict:
-            raise IndexError
-        target.update(zip(items[::2], items[1::2], strict=True))
-        taken: Any
-        if "action" in target:
-            if not self._actions.add(target, self._stack_of(target, memo)):
-                self._found.unusable += 1
-            taken = _ACTION
-        elif "filename" in target and "name" in target:
-            place = self._found.stacks.frame(target)
-            while place >= len(self._frames):
-                self._frames.append(_Frame(len(self._frames)))
-            taken = self._frames[place]
-        elif "state" in target and "size" in target:
-            taken = block_of(target, self._stack_of(target, memo))
-            self._containers += 1
-        elif "total_size" in target and "blocks" in target:
-            blocks = target["blocks"]
-            blocks = [block for block in blocks if type(block) is Block] if type(blocks) is _List else []
-            taken = segment_of(target, blocks)
-            self._containers += 1
-        elif "stage" in target and "time_us" in target:
-            taken = _NOTE
-        else:
-            self._refer(8 * len(items))
-            return
-        self._containers -= 1
-        stack[-1] = taken
-        if target.slot >= 0:
-            memo[target.slot] = taken
-
-    def _append(self, stack: list[Any], memo: list[Any], items: list[Any]) -> None:
-        """Lengthen the list on top; one of frames is a call stack, one of actions only counts them."""
-        target = stack[-1]
-        if type(target) is _List:
-            first = items[0] if items else None
-            if first is _ACTION:
-                if items.count(_ACTION) != len(items):
-                    raise IndexError
-                target.actions += len(items)
-            elif type(first) is _Frame and not target:
-                self._containers -= 1
-                stack[-1] = self._stack(tuple(items))
-                if target.slot >= 0:
-                    memo[target.slot] = stack[-1]
-            else:
-                self._refer(len(items))
-                target.extend(items)
-        elif type(target) is _Stack:
-            pass  # a stack of more than a thousand frames: what is beyond is of no use to a person
-        else:
-            raise IndexError
-
-    def _stack(self, frames: tuple[Any, ...]) -> _Stack:
-        if {*map(type, frames)} != {_Frame}:
-            raise IndexError
-        place = self._found.stacks.stack(frames)
-        if place == NO_STACK:
-            return _NONE
-        known = self._stacks.get(place)
-        if known is None:
-            known = self._stacks[place] = _Stack(place)
-        return known
-
-    def _stack_of(self, details: _Dict, memo: list[Any]) -> int:
-        frames = details.get("frames")
-        if frames is None and type(history := details.get("history")) is _List and history:  # PyTorch 2.0
-            first = history[0]
-            frames = first.get("frames") if type(first) is _Dict else None
-        if type(frames) is _List and not frames and frames.slot >= 0 and memo[frames.slot] is frames:
-            memo[frames.slot] = _NONE  # an empty list each, a million times
-            self._containers -= 1
-        return int(frames) if type(frames) is _Stack else NO_STACK
-
     def _put(self, stack: list[Any], memo: list[Any], place: int) -> None:
         top = stack[-1]
         if place > len(memo):
             raise IndexError
-        if type(top) is _List or type(top) is _Dict:
+        if type(top) is ListTaken or type(top) is DictTaken:
             top.slot = place
         if place == len(memo):
             memo.append(top)
@@ -389,16 +249,6 @@ class _Walk:
             self._too_much()
         self._strings[string] = string
         return string
-
-    def _container(self) -> None:
-        self._containers += 1
-        if self._containers > MOST_CONTAINERS:
-            self._too_much()
-
-    def _refer(self, count: int) -> None:
-        self._references += count
-        if self._references > MOST_REFERENCES:
-            self._too_much()
 
     def _refuse(self, code: int, stack: list[Any], data: bytes, at: int) -> NoReturn:
         sign = bytes([code])
