@@ -12,18 +12,23 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gpuwatch.core.incidents import Incident
-from gpuwatch.core.worker import LABEL, begins_as_dead_worker, tells_of_dead_worker
+from gpuwatch.core.rules import Label
+from gpuwatch.core.worker import begins_as_dead_worker, tells_of_dead_worker
 
+POISONS: frozenset[Label] = frozenset({
+    "illegal_memory_access", "misaligned_address", "illegal_instruction", "device_side_assert", "launch_failure",
+})  # fmt: skip
+"""After these a process's GPU context is broken, and whatever it does with the card raises again."""
 _MOST = 1000
 _Value = TypeVar("_Value")
 
 
 @dataclass(slots=True)
 class Aftermath:
-    """Knows which failures of each log stay until a restart, and which incidents only tell of their consequence."""
+    """Knows which failures of each log broke the process, and which incidents only tell of their consequence."""
 
     _standing: dict[tuple[str, bool], Incident] = field(default_factory=dict)
-    """By source, and whether it happened since we came: the last failure that stays until a restart."""
+    """By source, and whether it happened since we came: the last failure that broke the process, until it is over."""
     _told: OrderedDict[str, bool] = field(default_factory=OrderedDict)
     """By the id of an incident that was told for itself, whether it ended the worker."""
     _of: OrderedDict[str, str] = field(default_factory=OrderedDict)
@@ -42,7 +47,7 @@ class Aftermath:
         dead = self._told.get(incident.id, False) or tells_of_dead_worker(incident)
         _keep(self._told, incident.id, dead)
         incident = replace(incident, worker_dead=dead)
-        if incident.rule.clear_after == "restart" and incident.label != LABEL:
+        if incident.label in POISONS:
             if incident.active:
                 self._standing[key] = incident
             elif first is not None and first.id == incident.id:

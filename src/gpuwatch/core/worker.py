@@ -30,8 +30,8 @@ def tells_of_dead_worker(incident: Incident) -> bool:
 
 
 def begins_as_dead_worker(incident: Incident) -> bool:
-    """Whether the incident tells of nothing else: its first line is that thread's end."""
-    return incident.label == LABEL or _TOLD.search(incident.text) is not None
+    """Whether the incident's first line is that thread's end. Its label may yet change."""
+    return _TOLD.search(incident.text) is not None
 
 
 @dataclass(slots=True)
