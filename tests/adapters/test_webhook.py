@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -244,6 +245,15 @@ def test_a_proxy_is_asked_for_what_is_outside_and_never_for_this_machine(monkeyp
         with hook() as there:
             assert carried(there.address).outcome == "delivered"
         assert carried("http://hooks.invalid/SECRET").outcome == "later"
+
+
+def test_what_cannot_be_sent_at_all_is_not_tried_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hook() as there:
+        assert carried(there.address, replace(NOTICE, id="a\r\nHost: evil")).outcome == "refused"
+        assert carried(there.address, replace(NOTICE, id="显存")).outcome == "refused"
+        assert there.got == []
+    monkeypatch.setenv("http_proxy", "http://proxy:many")
+    assert carried("http://hooks.invalid/").outcome == "refused"
 
 
 # -- chats -----------------------------------------------------------------------------------------------------------------

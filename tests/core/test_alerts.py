@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -95,3 +96,11 @@ def test_odd_values_are_bounded_and_do_no_harm() -> None:
     assert told.alert is not None
     assert max(len(words) for words in told.alert["labels"].values()) == 2000
     assert told.alert["labels"]["number"] == ""
+
+
+def test_an_id_may_stand_in_a_header_whatever_the_alert_is_called() -> None:
+    told = [
+        *Relay().hear(message({**alert(), "fingerprint": "f\r\nHost: evil 显存"}), AT),
+        *Relay().hear(message(alert()), AT),
+    ]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,100}", notice.id) for notice in told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -112,6 +113,23 @@ def test_what_became_of_a_fix_is_told_once() -> None:
     assert (held.event, held.severity) == ("fix_held", "info")
     assert teller.hear([tried("held")], {"one": failed(mute=Mute(label="cuda_oom"))}) == []
     assert names(teller.hear([tried("held", "", "third")], {})) == ["fix_held"]
+
+
+def test_an_id_may_stand_in_a_header_whatever_a_job_is_called() -> None:
+    told = [
+        *Teller().hear([tried("held", "", "a\r\nHost: evil 显存 \ud800")], {}),
+        *Teller().give_up(AT, "x" * 5000, "box", failed().title, None),
+    ]
+    assert len({notice.id for notice in told}) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,100}", notice.id) for notice in told)
+
+
+def test_two_machines_whose_logs_fail_alike_tell_two_things() -> None:
+    (told,) = hear(Teller(), *opening(failed()))
+    one, two = told.sent_from("box-a"), told.sent_from("box-b")
+    assert (one.host, one.key) == ("box-a", two.key)
+    assert len({told.id, one.id, two.id}) == 3
+    assert one.id == told.sent_from("box-a").id
 
 
 def test_giving_up_is_told() -> None:

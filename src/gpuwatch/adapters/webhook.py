@@ -225,8 +225,10 @@ class Carrier:
             return self._verdict(answer, answer.read(_MOST_ANSWER_BYTES), at)
         except ssl.SSLCertVerificationError as error:
             return Verdict("refused", text("its certificate is not trusted: {error}", error=error.verify_message))
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             return Verdict("later", _trouble(error))
+        except ValueError:
+            return Verdict("refused", text("the request cannot be made: a proxy's address or a header is wrong"))
         finally:
             watchdog.cancel()
             if self._connection is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from gpuwatch.core.notices import Limit, Notice
+from gpuwatch.core.notices import Limit, Notice, notice_id
 from gpuwatch.core.rules import SEVERITIES, Severity
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import Text, text
@@ -88,7 +88,7 @@ def _notice_of(alert: dict[str, Any], at: datetime) -> Notice:
     if firing and told.get("runbook_url"):
         details.append(text("What to do: {address}", address=told["runbook_url"]))
     return Notice(
-        f"{key}-{alert['status']}-{at.timestamp():.3f}",
+        notice_id(key, alert["status"], f"{at.timestamp():.3f}"),
         "opened" if firing else "resolved",
         at,
         key,

@@ -7,9 +7,11 @@ that what arrives twice counts once. Muted incidents and what stood in a log bef
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -29,6 +31,13 @@ BURST = 10
 EVERY = timedelta(seconds=30)
 """How long until one more may go."""
 _MOST_REMEMBERED = 10_000
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def notice_id(*parts: str) -> str:
+    """An id of these parts that may stand in a header. Jobs and alerts are named by others: what is not plain is hashed."""
+    told = "-".join(parts)
+    return told if _PLAIN.fullmatch(told) else hashlib.blake2s(told.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,12 @@ class Notice:
     """More sentences, where there is no incident that has them."""
     held_back: Mapping[str, int] = field(default_factory=dict)
     """By label, how many were not told."""
+    host: str = ""
+    """The machine that tells it."""
+
+    def sent_from(self, host: str) -> Notice:
+        """The notice as this machine's own: logs of two machines may be called the same and fail alike."""
+        return replace(self, host=host, id=notice_id(host, self.id))
 
 
 @dataclass(slots=True)
@@ -143,7 +158,7 @@ class Teller:
         """What an unattended loop could not mend."""
         key = incident.id if incident is not None else job
         title = text("gave up: {words}", words=words)
-        notice = Notice(f"{key}-gave_up-{job}", "gave_up", at, key, "error", title, source, incident)
+        notice = Notice(notice_id(key, "gave_up", job), "gave_up", at, key, "error", title, source, incident)
         return self.limit.admit(notice, incident.label if incident is not None else "gave_up")
 
     def _opened(self, event: FailureCounted, incident: Incident) -> list[Notice]:
@@ -152,17 +167,17 @@ class Teller:
         if not self._loud(incident):
             self._remember(incident.id, stands=False)
             return []
-        id_, told = f"{incident.id}-opened", incident.severity
+        id_, told = notice_id(incident.id, "opened"), incident.severity
         notice = Notice(id_, "opened", event.at, incident.id, told, incident.title, incident.source, incident)
         admitted = self.limit.admit(notice, incident.label)
         self._remember(incident.id, stands=notice in admitted)
         if incident.worker_dead:
-            self._remember(f"{incident.id}-worker_dead", stands=False)
+            self._remember(notice_id(incident.id, "worker_dead"), stands=False)
         return [*admitted, *self._resolved(event.at, incident)]  # a log that is read late tells both at once
 
     def _worker_dead(self, at: datetime, incident: Incident) -> list[Notice]:
         """What was one failed job is now a server that runs none."""
-        id_ = f"{incident.id}-worker_dead"
+        id_ = notice_id(incident.id, "worker_dead")
         if not (incident.worker_dead and incident.active) or incident.muted:
             return []
         if id_ in self._known or incident.id not in self._known:
@@ -179,7 +194,7 @@ class Teller:
         if incident.active or incident.muted or not self._known.get(incident.id):
             return []
         self._known[incident.id] = False
-        id_ = f"{incident.id}-resolved"
+        id_ = notice_id(incident.id, "resolved")
         return [Notice(id_, "resolved", at, incident.id, "info", incident.title, incident.source, incident)]
 
     def _fixed(self, event: FixTried, incident: Incident | None) -> list[Notice]:
@@ -189,7 +204,7 @@ class Teller:
         key = incident.id if incident is not None else event.incident_id
         title = incident.title if incident is not None else text("a job that ran out of GPU memory")
         notice = Notice(
-            f"{key or event.server or 'fix'}-{event.job_id or event.action}-{event.outcome}",
+            notice_id(key or event.server or "fix", event.job_id or event.action, event.outcome),
             "fix_held" if held else "fix_failed",
             event.at,
             key,

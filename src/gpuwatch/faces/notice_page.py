@@ -27,6 +27,7 @@ def notice_json(notice: Notice) -> dict[str, Any]:
         "title": said(notice.title),
         "message": "\n".join(notice_lines(notice)),
         "language": current(),
+        "host": notice.host,
         "source": notice.source,
         "incident": incident_json(notice.incident) if notice.incident is not None else None,
         "fix": {"action": fix.action, "outcome": fix.outcome, "server": fix.server, "job": fix.job_id} if fix else None,
@@ -41,7 +42,8 @@ def notice_lines(notice: Notice) -> list[str]:
     """The notice for a person, safe to print: what, where, why, what to do."""
     incident = notice.incident
     lines = [headline(notice)]
-    place = [notice.source] if notice.source else []
+    host = notice.host if notice.alert is None else ""  # an alert says itself where it is from
+    place = [words for words in (host, notice.source) if words]
     if incident is not None:
         place += [incident.node.type] if incident.node.type else []
         if notice.event == "resolved":

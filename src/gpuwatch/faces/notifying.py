@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,6 +63,7 @@ class Desk:
         self.ring: Callable[[Notice], None] | None = None
         self.say = say
         self._teller = teller
+        self._host = socket.gethostname()
         self._turn = threading.Lock()
         """The pipeline's thread tells, and an unattended loop's."""
         self._latest: datetime | None = None
@@ -97,7 +99,8 @@ class Desk:
             outbox.close()
 
     def _tell(self, notices: Iterable[Notice]) -> None:
-        for notice in notices:
+        for each in notices:
+            notice = each.sent_from(self._host)
             for outbox in self.outboxes:
                 outbox.post(notice)
             if self.ring is not None:

@@ -16,6 +16,7 @@ Exit codes: 0 delivered, or ended by Ctrl-C; 2 an option cannot be used; 3 nobod
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import threading
 import time
@@ -83,7 +84,7 @@ def send_test(arguments: argparse.Namespace) -> int:
 
     (carrier,) = carriers_of([arguments.url], arguments, say)
     begun = time.monotonic()
-    verdict = carrier.carry(test_notice(), utc_now())
+    verdict = carrier.carry(test_notice().sent_from(socket.gethostname()), utc_now())
     tell(carrier, verdict, time.monotonic() - begun, as_json=arguments.json)
     return _EXITS[verdict.outcome]
 
@@ -157,6 +158,7 @@ class AlertDesk:
     def __init__(self, relay: Relay, outboxes: list[Outbox], *, as_json: bool) -> None:
         self._relay, self._outboxes = relay, outboxes
         self._as_json = as_json
+        self._host = socket.gethostname()
         self._turn = threading.Lock()
 
     def take(self, document: Any) -> bool:
@@ -187,7 +189,8 @@ class AlertDesk:
         from gpuwatch.faces.notice_page import headline, notice_json  # noqa: PLC0415
         from gpuwatch.faces.report import json_line  # noqa: PLC0415
 
-        for notice in notices:
+        for each in notices:
+            notice = each.sent_from(self._host)
             print(json_line(notice_json(notice)) if self._as_json else headline(notice), flush=True)
             for outbox in self._outboxes:
                 outbox.post(notice)
