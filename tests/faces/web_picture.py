@@ -12,7 +12,7 @@ from tests.faces.terminal import ROOT
 from tests.faces.test_web_chromium import RECORDED, SCREEN, browsing
 from tests.faces.web_screen import TOKEN, serving
 
-_COLOURS = 64
+_COLOURS = 256
 
 
 def main() -> None:
