@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuwatch.adapters.sources.drm import DrmSource, cards_in, number_of
+from gpuwatch.adapters.sources.drm import DrmSource, cards_in, computes_here, number_of
 from gpuwatch.core.observations import GpuSample, SourceDown
 from tests.adapters.watching import Watched
 
@@ -157,6 +157,25 @@ def test_other_vendors_and_a_processors_graphics_are_left_alone(tmp_path: Path) 
     assert cards_in(tmp_path) == []
     assert cards_in(tmp_path / "missing") == []
     assert "no AMD or Intel GPU" in str(DrmSource(folder=tmp_path).run(lambda _: True, threading.Event()))
+
+
+def test_a_processors_graphics_is_no_card_beside_one_that_computes(tmp_path: Path) -> None:
+    drm, pci = tmp_path / "drm", tmp_path / "pci"
+    own = {**AMD, "device/mem_info_vram_total": str(512 << 20), "device/unique_id": "", "device/product_name": ""}
+    card(drm, 0, own)
+    assert [each.index for each in cards_in(drm)] == [0], "the only one there is"
+    card(drm, 1, AMD)
+    assert [each.index for each in cards_in(drm)] == [1]
+    assert computes_here(drm, pci)
+    for number, (vendor, kind) in enumerate([("0x1002", "0x030000"), ("0x10de", "0x040300")]):
+        place = pci / str(number)
+        place.mkdir(parents=True)
+        (place / "vendor").write_text(vendor + "\n")
+        (place / "class").write_text(kind + "\n")
+    assert computes_here(drm, pci), "what NVIDIA has here is a sound device"
+    (pci / "1" / "class").write_text("0x030200\n")
+    assert not computes_here(drm, pci)
+    assert not computes_here(tmp_path / "missing", tmp_path / "missing")
 
 
 def test_one_card_that_goes_does_not_end_the_other(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_the_page_is_written_for_node_exporter_and_taken_away(tmp_path: Path) ->
         assert str(tmp_path) in list(lines(child, "metrics: "))[-1]
         names = {family.name for family in text_string_to_metric_families((tmp_path / PAGE).read_text())}
         assert "gpuwatch_incidents" in names
+        assert (tmp_path / PAGE).stat().st_mode & 0o777 == 0o644, "node_exporter is another user"
         assert not [name for name in names if name.startswith("process_")]
         assert ended(child) == 0
     assert sorted(tmp_path.iterdir()) == [log]

@@ -17,7 +17,7 @@ from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Places, Source, open_source
-from gpuwatch.adapters.sources.drm import DrmSource, cards_in
+from gpuwatch.adapters.sources.drm import DrmSource, computes_here
 from gpuwatch.adapters.sources.host import HostSource
 from gpuwatch.adapters.sources.nvml import NvmlSource
 from gpuwatch.adapters.sources.stdin import StdinSource
@@ -117,8 +117,8 @@ def found_source(say: Narrate = in_words) -> str:
 
 
 def machine_sources() -> list[Source]:
-    """What this machine can tell of itself. Only one with AMD or Intel cards is asked for them, and says so."""
-    return [NvmlSource(), *([DrmSource()] if cards_in() else []), HostSource()]
+    """What this machine can tell of itself. Only one that computes on AMD or Intel cards is asked for them."""
+    return [NvmlSource(), *([DrmSource()] if computes_here() else []), HostSource()]
 
 
 @contextmanager

@@ -4,6 +4,8 @@ The files are those that the kernel documents: amdgpu's `mem_info_vram_*` and `g
 i915 and xe, the PCI link, the frequencies of i915 and xe. **Untested on hardware**: the tests read a made-up tree with the
 names and units of that documentation. What a file does not say is None, never 0; which file a card has depends on its driver
 and the kernel's age. Processes, the reasons for a throttled clock and Apple's GPUs are not read.
+
+A processor's own graphics is not taken for a card that computes: which card a failure speaks of would be in doubt.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from gpuwatch.adapters.sources import Emit
 from gpuwatch.core.observations import GpuSample, GpuVendor, SourceDown, SourceKind
 from gpuwatch.texts import Text, text
 
-CLASS = Path("/sys/class/drm")
+CLASS, PCI = Path("/sys/class/drm"), Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
+_PROCESSORS_OWN_BYTES = 2 << 30
+"""Firmware sets so much aside for a processor's graphics as a rule; a card of that size beside a larger one is one."""
 _VENDORS: dict[str, GpuVendor] = {"0x1002": "amd", "0x8086": "intel"}
 _CARD = re.compile(r"card(\d{1,4})")
 _MOST_CARDS, _MOST_BYTES = 64, 4096
@@ -145,7 +150,19 @@ def cards_in(folder: Path = CLASS) -> list[Card]:
         for found in sorted(names, key=lambda found: int(found[1]))[:_MOST_CARDS]
         if (card := card_at(folder / found[0], int(found[1]))) is not None
     ]
-    return [card for card in cards if tells(card)]
+    sizes = {card: number_of(card.device / "mem_info_vram_total") for card in cards}
+    has_large = any((size or 0) >= _PROCESSORS_OWN_BYTES for size in sizes.values())
+    small = {card for card, size in sizes.items() if has_large and size is not None and size < _PROCESSORS_OWN_BYTES}
+    return [card for card in cards if card not in small and tells(card)]
+
+
+def computes_here(folder: Path = CLASS, pci: Path = PCI) -> bool:
+    """Whether AMD's or Intel's cards are what computes here: they are not where NVIDIA's stand beside them."""
+    try:
+        displays = [each for each in pci.iterdir() if (words_of(each / "class") or "").startswith(_DISPLAY)]
+    except OSError:
+        displays = []
+    return not any(words_of(each / "vendor") == _NVIDIA for each in displays) and bool(cards_in(folder))
 
 
 def card_at(folder: Path, index: int) -> Card | None:
