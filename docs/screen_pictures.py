@@ -49,7 +49,7 @@ from gpuwatch.core.observations import (
     SourceKind,
 )
 from gpuwatch.faces.servers import mender_of
-from gpuwatch.faces.tui import app as tui
+from gpuwatch.faces.tui import desk
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.mend import servers_of
 from gpuwatch.pipeline import Pipeline
@@ -109,7 +109,7 @@ def screens(names: Sequence[str]) -> dict[Path, str]:
     os.environ["TZ"] = "UTC"
     time.tzset()
     wanted = [picture for picture in PICTURES if picture.name in names or not names]
-    tui.utc_now = lambda: moment(STOP_SECONDS + 1)  # a mute is written with the time
+    desk.utc_now = lambda: moment(STOP_SECONDS + 1)  # a mute is written with the time
     with tempfile.TemporaryDirectory() as state:
         os.environ["GPUWATCH_STATE_DIR"] = os.environ["GPUWATCH_CONFIG_DIR"] = state
         return {

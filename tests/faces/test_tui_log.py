@@ -28,7 +28,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 async def in_log(app: WatchApp, pilot: Pilot[None], rows: int) -> None:
     await until(pilot, lambda: len(app.body.log_pane.view.book) == rows and len(shown_rows(app)) > 5, "the log")
-    app._look_at("log")
+    app.look_at("log")
     await until(pilot, lambda: app.body.log_pane.view.has_focus, "the focus")
 
 

@@ -16,7 +16,8 @@ from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.faces.servers import mender_of
-from gpuwatch.faces.tui.app import ONLY_SHOWS, WatchApp
+from gpuwatch.faces.tui.app import WatchApp
+from gpuwatch.faces.tui.desk import ONLY_SHOWS
 from gpuwatch.faces.tui.keys import KEYS, Help, help_rows, keys_of
 from gpuwatch.faces.tui.mend import servers_of
 from gpuwatch.faces.tui.remembered import Remembered, screen_file

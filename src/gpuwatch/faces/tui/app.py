@@ -7,62 +7,49 @@ and the records, what it means was decided before.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
 
-from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.mute_file import add_mute, remove_mute
-from gpuwatch.core.incidents import Incident
-from gpuwatch.core.mutes import Mute
-from gpuwatch.core.reloads import MutesLoaded
-from gpuwatch.core.snapshot import Reload, Snapshot
-from gpuwatch.errors import GpuwatchError
+from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.body import Body
 from gpuwatch.faces.tui.choice import Choice
+from gpuwatch.faces.tui.desk import Desk
 from gpuwatch.faces.tui.detail import fix_of
-from gpuwatch.faces.tui.export import copied_file, export_incident
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar, keys_of
 from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
-from gpuwatch.faces.tui.mend import MakeMender, Mend, Mends
+from gpuwatch.faces.tui.mend import MakeMender, Mends
 from gpuwatch.faces.tui.mute import MuteBar
+from gpuwatch.faces.tui.notice import FIRST_HINT, NoticeLine, reload_trouble, rules_are_new
 from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
-from gpuwatch.faces.tui.paint import row, wrapped
-from gpuwatch.faces.tui.pane import OneLine, Rows, Sized
+from gpuwatch.faces.tui.pane import Rows, Sized
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.terminal import draw_on_output
-from gpuwatch.faces.tui.themes import ANSI, DARK, PALETTES
-from gpuwatch.faces.tui.wording import said
+from gpuwatch.faces.tui.themes import ANSI
+from gpuwatch.faces.tui.wording import unsolved
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import LANGUAGES, Text, current, render, text, use, visible
+from gpuwatch.texts import LANGUAGES, Text, current, render, text, use
 from gpuwatch.texts import translate as _
 
 _REPAINT_SECONDS = 1 / 12
 _TABS_FROM = 20
-_SIZE_SECONDS = 3.0
-FIRST_HINT = text("? lists every key, e goes to the next failure, / searches, q quits. Esc hides this line.")
-ONLY_SHOWS = text("This screen only shows; `gpuwatch web --allow-actions` starts one that may act.")
 _ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
 
 
-class WatchApp(App[None]):
+class WatchApp(Desk):
     """Shows a pipeline."""
 
     CSS_PATH = "app.tcss"
@@ -110,20 +97,19 @@ class WatchApp(App[None]):
         self.choice = Choice()
         self._metrics_address = metrics_address
         self._source_title = title
-        self._notice = notice
         self._painted_at = 0.0
         self._feed = Feed(lambda: self.post_message(self.Arrived()))
         self.mends = Mends(
             (not read_only and menders) or {},
             pipeline.emit,
             lambda: self.post_message(self.Arrived()),
-            self._known_incidents,
+            self.known_incidents,
         )
         self._started = False
         self._draw_due = False
         pipeline.subscribe(self._feed)
         self.health = HealthBar(id="health")
-        self.notice_line = OneLine(id="notice")
+        self.notice_line = NoticeLine(notice, id="notice")
         self.tabs = TabLine(id="tabs")
         self.body = Body()
         pipeline.overhear(self.body.log_pane.view.book.take)
@@ -142,18 +128,12 @@ class WatchApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to watch."""
-        for palette in PALETTES.values():
-            self.register_theme(palette.theme())
-        self.theme = self._first_theme()
+        self.take_terminal(self._chosen.theme)
         self.body.restore(self._chosen)
         self.title = "gpuwatch"
-        self.notice_line.display = self._notice is not None
         self._arrange()
         self._started = True
-        self.app_resume_signal.subscribe(self, lambda _app: self._draw_everything())
         self.pipeline.start()
-        if self._driver is not None and not self._driver.is_headless:
-            self.set_interval(_SIZE_SECONDS, self._look_at_size)
 
     async def on_unmount(self) -> None:
         """Cease to watch; a source may need a moment to end."""
@@ -163,48 +143,12 @@ class WatchApp(App[None]):
             self.mends.close()
             await asyncio.to_thread(self.pipeline.stop)
 
-    def _first_theme(self) -> str:
-        """The look of last time; on a terminal of sixteen colours, one that is made of them."""
-        headless = self._driver is None or self._driver.is_headless
-        if not headless and self.console.color_system in {"standard", "windows"}:
-            return ANSI.name
-        return self._chosen.theme if self._chosen.theme in PALETTES else DARK.name
-
     def _remember(self) -> None:
         if self._remembers is not None and not self.read_only:
             self.body.describe(self._chosen)
             if self.theme != ANSI.name:
                 self._chosen.theme = self.theme
             self._chosen.write(self._remembers)
-
-    def _draw_everything(self) -> None:
-        """All of it anew: another look, or the terminal showed something else meanwhile."""
-        self.draw()
-        for widget in self.screen.walk_children():
-            widget.refresh()
-
-    def _look_at_size(self) -> None:
-        """Terminals and multiplexers under load have been seen to lose the signal that tells of a new size."""
-        try:
-            size = Size(*os.get_terminal_size(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2))
-        except (OSError, ValueError):
-            return
-        if size.width and size.height:
-            self.notice_size(size)
-
-    def notice_size(self, size: Size) -> None:
-        """Take this for the terminal's size, where something else was taken for it."""
-        if size != self.size:
-            self.post_message(events.Resize(size, size))
-        elif size != self.screen.size:
-            self.screen.post_message(events.Resize(size, size))
-
-    def action_suspend_process(self) -> None:
-        """Stop the whole job, as the terminal's own Ctrl-Z does: a producer in the same pipe too, so that the shell comes back."""
-        if sys.platform == "win32" or self._driver is None or not self._driver.can_suspend:
-            return
-        self._suspend_signal()
-        os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every key by its meaning."""
@@ -215,18 +159,6 @@ class WatchApp(App[None]):
                 "",
                 lambda action=key.action: self.call_later(self.run_action, action),
             )
-
-    def say(self, words: Text, /, **_fields: object) -> None:
-        """Show a word of warning; from any thread."""
-        self.call_later(partial(self.notify, visible(render(words)), severity="warning", markup=False))
-
-    def ring(self, signal: str) -> None:
-        """Have the terminal ring; from any thread."""
-        self.call_later(self._ring, signal)
-
-    def _ring(self, signal: str) -> None:
-        if self._driver is not None and not self._driver.is_headless:
-            self._driver.write(signal)
 
     # -- what the pipeline tells -----------------------------------------------------------------------------------------
 
@@ -259,16 +191,11 @@ class WatchApp(App[None]):
         """Say that rules were read anew; what could not be read stays on the screen until it is mended."""
         if now.rules_reload == before.rules_reload and now.mutes_reload == before.mutes_reload:
             return
-        if (
-            now.rules_reload not in (None, before.rules_reload)
-            and now.rules is not before.rules
-            and now.rules is not None
-        ):
+        if rules_are_new(before, now) and now.rules is not None:
             self.notify(render(text("Rules read anew: {count} in force.", count=len(now.rules.every))), timeout=4)
         trouble = reload_trouble(now.rules_reload, now.mutes_reload)
         if trouble is not None or reload_trouble(before.rules_reload, before.mutes_reload) is not None:
-            self._notice = trouble
-            self.notice_line.display = trouble is not None
+            self.notice_line.tell(trouble)
 
     def draw(self) -> None:
         """Bring everything up to date; each part redraws only what changed."""
@@ -276,10 +203,8 @@ class WatchApp(App[None]):
             return
         self.health.draw(self.snapshot, self._metrics_address, self._source_title)
         self.keys.draw()
-        self.tabs.draw(self.body.page)
-        if self._notice is not None:
-            words = wrapped(said(self._notice), max(self.size.width - 4, 8))[0]
-            self.notice_line.show(row((" ▲ ", "warning"), (words, "text"), back="quiet"))
+        self.tabs.draw(self.body.page, sum(map(unsolved, self.snapshot.incidents.values())))
+        self.notice_line.draw(self.size)
         self.mute_bar.draw()
         self.body.draw(self.snapshot, self.choice, self.mends)
 
@@ -351,155 +276,6 @@ class WatchApp(App[None]):
             return
         self.body.log_pane.view.show_row(place)
 
-    def action_fix(self, number: int) -> None:
-        """Choose a fix, or what to mute while that is asked."""
-        if self.mute_bar.display:
-            self._choose_mute(number)
-        elif number < len(self.choice.fixes(self.snapshot)):
-            self.choice.fix = number
-            self.draw()
-            self.body.detail.show_fix(number)
-
-    def action_mute(self) -> None:
-        """Ask what to mute of the chosen failure; again: ask no more."""
-        if self._only_shows():
-            return
-        incident = None if self.mute_bar.display else self.choice.incident(self.snapshot)
-        if incident is None and not self.mute_bar.display:
-            self.notify(_("No failure seen."), timeout=2)
-        self.mute_bar.offer(incident)
-
-    def action_show_muted(self) -> None:
-        """List muted failures too, or no longer."""
-        self.choice.shows_muted = not self.choice.shows_muted
-        self.draw()
-
-    def _choose_mute(self, number: int) -> None:
-        offered = self.mute_bar.incident
-        choices = self.mute_bar.choices()
-        if offered is None or number >= len(choices):
-            return
-        self.mute_bar.offer(None)
-        self.run_worker(self._write_mute(choices[number], muted=offered.muted), exit_on_error=False)
-
-    async def _write_mute(self, mute: Mute, *, muted: bool) -> None:
-        """Write or take out an entry, and have it in force at once."""
-        try:
-            mutes = await asyncio.to_thread(remove_mute if muted else add_mute, mute)
-        except GpuwatchError as error:
-            self.notify(said(error.message), severity="error", timeout=8)
-            return
-        await asyncio.to_thread(self.pipeline.emit, MutesLoaded(utc_now(), mutes))
-        told = (
-            text("{subject} is muted no more.", subject=mute.subject)
-            if muted
-            else text("{subject} is muted; M lists what is.", subject=mute.subject)
-        )
-        self.notify(said(told), timeout=4)
-
-    def _only_shows(self) -> bool:
-        """Whether nothing may be done from here; says so."""
-        if self.read_only:
-            self.notify(said(ONLY_SHOWS), timeout=5)
-        return self.read_only
-
-    def action_copy(self) -> None:
-        """Copy the chosen fix's command."""
-        fixes = self.choice.fixes(self.snapshot)
-        chosen = min(self.choice.fix, len(fixes) - 1)
-        other = next((place for place, fix in enumerate(fixes, 1) if fix.command), None)
-        if other is None:
-            self.notify(_("There is no command to copy."), timeout=3)
-        elif (command := fixes[chosen].command) is not None:
-            self.copy_to_clipboard(command)
-            self.notify(_("Copied the command of this fix."), timeout=3)
-        else:
-            here = chosen + 1
-            words = text("Fix {here} has no command; fix {other} has: press {other}, then c.", here=here, other=other)
-            self.notify(render(words), timeout=4)
-
-    def action_copy_lines(self) -> None:
-        """Copy the lines that are selected in the log: to the terminal's clipboard, and to a file where that is too much."""
-        lines = self.body.log_pane.view.selected()
-        if not lines:
-            self.notify(_("Mark a line with the mouse or v, then y copies."), timeout=3)
-            return
-        words = "\n".join(lines) + "\n"
-        self.copy_to_clipboard(words)
-        if self.read_only:
-            self.notify(render(text("Copied {count} lines.", count=len(lines))), timeout=4)
-            return
-        self.run_worker(self._write_copy(words, len(lines)), exit_on_error=False)
-
-    async def _write_copy(self, words: str, count: int) -> None:
-        path = await asyncio.to_thread(copied_file, words)
-        told = text("Copied {count} lines; also in {path}", count=count, path=str(path))
-        self.notify(said(told if path is not None else text("Copied {count} lines.", count=count)), timeout=4)
-
-    def action_export(self) -> None:
-        """Write the chosen failure to a file."""
-        if self._only_shows():
-            return
-        incident = self.choice.incident(self.snapshot)
-        if incident is None:
-            self.notify(_("No failure seen."), timeout=2)
-        else:
-            self.run_worker(self._export(incident), exit_on_error=False)
-
-    async def _export(self, incident: Incident) -> None:
-        try:
-            path = await asyncio.to_thread(export_incident, incident)
-        except GpuwatchError as error:
-            self.notify(said(error.message), severity="error", timeout=8)
-        else:
-            self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
-
-    def _known_incidents(self) -> Iterable[Incident]:
-        return self.snapshot.incidents.values()
-
-    def action_mend(self) -> None:
-        """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
-        if self._only_shows():
-            return
-        incident = self.choice.incident(self.snapshot)
-        if incident is None:
-            self.notify(_("No failure seen."), timeout=2)
-            return
-        mend, detail = self.mends.of(incident.id), self.body.detail
-        in_view = detail.display
-        if not in_view:
-            self._look_at("detail")
-        if mend is not None and mend.stage == "asked":
-            if in_view:
-                self._agree(mend)
-            return
-        if mend is None or not (mend.under_way or mend.stage == "planning"):
-            if (obstacle := self.mends.obstacle(incident)) is not None:
-                self.notify(said(obstacle), timeout=6)
-            else:
-                self.mends.plan(incident)
-        self.draw()
-        detail.show_start()
-
-    def _agree(self, mend: Mend) -> None:
-        """Queue what is asked about once all of it was seen; until then show more of it."""
-        question = self.body.detail.question(mend)
-        if question.hidden_rows:
-            self.body.detail.read_on()
-        elif question.ready:
-            self.mends.agree(mend.incident_id)
-            self.draw()
-            self.body.detail.show_start()
-
-    def action_acknowledge(self) -> None:
-        """The person has seen the chosen failure: another one matters more from now on."""
-        incident = self.choice.incident(self.snapshot)
-        if incident is None:
-            self.notify(_("No failure seen."), timeout=2)
-            return
-        self.choice.acknowledge(incident.id)
-        self.draw()
-
     # -- where to look ---------------------------------------------------------------------------------------------------
 
     def _arrange(self, size: Size | None = None) -> None:
@@ -510,13 +286,14 @@ class WatchApp(App[None]):
         self.body.place_panes(size, calm=not self.snapshot.incidents)
         self._draw_soon()
 
-    def _look_at(self, name: str) -> None:
+    def look_at(self, name: str) -> None:
+        """Bring a pane into view and give it the keys."""
         self.body.looked_at, self.body.page = name, "home"
         self._arrange()
 
     def action_pane(self, step: int) -> None:
         """Go to the next or previous pane."""
-        self._look_at(self.body.neighbour(step))
+        self.look_at(self.body.neighbour(step))
 
     def action_page(self, page: Page) -> None:
         """Open a page, or go back from it."""
@@ -557,7 +334,7 @@ class WatchApp(App[None]):
         self._ask("search")
 
     def _ask(self, what: Asked) -> None:
-        self._look_at("log")
+        self.look_at("log")
         self.body.log_pane.ask(what)
 
     def action_only(self) -> None:
@@ -593,7 +370,8 @@ class WatchApp(App[None]):
         elif self.body.log_pane.searching:
             self.body.log_pane.end_search()
         else:
-            self.notice_line.display = False
+            self.notice_line.tell(None)
+            self.draw()
 
     # -- how it looks ----------------------------------------------------------------------------------------------------
 
@@ -606,19 +384,3 @@ class WatchApp(App[None]):
         use(LANGUAGES[(LANGUAGES.index(current()) + 1) % len(LANGUAGES)])
         self._chosen.language = current()
         self.draw()
-
-    def action_theme(self) -> None:
-        """The next look."""
-        names = list(PALETTES)
-        self.theme = names[(names.index(self.theme) + 1) % len(names)]
-        self._draw_everything()
-        self.notify(self.theme.removeprefix("gpuwatch-"), timeout=1.5)
-
-
-def reload_trouble(rules: Reload | None, mutes: Reload | None) -> Text | None:
-    """What stands in the person's files and is not in force; None where all is."""
-    if rules is not None and rules.refused is not None:
-        return text("The rules stay as they were: {reason}", reason=rules.refused)
-    if mutes is not None and mutes.refused is not None:
-        return text("The mutes stay as they were: {reason}", reason=mutes.refused)
-    return None

@@ -174,10 +174,9 @@ def incident_detail(
     """Everything about an incident, the answer first. `mending`: the rows of its job's."""
     prose = prose_width(width)
     total_bytes = card_bytes(snapshot, incident)
-    rows = [*title_rows(incident, width, snapshot), row()]
     cause = incident.diagnosis.cause if incident.diagnosis else incident.rule.why
-    rows += paragraph(said(cause), prose, "strong", 1)
-    rows += mending
+    rows = [title_row(incident, width), *paragraph(said(cause), prose, "strong", 1)]
+    rows += [*place_rows(incident, width, snapshot), *mending]
     fixes = incident.diagnosis.fixes if incident.diagnosis else ()
     if fixes:
         rows += section(_("What helps"))
@@ -204,7 +203,7 @@ def incident_detail(
 
 def offer_rows() -> list[Row]:
     """Which key mends it, in the place where its mending will stand."""
-    return [row((" a ", "key"), (_("plans the same job so that it fits, and shows the plan first"), "text"))]
+    return [row(), row((" a ", "key"), (_("plans the same job so that it fits, and shows the plan first"), "text"))]
 
 
 def prose_width(width: int) -> int:
@@ -217,14 +216,19 @@ def section(title: str) -> list[Row]:
     return [row(), row((" " + title, "title"))]
 
 
-def title_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
-    """What it is, where, how often, whether it is over."""
+def title_row(incident: Incident, width: int) -> Row:
+    """What it is, how often, whether it is over."""
     sign, tone = SEVERITY_SIGN[incident.severity]
     title: list[Span] = [(f" {sign} ", tone), (said(incident.title), tone)]
     title.append((f"  {render(SEVERITY[incident.severity])}", "dim"))
     if incident.count > 1:
         title.append((f"  ×{incident.count}", "warning"))
     state: list[Span] = [(state_of(incident), state_tone(incident)), (" ", "text")]
+    return row(*spread(title, state, width))
+
+
+def place_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
+    """Where and when it was told."""
     place = [node_of(incident)] if node_of(incident) else []
     if incident.node.id:
         place.append(render(text("node {id}", id=visible(incident.node.id))))
@@ -237,7 +241,7 @@ def title_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
     if incident.mute is not None:
         why = [said(incident.mute.subject), visible(incident.mute.note or ""), visible(incident.mute.where)]
         place.append(render(text("muted: {why}", why=", ".join(part for part in why if part))))
-    return [row(*spread(title, state, width)), *paragraph(" · ".join(place), width, "dim", 3)]
+    return paragraph(" · ".join(place), width, "dim", 3)
 
 
 def fix_rows(fix: Fix, place: int, total_bytes: int | None, width: int, *, chosen: bool) -> list[Row]:

@@ -33,8 +33,8 @@ class TabLine(OneLine):
         super().__init__(id=id)
         self._places: list[tuple[int, int, Page]] = []
 
-    def draw(self, page: Page) -> None:
-        """Draw the names, the open page's marked."""
+    def draw(self, page: Page, unsolved: int) -> None:
+        """Draw the names, the open page's marked; and how many failures are unsolved, whichever page is open."""
         spans: list[Span] = []
         self._places = []
         for name, key, title in PAGES:
@@ -45,6 +45,8 @@ class TabLine(OneLine):
                 (key + " ", "key"),
                 (render(title) + " ", "strong" if here else "dim"),
             ]
+            if name == "home" and unsolved:
+                spans.append((f"✗{unsolved} ", "error"))
             self._places.append((start, width_of(spans), name))
         hint = _("[ ] turn the page") + " "
         gap = self.size.width - width_of(spans) - width_of([(hint, "dim")])

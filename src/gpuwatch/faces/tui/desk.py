@@ -1,0 +1,192 @@
+"""What a person does with the chosen failure: choose a fix, mend its job, copy, write it to a file, mute it, acknowledge it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.mute_file import add_mute, remove_mute
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.mutes import Mute
+from gpuwatch.core.reloads import MutesLoaded
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.errors import GpuwatchError
+from gpuwatch.faces.tui.body import Body
+from gpuwatch.faces.tui.choice import Choice
+from gpuwatch.faces.tui.export import copied_file, export_incident
+from gpuwatch.faces.tui.mend import Mend, Mends
+from gpuwatch.faces.tui.mute import MuteBar
+from gpuwatch.faces.tui.shell import Shell
+from gpuwatch.faces.tui.wording import said
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import render, text
+from gpuwatch.texts import translate as _
+
+ONLY_SHOWS = text("This screen only shows; `gpuwatch web --allow-actions` starts one that may act.")
+
+
+class Desk(Shell):
+    """An app whose keys act on the failure that is chosen."""
+
+    pipeline: Pipeline
+    snapshot: Snapshot
+    choice: Choice
+    mends: Mends
+    body: Body
+    mute_bar: MuteBar
+    read_only: bool
+
+    def look_at(self, name: str) -> None:
+        """Bring a pane into view and give it the keys."""
+        raise NotImplementedError
+
+    def _only_shows(self) -> bool:
+        """Whether nothing may be done from here; says so."""
+        if self.read_only:
+            self.notify(said(ONLY_SHOWS), timeout=5)
+        return self.read_only
+
+    def action_fix(self, number: int) -> None:
+        """Choose a fix, or what to mute while that is asked."""
+        if self.mute_bar.display:
+            self._choose_mute(number)
+        elif number < len(self.choice.fixes(self.snapshot)):
+            self.choice.fix = number
+            self.draw()
+            self.body.detail.show_fix(number)
+
+    def action_mute(self) -> None:
+        """Ask what to mute of the chosen failure; again: ask no more."""
+        if self._only_shows():
+            return
+        incident = None if self.mute_bar.display else self.choice.incident(self.snapshot)
+        if incident is None and not self.mute_bar.display:
+            self.notify(_("No failure seen."), timeout=2)
+        self.mute_bar.offer(incident)
+
+    def action_show_muted(self) -> None:
+        """List muted failures too, or no longer."""
+        self.choice.shows_muted = not self.choice.shows_muted
+        self.draw()
+
+    def _choose_mute(self, number: int) -> None:
+        offered = self.mute_bar.incident
+        choices = self.mute_bar.choices()
+        if offered is None or number >= len(choices):
+            return
+        self.mute_bar.offer(None)
+        self.run_worker(self._write_mute(choices[number], muted=offered.muted), exit_on_error=False)
+
+    async def _write_mute(self, mute: Mute, *, muted: bool) -> None:
+        """Write or take out an entry, and have it in force at once."""
+        try:
+            mutes = await asyncio.to_thread(remove_mute if muted else add_mute, mute)
+        except GpuwatchError as error:
+            self.notify(said(error.message), severity="error", timeout=8)
+            return
+        await asyncio.to_thread(self.pipeline.emit, MutesLoaded(utc_now(), mutes))
+        told = (
+            text("{subject} is muted no more.", subject=mute.subject)
+            if muted
+            else text("{subject} is muted; M lists what is.", subject=mute.subject)
+        )
+        self.notify(said(told), timeout=4)
+
+    def action_copy(self) -> None:
+        """Copy the chosen fix's command."""
+        fixes = self.choice.fixes(self.snapshot)
+        chosen = min(self.choice.fix, len(fixes) - 1)
+        other = next((place for place, fix in enumerate(fixes, 1) if fix.command), None)
+        if other is None:
+            self.notify(_("There is no command to copy."), timeout=3)
+        elif (command := fixes[chosen].command) is not None:
+            self.copy_to_clipboard(command)
+            self.notify(_("Copied the command of this fix."), timeout=3)
+        else:
+            here = chosen + 1
+            words = text("Fix {here} has no command; fix {other} has: press {other}, then c.", here=here, other=other)
+            self.notify(render(words), timeout=4)
+
+    def action_copy_lines(self) -> None:
+        """Copy the lines that are selected in the log: to the terminal's clipboard, and to a file where that is too much."""
+        lines = self.body.log_pane.view.selected()
+        if not lines:
+            self.notify(_("Mark a line with the mouse or v, then y copies."), timeout=3)
+            return
+        words = "\n".join(lines) + "\n"
+        self.copy_to_clipboard(words)
+        if self.read_only:
+            self.notify(render(text("Copied {count} lines.", count=len(lines))), timeout=4)
+            return
+        self.run_worker(self._write_copy(words, len(lines)), exit_on_error=False)
+
+    async def _write_copy(self, words: str, count: int) -> None:
+        path = await asyncio.to_thread(copied_file, words)
+        told = text("Copied {count} lines; also in {path}", count=count, path=str(path))
+        self.notify(said(told if path is not None else text("Copied {count} lines.", count=count)), timeout=4)
+
+    def action_export(self) -> None:
+        """Write the chosen failure to a file."""
+        if self._only_shows():
+            return
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+        else:
+            self.run_worker(self._export(incident), exit_on_error=False)
+
+    async def _export(self, incident: Incident) -> None:
+        try:
+            path = await asyncio.to_thread(export_incident, incident)
+        except GpuwatchError as error:
+            self.notify(said(error.message), severity="error", timeout=8)
+        else:
+            self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
+
+    def known_incidents(self) -> Iterable[Incident]:
+        """Those that are known now."""
+        return self.snapshot.incidents.values()
+
+    def action_mend(self) -> None:
+        """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
+        if self._only_shows():
+            return
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+            return
+        mend, detail = self.mends.of(incident.id), self.body.detail
+        in_view = detail.display
+        if not in_view:
+            self.look_at("detail")
+        if mend is not None and mend.stage == "asked":
+            if in_view:
+                self._agree(mend)
+            return
+        if mend is None or not (mend.under_way or mend.stage == "planning"):
+            if (obstacle := self.mends.obstacle(incident)) is not None:
+                self.notify(said(obstacle), timeout=6)
+            else:
+                self.mends.plan(incident)
+        self.draw()
+        detail.show_start()
+
+    def _agree(self, mend: Mend) -> None:
+        """Queue what is asked about once all of it was seen; until then show more of it."""
+        question = self.body.detail.question(mend)
+        if question.hidden_rows:
+            self.body.detail.read_on()
+        elif question.ready:
+            self.mends.agree(mend.incident_id)
+            self.draw()
+            self.body.detail.show_start()
+
+    def action_acknowledge(self) -> None:
+        """The person has seen the chosen failure: another one matters more from now on."""
+        incident = self.choice.incident(self.snapshot)
+        if incident is None:
+            self.notify(_("No failure seen."), timeout=2)
+            return
+        self.choice.acknowledge(incident.id)
+        self.draw()
