@@ -238,6 +238,30 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
     assert "certificate" in render(verdict.words, "en")
 
 
+def test_a_notice_arrives_over_tls_where_the_certificate_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.path("ca.crt")))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.path("server.crt"), made.path("server.key"))
+    read: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with suppress(OSError), context.wrap_socket(server.accept()[0], server_side=True) as secured:
+                while not read or not read[-1].endswith(b"}"):
+                    read.append(secured.recv(1 << 16))
+                secured.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        verdict = carried(f"https://127.0.0.1:{server.getsockname()[1]}/in")
+        thread.join(SECONDS)
+    assert verdict.outcome == "delivered"
+    assert read[0].startswith(b"POST /in HTTP/1.1\r\n")
+
+
 def test_a_proxy_is_asked_for_what_is_outside_and_never_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     with talker(b"HTTP/1.1 407 no\r\n\r\n", closes=True) as proxy:
         monkeypatch.setenv("http_proxy", proxy)

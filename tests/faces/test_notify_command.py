@@ -186,6 +186,30 @@ def until_delivered(address: str) -> str:
     raise AssertionError("no notice was counted")
 
 
+def test_a_restart_with_its_journal_tells_nothing_twice(tmp_path: Path) -> None:
+    log, journal = tmp_path / "comfyui.log", tmp_path / "journal.db"
+    log.write_bytes(OOM)
+    with hook() as there:
+        words = [
+            str(log),
+            "--from-start",
+            "--journal",
+            str(journal),
+            "--listen",
+            "127.0.0.1:0",
+            "--notify",
+            there.address,
+        ]
+        for number in (1, 2):
+            with serve(*words) as child:
+                there.wait(number)
+                assert ended(child) == 0
+            with log.open("ab") as file:
+                file.write(b"Prompt executed in 0.10 seconds\ngot prompt\n" + OOM)
+    opened = [got.json["id"] for got in there.got if got.json["event"] == "opened"]
+    assert len(opened) == len(set(opened)) == 2
+
+
 def test_a_dead_address_does_not_keep_serve_from_watching_or_ending(tmp_path: Path) -> None:
     log = tmp_path / "comfyui.log"
     log.write_bytes(OOM)
