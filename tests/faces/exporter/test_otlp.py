@@ -274,17 +274,17 @@ def test_what_is_known_at_the_end_is_pushed(collector: Collector) -> None:
 def test_a_collector_that_is_away_is_told_once_and_counted(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1.5")  # the SDK tries again after a second
     told = Told(Snapshot())
     with collecting() as gone:
         url = gone.url
     with told.pushed(url, every_seconds=0.01):
-        waited(told.counts, "failed", 3)
+        waited(told.counts, "failed", 2)
     assert len(told.said.words) == 1
-    assert "does not take the metrics" in told.said.words[0]
+    assert "does not take the metrics: Connection refused" in told.said.words[0]
     assert capfd.readouterr() == ("", ""), "the SDK's own words"
     page = told.page.text().decode()
-    assert int(float(re.findall(r'pushes_total\{outcome="failed",to="otlp"\} (\S+)', page)[0])) >= 3
+    assert int(float(re.findall(r'pushes_total\{outcome="failed",to="otlp"\} (\S+)', page)[0])) >= 2
 
 
 def test_one_that_comes_back_is_told(collector: Collector) -> None:

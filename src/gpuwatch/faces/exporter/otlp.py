@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ from gpuwatch.adapters.comfyui.address import without_credentials
 from gpuwatch.errors import JobError, UsageError
 from gpuwatch.faces.exporter.otel_names import SCHEMA
 from gpuwatch.faces.exporter.otel_points import Points
-from gpuwatch.faces.exporter.page import plain_value
 from gpuwatch.faces.exporter.repeating import EVERY_SECONDS, PushCounts, Repeating
 from gpuwatch.faces.exporter.rows import View
 from gpuwatch.faces.narration import Narrate, in_words
@@ -39,6 +39,8 @@ _DELTAS = {"cumulative": frozenset[str](), "delta": frozenset({"counter", "histo
 _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _LEAST_INTERVAL_SECONDS = 1.0
 _LAST_PUSH_SECONDS = 3.0
+_LONGEST_REASON = 200
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
 class OtlpPush:
@@ -67,7 +69,7 @@ class OtlpPush:
         self._view = view
         self._points = Points(int(view().now.timestamp() * 1e9), wanted_deltas())
         self._resource = resource(instance)
-        self._words = _LastWords.of_the_sdk()
+        self._reasons = _Reasons.of_the_sdk()
         self._exporter = OTLPMetricExporter(endpoint=self.endpoint)
         self._repeating = Repeating(
             "otlp", self.push, every_seconds, counts=counts, say=say, at_once=True, at_end=True
@@ -82,7 +84,7 @@ class OtlpPush:
         """Push once. Raises JobError where the collector does not take it."""
         from opentelemetry.sdk.metrics.export import MetricExportResult  # noqa: PLC0415
 
-        self._words.last = ""
+        self._reasons.first = ""
         result = self._exporter.export(self._data())
         if result is not MetricExportResult.SUCCESS:
             raise JobError(self._refusal())
@@ -104,28 +106,31 @@ class OtlpPush:
         return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(scope, metrics, SCHEMA)], SCHEMA)])
 
     def _refusal(self) -> Text:
-        reason = without_credentials(self._words.last)
+        reason = without_credentials(self._reasons.first)
         return text("{endpoint}: does not take the metrics: {reason}", endpoint=self.shown, reason=plain(reason or "?"))
 
 
-class _LastWords(logging.Handler):
-    """What the SDK said last. It only logs why it failed, and nobody is to read that between our own lines."""
+class _Reasons(logging.Handler):
+    """Why the SDK could not push. It only logs that, and nobody is to read it between our own lines."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = ""
+        self.first = ""
+        """What it said first: what follows tells only that it gave up."""
 
     @classmethod
-    def of_the_sdk(cls) -> _LastWords:
+    def of_the_sdk(cls) -> _Reasons:
         """One that listens instead of the program's log."""
         log = logging.getLogger("opentelemetry")
-        words = cls()
-        log.handlers, log.propagate = [words], False
-        return words
+        reasons = cls()
+        log.handlers, log.propagate = [reasons], False
+        return reasons
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.last = plain_value(record.getMessage().splitlines()[0][:400])
+        """Keep it; of a connection that failed, the system's word alone."""
+        words = (record.getMessage().splitlines() or [""])[0]
+        found = _ERRNO.search(words)
+        self.first = self.first or (found[1] if found else words[:_LONGEST_REASON])
 
 
 def asked_for(url: str | None) -> bool:
