@@ -18,7 +18,11 @@ from gpuwatch.core.workflow.nodes import Knowledge, told_type
 DATA = Path(__file__).parent / "data" / "workflows"
 TEMPLATES = DATA / "templates"
 OURS = sorted(DATA.glob("ddcolor*.json")) + sorted(DATA.glob("sd15*.json")) + sorted(DATA.glob("image*.json"))
-_PACKAGES = tuple(f"comfyui_workflow_templates_media_{kind}" for kind in ("image", "video", "other"))
+_PACKAGES = (
+    "comfyui_workflow_templates_json",
+    *(f"comfyui_workflow_templates_media_{kind}" for kind in ("image", "video", "other")),
+)
+"""Newer versions keep the workflows of all kinds in the first."""
 
 
 @cache

@@ -21,6 +21,18 @@ _LIGHT = (
     "Save", "Preview", "Primitive", "Note", "Markdown", "Reroute", "Show", "Empty", "LoadImage", "CreateVideo", "VHS_VideoCombine",
 )  # fmt: skip
 """Begins of the names of nodes that hold next to nothing on the card."""
+_BESIDE = (
+    "Loader",
+    "TextEncode",
+    "ModelSampling",
+    "Scheduler",
+    "SamplerSelect",
+    "Guider",
+    "Noise",
+    "Switch",
+    "GetImageSize",
+)
+"""Parts of the names of nodes that a person does not know a workflow by."""
 _FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".engine")
 _PRECISIONS = frozenset({
     "fp32", "fp16", "bf16", "fp8", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2", "float32", "float16", "bfloat16", "int8", "nf4",
@@ -69,6 +81,7 @@ class JobKind:
     def title(self) -> str:
         """What a person knows it by."""
         types = list(dict.fromkeys(self.nodes))
+        types = [each for each in types if not any(word in each for word in _BESIDE)] or types
         shown = [*types[:_SHOWN], *(["…"] if len(types) > _SHOWN else [])]
         files = [each for each in self.settings if each.lower().endswith(_FILES)][:_SHOWN]
         return " + ".join(shown) + (f" ({', '.join(files)})" if files else "")
@@ -164,16 +177,20 @@ def _values(workflow: Workflow, node: Node, knowledge: Knowledge) -> dict[str, A
     known = knowledge.of(node.type)
     for name in (known.widgets or ())[:_MOST_INPUTS] if known is not None else ():
         spot = find_input(workflow, node, name, knowledge)
-        if isinstance(spot, Spot):
-            values[name] = spot.value
+        value = spot.value if isinstance(spot, Spot) else _held_by(workflow, node, name)
+        if value is not None:
+            values[name] = value
     return values
 
 
 def _held_by(workflow: Workflow, node: Node, name: str) -> Any:
     """The one number of the node that an input is linked to; None where it has none or several."""
     source = workflow.source(node, name)
-    inputs = source.raw.get("inputs") if isinstance(source, Node) else None
-    numbers = [value for value in inputs.values() if _is_number(value)] if isinstance(inputs, dict) else []
+    held = (
+        source.raw.get("inputs" if workflow.form == "api" else "widgets_values") if isinstance(source, Node) else None
+    )
+    values = held.values() if isinstance(held, dict) else held if isinstance(held, list) else ()
+    numbers = [value for value in values if _is_number(value)]
     return numbers[0] if len(numbers) == 1 else None
 
 
