@@ -1,156 +1,22 @@
-"""Which values change, and to what: planners on real workflows."""
+"""Nodes of which only what they have is known: less of it, by the share of the failed request that was free."""
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import replace
-from random import Random
-from typing import Any
 
 import pytest
 
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.balance import Balance
 from gpuwatch.core.incidents import Frame
-from gpuwatch.core.workflow.changes import Card, Plan
-from gpuwatch.core.workflow.graph import NotWorkflow, Workflow, read_workflow
-from gpuwatch.core.workflow.nodes import Bounds, Knowledge, told_type
-from gpuwatch.core.workflow.places import Edit, edited, edited_text
-from gpuwatch.core.workflow.places import Path as Place
-from gpuwatch.core.workflow.plan import fixed_prompt, plan_fix
+from gpuwatch.core.workflow.changes import Card
+from gpuwatch.core.workflow.graph import read_workflow
+from gpuwatch.core.workflow.nodes import Bounds
+from gpuwatch.core.workflow.places import edited
+from gpuwatch.core.workflow.plan import fixed_prompt
 from gpuwatch.core.workflow.shrink import fewer, share_of, smaller_area, smaller_factor, smaller_sides
 from gpuwatch.core.workflow.trouble import Trouble
 from gpuwatch.texts import render
-from tests.workflows import OURS, as_prompt, complaints, knowledge, loaded, object_info, told_knowledge
-
-GIB = 1 << 30
-WORKLOADS = load_workloads()
-HALF = Balance(
-    total_bytes=12 * GIB, free_bytes=GIB, tried_bytes=2 * GIB, allocated_bytes=9 * GIB, reserved_bytes=9 * GIB
-)
-
-
-def planned(
-    workflow: Workflow, *troubles: Trouble, gib: float = 12, known: Knowledge | None = None, **more: Any
-) -> Plan:
-    return plan_fix(workflow, troubles, Card(round(gib * GIB)), WORKLOADS, known or knowledge(), **more)
-
-
-def changes(plan: Plan) -> list[tuple[str, str, Any, Any]]:
-    return [(change.node.id, change.input, change.before, change.after) for change in plan.changes]
-
-
-def api(**nodes: Any) -> Workflow:
-    return read_workflow({name[1:]: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()})
-
-
-def hires() -> dict[str, Any]:
-    """Two samplers with an upscale between them, as people make large pictures."""
-    return {
-        "_1": ("EmptyLatentImage", {"width": 1024, "height": 768, "batch_size": 1}),
-        "_2": ("KSampler", {"latent_image": ["1", 0], "seed": 1}),
-        "_3": ("LatentUpscaleBy", {"samples": ["2", 0], "upscale_method": "bislerp", "scale_by": 2.0}),
-        "_4": ("KSampler", {"latent_image": ["3", 0], "seed": 1}),
-        "_5": ("VAEDecode", {"samples": ["4", 0]}),
-    }
-
-
-# -- nodes that a profile knows ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("gib", [4, 6, 8, 12])
-@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
-def test_what_is_changed_fits_the_card_and_the_server_takes_it(path: Any, gib: int) -> None:
-    workflow = read_workflow(json.loads(path.read_text()))
-    plan = planned(workflow, gib=gib, known=told_knowledge())
-    for outlook in plan.outlooks:
-        assert outlook.fits == "yes"
-        assert outlook.need_bytes is not None
-        assert outlook.need_bytes.high <= gib * GIB
-    again = read_workflow(edited(workflow.value, plan.edits))
-    assert complaints(as_prompt(again, told_knowledge()), object_info()) == []
-    assert not planned(again, gib=gib, known=told_knowledge()).changes
-    assert bool(plan.changes) or "2048" not in path.name
-    assert not plan.changes or "ddcolor" in path.name
-
-
-def test_the_largest_size_that_fits_is_taken_within_the_nodes_own_bounds() -> None:
-    workflow = loaded("ddcolor_modelscope_1280.json")
-    ((_node, name, before, after),) = changes(planned(workflow, gib=6))
-    assert (name, before) == ("model_input_size", 1280)
-    larger = edited(workflow.value, planned(workflow, gib=6).edits)
-    larger["3"]["inputs"]["model_input_size"] = after + 32
-    assert planned(read_workflow(larger), gib=6).changes
-    ours = knowledge().shipped["DDColor_Colorize"]
-    coarse = replace(ours, bounds={"model_input_size": Bounds(256, 4096, 256)})
-    bound = Knowledge({**knowledge().shipped, "DDColor_Colorize": coarse})
-    assert changes(planned(workflow, gib=6, known=bound))[0][3] == after // 256 * 256
-
-
-def test_a_subgraphs_node_is_changed_within_it() -> None:
-    plan = planned(loaded("ddcolor_modelscope_2048_subgraph.ui.json"), Trouble("4:2", "DDColor_Colorize"), gib=8)
-    assert [change[:3] for change in changes(plan)] == [("4:2", "model_input_size", 2048)]
-
-
-def test_the_smaller_network_where_the_person_wants_the_size() -> None:
-    workflow = loaded("ddcolor_modelscope_1280.json")
-    plan = planned(workflow, gib=7, keep_size=True)
-    assert changes(plan) == [("3", "checkpoint", "ddcolor_modelscope.pth", "ddcolor_paper_tiny.pth")]
-    without = told_knowledge().told["DDColor_Colorize"]
-    without = replace(without, choices={"checkpoint": ("ddcolor_modelscope.pth",)})
-    only = Knowledge(knowledge().shipped, {"DDColor_Colorize": without})
-    assert [change[1] for change in changes(planned(workflow, gib=7, keep_size=True, known=only))] == [
-        "model_input_size"
-    ]
-
-
-def test_the_smaller_network_where_no_size_of_the_large_one_fits() -> None:
-    plan = planned(loaded("ddcolor_modelscope_1280.ui.json"), gib=1.5)
-    assert {change[1] for change in changes(plan)} == {"checkpoint", "model_input_size"}
-    assert plan.fits == "yes"
-
-
-def test_a_card_on_which_nothing_fits_is_said_to_be() -> None:
-    plan = planned(loaded("ddcolor_modelscope_1280.json"), gib=0.5)
-    assert (plan.changes, plan.fits) == ((), "no")
-    assert "not even the smallest size" in render(plan.unfixable[0])
-
-
-def test_a_job_that_fits_is_not_made_smaller() -> None:
-    plan = planned(loaded("ddcolor_paper_tiny_1024.json"), Trouble("3", "DDColor_Colorize"), gib=8)
-    assert not plan.changes
-    assert "something else held its memory" in render(plan.unfixable[0])
-
-
-def test_a_size_that_the_network_does_not_take_is_mended() -> None:
-    value = json.loads(OURS[0].read_text())
-    value["3"]["inputs"]["model_input_size"] = 720
-    plan = planned(read_workflow(value), gib=12)
-    assert changes(plan) == [("3", "model_input_size", 720, 704)]
-
-
-def test_two_nodes_share_the_card() -> None:
-    value = json.loads(OURS[0].read_text())
-    value["5"] = json.loads(json.dumps(value["3"]))
-    alone = changes(planned(loaded("ddcolor_modelscope_1280.json"), gib=6))[0][3]
-    both = changes(planned(read_workflow(value), gib=6))
-    assert {change[0] for change in both} == {"3", "5"}
-    assert all(change[3] < alone for change in both)
-
-
-def test_a_size_over_a_link_is_told_and_not_guessed() -> None:
-    value = json.loads(OURS[0].read_text())
-    value["7"] = {"class_type": "ComputeSize", "inputs": {}}
-    value["3"]["inputs"]["model_input_size"] = ["7", 0]
-    plan = planned(read_workflow(value), Trouble("3", "DDColor_Colorize", inputs={"model_input_size": 1280}), gib=6)
-    words = " ".join(render(why) for why in plan.unfixable)
-    assert not plan.changes
-    assert "ComputeSize #7 computes it" in words
-    assert "By hand: set model_input_size of DDColor_Colorize #3 to " in words
-
-
-# -- nodes that nothing is known of but what they have -------------------------------------------------------------------
+from tests.core.workflow.planning import GIB, HALF, WORKLOADS, api, changes, hires, planned
+from tests.workflows import complaints, knowledge, loaded, object_info, told_knowledge
 
 
 def test_a_batch_goes_first_and_the_size_with_what_is_left() -> None:
@@ -328,49 +194,6 @@ def test_a_failed_prompt_is_given_back_ready_to_be_queued() -> None:
     assert complaints(new, object_info()) == []
     same, none = fixed_prompt(new, [], card, WORKLOADS, told_knowledge())
     assert (same, none.changes) == (new, ())
-
-
-# -- what others wrote, damaged ----------------------------------------------------------------------------------------------
-
-JUNK = [None, True, -1, 0, 1e308, 10**30, "", "x", [], {}, [1, 2], ["1", 0], {"a": 1}, -10, -20, [[1, 2, 3, 4, 5, 6]]]
-
-
-def places(value: Any, here: Place = ()) -> list[Place]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [here, *(place for key, each in inner for place in places(each, (*here, key)))]
-
-
-@pytest.mark.parametrize(
-    "name", ["sd15.json", "ddcolor_modelscope_2048_subgraph.ui.json", "templates/01_qwen_t2i_subgraphed.json"]
-)
-def test_a_damaged_workflow_is_refused_or_planned_for_and_never_worse(name: str) -> None:
-    whole = loaded(name).value
-    anywhere = [place for place in places(whole) if place]
-    random = Random(name)  # noqa: S311 - the same damage each time
-    troubles = [Trouble(node_type=kind, balance=HALF) for kind in ("KSampler", "VAEDecode", "DDColor_Colorize")]
-    for _round in range(150):
-        value = whole
-        for place in random.sample(anywhere, 6):
-            with suppress(LookupError, TypeError):
-                value = edited(value, [Edit(place, random.choice(JUNK))])
-        try:
-            workflow = read_workflow(value)
-        except NotWorkflow:
-            continue
-        plan = planned(workflow, *troubles, gib=6, known=random.choice([knowledge(), told_knowledge()]))
-        assert json.loads(edited_text(json.dumps(value), plan.edits)) == edited(value, plan.edits)
-        assert all(render(words) for words in (*plan.unfixable, *plan.notes))
-
-
-def test_bounds_that_make_no_sense_are_not_taken_from_a_server() -> None:
-    told = told_type(
-        "A", {"input": {"required": {"x": ["INT", {"min": float("nan"), "max": "9", "step": 0}], "y": [{}, 5]}}}
-    )
-    assert told is not None
-    assert told.bounds == {"x": Bounds(0, 2**53, 1)}
-
-
-# -- the arithmetic --------------------------------------------------------------------------------------------------------
 
 
 def test_the_share_is_what_was_free_of_what_was_asked() -> None:
