@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, server_of
-from gpuwatch.adapters.discovery import answering, log_files, running_of
+from gpuwatch.adapters.discovery import answering, log_files, running_of, surroundings_of
 from gpuwatch.adapters.sources import open_source
 from gpuwatch.adapters.sources.kernel import kernel_line
 from gpuwatch.errors import UsageError
@@ -32,6 +35,24 @@ def test_a_process_is_known_by_its_folder_and_its_log_by_its_port(tmp_path: Path
     assert [path.name for path in log_files(running)] == ["comfyui.log"]
     (tmp_path / "user" / "comfyui_8200.log").touch()
     assert [path.name for path in log_files(running)] == ["comfyui_8200.log"]
+
+
+def test_what_a_process_here_may_see_is_read_from_it_and_nothing_of_another_machines(tmp_path: Path) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "nodes.py").touch()
+    (tmp_path / "main.py").write_text("print('up', flush=True)\ninput()\n")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "2,1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "SECRET": "sesame"}
+    words = [sys.executable, "main.py", "--port", "8251"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        found = surroundings_of(server_of("http://127.0.0.1:8251"))
+        process.communicate("\n")
+    assert found == {"local": True, "visible_devices": "2,1", "by_bus": True}
+    assert surroundings_of(server_of("http://127.0.0.1:8252")) == {"local": True}
+    assert surroundings_of(server_of("http://192.0.2.7:8188")) == {"local": False}
 
 
 @pytest.mark.parametrize(

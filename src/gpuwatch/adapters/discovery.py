@@ -6,17 +6,20 @@ its log files lie where ComfyUI-Manager writes them. A server that was found sta
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.comfyui.address import Server, server_of
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.reading import part, words_of
+from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.texts import Text, text
 
 PORTS = (8188, 8000)
@@ -24,6 +27,7 @@ PORTS = (8188, 8000)
 _PATIENCE_SECONDS = 1.0
 _MOST_BYTES = 1 << 20
 _MOST_FILES = 20
+_LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,28 @@ def running_of(pid: int, words: Sequence[str], cwd: Path, script: Path) -> Runni
     user = Path(_value(words, "--user-directory") or base / "user")
     port = _value(words, "--port")
     return Running(pid, folder, int(port) if port and port.isdigit() else PORTS[0], cwd / user)
+
+
+def surroundings_of(server: Server) -> dict[str, Any]:
+    """What this machine tells of a server: whether it is here, and which cards its process may see."""
+    local = is_own(server.host)
+    found: dict[str, Any] = {"local": local}
+    here = next((process for process in processes() if process.port == server.port), None) if local else None
+    if here is not None:
+        with suppress(psutil.Error, OSError):
+            environment = psutil.Process(here.pid).environ()
+            found["visible_devices"] = environment.get("CUDA_VISIBLE_DEVICES", "")[:_LONGEST]
+            found["by_bus"] = environment.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    return found
+
+
+def is_own(host: str) -> bool:
+    """Whether the host is this machine, by its address or its name."""
+    if is_loopback(host) or host == socket.gethostname():
+        return True
+    with suppress(OSError):
+        return any(each.address.partition("%")[0] == host for known in psutil.net_if_addrs().values() for each in known)
+    return False
 
 
 def log_files(process: Running) -> list[Path]:

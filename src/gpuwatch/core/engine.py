@@ -12,6 +12,7 @@ from datetime import datetime
 
 from gpuwatch.core.advice import MEMORY_LABELS, diagnose, shortened
 from gpuwatch.core.aftermath import Aftermath
+from gpuwatch.core.cards import card_of
 from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
@@ -263,14 +264,15 @@ class Engine:
 
     def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
         incident = replace(incident, also_in=self._twins.also_in(incident.id))
+        server = self._server_of(incident)
         around = Surroundings(
             workloads=self.workloads,
             gpu_total_bytes=self.gpu_total_bytes,
-            gpu=self._sample_near(incident),
-            server=self._server_of(incident),
+            gpu=self._sample_near(incident, server),
+            server=server,
             job=job,
             known_total_bytes=self._known_total.get(incident.source),
-            host=self._host if incident.fresh else None,
+            host=self._host if incident.fresh and (server is None or server.local is not False) else None,
             tried=self.tried,
             learned=self.learned,
         )
@@ -341,11 +343,13 @@ class Engine:
             return incident
         return replace(incident, node=replace(incident.node, type=profile.node_types[0]))
 
-    def _sample_near(self, incident: Incident) -> GpuSample | None:
+    def _sample_near(self, incident: Incident, server: ServerSeen | None) -> GpuSample | None:
         """The driver's word on the failed card, nearest in time; only where there is no doubt which card it is."""
-        if not incident.fresh or len(self._samples) != 1:
+        if not incident.fresh or not self._samples:
             return None
-        (samples,) = self._samples.values()
+        newest = [samples[-1] for samples in self._samples.values()]
+        card = card_of(newest, incident.facts, server)
+        samples = self._samples[card.uuid] if card is not None else ()
         return min(samples, key=lambda sample: abs(sample.at - incident.first_at), default=None)
 
     # -- failures that mean something together -----------------------------------------------------------------------------

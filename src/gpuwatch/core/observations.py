@@ -154,6 +154,12 @@ class ServerSeen:
     """What the server can still have, idle memory of its own PyTorch included."""
     torch_idle_bytes: int | None = None
     """Of that, what PyTorch holds idle."""
+    local: bool | None = None
+    """Whether it runs on this machine, so that this machine's cards and memory are its own; None where that is not known."""
+    visible_devices: str | None = None
+    """Its CUDA_VISIBLE_DEVICES; empty where it sees all, None where that is not known."""
+    by_bus: bool = False
+    """Whether it counts cards as the driver does (CUDA_DEVICE_ORDER=PCI_BUS_ID); else the fastest is first."""
 
 
 @dataclass(frozen=True, slots=True)

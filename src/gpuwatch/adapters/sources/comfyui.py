@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +31,7 @@ from gpuwatch.adapters.comfyui.reading import (
     remaining_of,
     server_seen,
 )
+from gpuwatch.adapters.discovery import surroundings_of
 from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.core.observations import (
     LogChunk,
@@ -111,6 +112,8 @@ class ComfyuiSource:
         self._queue: QueueState | None = None
         self._progress = Progress(self.name, clock)
         self._due: dict[str, float] = {}
+        self._surroundings: dict[str, Any] = {}
+        """What this machine knows of the server's process."""
         self._emit: Emit
         self._stop: threading.Event
 
@@ -161,6 +164,7 @@ class ComfyuiSource:
             self._up = True
         self._remaining = self._deafness.heard = None
         self._jobs.server_changed()
+        self._surroundings = surroundings_of(self.client.server)
         self._ask_stats()
         self._listen()
         self._take_jobs()
@@ -338,7 +342,7 @@ class ComfyuiSource:
                 raise
             return
         if seen is not None:
-            self._put(seen)
+            self._put(replace(seen, **self._surroundings))
 
     def _take_jobs(self) -> None:
         try:
