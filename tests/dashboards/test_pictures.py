@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -169,3 +170,24 @@ def test_a_panel_is_read_from_grafanas_json(plot: ModuleType) -> None:
     assert (panel.kind, panel.unit, panel.least) == ("timeseries", "celsius", 0)
     assert panel.steps == ((None, "green"), (80.0, "orange"), (87.0, "red"))
     assert replace(panel, series=()).series == ()
+
+
+def test_the_story_is_told_in_lines_that_promtool_takes() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        pictures, story = importlib.import_module("pictures"), importlib.import_module("story")
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
+    began = datetime(2026, 11, 21, tzinfo=UTC)
+    first = []
+    for line_ in pictures.samples_of(story.Machine("box-a", 2, 1.0), began):
+        if line_.endswith(f" {began.timestamp() + story.STEP_SECONDS:.0f}\n"):
+            break
+        first.append(line_)
+    assert all(
+        re.fullmatch(r'gpuwatch_\w+\{.*instance="box-a:9877",job="gpuwatch"\} \S+ \d+\n', line_) for line_ in first
+    )
+    names = {line_.partition("{")[0] for line_ in first}
+    assert {"gpuwatch_gpu_memory_used_bytes", "gpuwatch_queue_jobs", "gpuwatch_job_duration_seconds_bucket"} <= names
+    assert pictures.named("{{uuid}} used {{nothing}}", {"uuid": "GPU-1"}) == "GPU-1 used"
+    assert pictures.with_variables('x{a=~"$instance"}[$__rate_interval]') == 'x{a=~".*"}[2m]'

@@ -82,30 +82,28 @@ def test_alerts_are_passed_on_until_it_is_stopped(capsys: pytest.CaptureFixture[
     with hook() as there:
         arguments = argparse.Namespace(
             listen=("127.0.0.1", 0), to=[there.address], token_file=str(tmp_path / "token"), json=False,
-            notify_format="json", notify_secret_file=None,
+            notify_format="json", notify_secret_file=None, log_format="text",
         )  # fmt: skip
         stop, said = threading.Event(), threading.Event()
         address: list[str] = []
 
-        def say(words: Any) -> None:
+        def say(words: Any, **_fields: Any) -> None:
             address.extend(re.findall(r"http://\S+", render(words)))
             said.set()
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(notify, "say", say)
-            thread = threading.Thread(target=notify.pass_on, args=(arguments, stop), daemon=True)
-            thread.start()
-            assert said.wait(SECONDS)
-            request = urllib.request.Request(  # noqa: S310 - our own address
-                address[0],
-                json.dumps(message(alert())).encode(),
-                {"Authorization": "Bearer open-sesame", "Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
-                assert answer.status == 200
-            there.wait(1)
-            stop.set()
-            thread.join(SECONDS)
+        thread = threading.Thread(target=notify.pass_on, args=(arguments, stop, say), daemon=True)
+        thread.start()
+        assert said.wait(SECONDS)
+        request = urllib.request.Request(  # noqa: S310 - our own address
+            address[0],
+            json.dumps(message(alert())).encode(),
+            {"Authorization": "Bearer open-sesame", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            assert answer.status == 200
+        there.wait(1)
+        stop.set()
+        thread.join(SECONDS)
     assert there.got[0].json["alert"]["fingerprint"] == "f1"
     assert "cuda_oom on box" in capsys.readouterr().out
 

@@ -20,11 +20,14 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.options import add_json, add_notify_form, address
+from gpuwatch.faces.options import add_json, add_log_format, add_notify_form, address
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from gpuwatch.adapters.webhook import Carrier, Verdict
     from gpuwatch.core.alerts import Relay
     from gpuwatch.core.notices import Notice
+    from gpuwatch.faces.narration import Narrate
 
 _LOOK_SECONDS = 1.0
 _EXITS = {"delivered": 0, "later": 3, "refused": 4}
@@ -55,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_notify_form(parser, "--")
     add_json(parser)
+    add_log_format(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,19 +75,20 @@ def run(arguments: argparse.Namespace) -> int:
         return send_test(arguments)
     if arguments.url is not None or not arguments.to:
         raise UsageError(text("--listen passes on to what --to names."), text("Write --to URL, once or several times."))
-    from gpuwatch.faces.watching import stop_on_signals  # noqa: PLC0415 - --help must not load it
+    from gpuwatch.faces.narration import narrator  # noqa: PLC0415 - --help must not load it
+    from gpuwatch.faces.watching import stop_on_signals  # noqa: PLC0415 - as above
 
     stop = threading.Event()
     with stop_on_signals(stop):
-        return pass_on(arguments, stop)
+        return pass_on(arguments, stop, narrator(arguments.log_format))
 
 
 def send_test(arguments: argparse.Namespace) -> int:
     """Send one notice, once."""
-    from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
+    from gpuwatch.faces.narration import narrator  # noqa: PLC0415
     from gpuwatch.faces.notifying import carriers_of  # noqa: PLC0415
 
-    (carrier,) = carriers_of([arguments.url], arguments, say)
+    (carrier,) = carriers_of([arguments.url], arguments, partial(narrator(arguments.log_format), level="warning"))
     begun = time.monotonic()
     verdict = carrier.carry(test_notice().sent_from(socket.gethostname()), utc_now())
     tell(carrier, verdict, time.monotonic() - begun, as_json=arguments.json)
@@ -114,9 +120,6 @@ def tell(carrier: Carrier, verdict: Verdict, seconds: float, *, as_json: bool) -
 
 def test_notice() -> Notice:
     """What a test says."""
-    import uuid  # noqa: PLC0415
-
-    from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
     from gpuwatch.core.notices import Notice  # noqa: PLC0415
 
     id_ = f"test-{uuid.uuid4()}"
@@ -124,7 +127,7 @@ def test_notice() -> Notice:
     return Notice(id_, "test", utc_now(), "", "info", title, details=(text("Nothing is wrong."),))
 
 
-def pass_on(arguments: argparse.Namespace, stop: threading.Event) -> int:
+def pass_on(arguments: argparse.Namespace, stop: threading.Event, say: Narrate) -> int:
     """Take alerts and hand them to the outboxes until told to stop."""
     from gpuwatch.adapters.alertmanager import AlertReceiver  # noqa: PLC0415
     from gpuwatch.adapters.comfyui.address import read_token  # noqa: PLC0415
@@ -136,17 +139,18 @@ def pass_on(arguments: argparse.Namespace, stop: threading.Event) -> int:
     if arguments.token_file is not None:
         token = read_token(arguments.token_file)["Authorization"].removeprefix("Bearer ")
     with ExitStack() as opened:
-        outboxes = open_outboxes(arguments.to, arguments, say)
+        outboxes = open_outboxes(arguments.to, arguments, partial(say, event="notices", level="warning"))
         for outbox in outboxes:
             opened.callback(outbox.close)
-        desk = AlertDesk(Relay(), outboxes, as_json=arguments.json)
+        desk = AlertDesk(Relay(), outboxes, as_json=arguments.json or arguments.log_format == "json")
         opened.callback(desk.close)
         host, port = arguments.listen
         receiver = AlertReceiver(host, port, desk.take, token)
         opened.callback(receiver.close)
         if token is None and not is_loopback(host):
-            say(text("warning: {host} can be reached from other machines, and no token is wanted.", host=host))
-        say(text("alerts: {address}", address=receiver.address))
+            open_to_all = text("warning: {host} can be reached from other machines, and no token is wanted.", host=host)
+            say(open_to_all, event="unprotected", level="warning")
+        say(text("alerts: {address}", address=receiver.address), event="serving", address=receiver.address)
         while not stop.wait(_LOOK_SECONDS):
             desk.look()
     return 0
@@ -163,8 +167,6 @@ class AlertDesk:
 
     def take(self, document: Any) -> bool:
         """Pass it on; False where a queue is full, so that Alertmanager tries again."""
-        from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
-
         with self._turn:
             if any(outbox.full for outbox in self._outboxes):
                 return False
@@ -173,29 +175,22 @@ class AlertDesk:
 
     def look(self) -> None:
         """Tell of those held back, when that may be."""
-        from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
-
         with self._turn:
             self._hand_on(self._relay.limit.due(utc_now()))
 
     def close(self) -> None:
         """Tell of the last of those held back."""
-        from gpuwatch.adapters.clock import utc_now  # noqa: PLC0415
-
         with self._turn:
             self._hand_on(self._relay.limit.rest(utc_now()))
 
     def _hand_on(self, notices: list[Notice]) -> None:
+        from gpuwatch.faces.narration import say_line  # noqa: PLC0415
         from gpuwatch.faces.notice_page import headline, notice_json  # noqa: PLC0415
         from gpuwatch.faces.report import json_line  # noqa: PLC0415
 
         for each in notices:
             notice = each.sent_from(self._host)
-            print(json_line(notice_json(notice)) if self._as_json else headline(notice), flush=True)
             for outbox in self._outboxes:
                 outbox.post(notice)
-
-
-def say(words: Text) -> None:
-    """Say how it goes."""
-    print(visible(render(words)), file=sys.stderr, flush=True)
+            line = json_line(notice_json(notice)) if self._as_json else headline(notice)
+            say_line(line, sys.stdout, notice.severity)
