@@ -15,7 +15,15 @@ from gpuwatch.core.aftermath import Aftermath
 from gpuwatch.core.cards import card_of
 from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
-from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
+from gpuwatch.core.events import (
+    Event,
+    FailureCounted,
+    IncidentChanged,
+    PeakCompared,
+    PlaceReached,
+    RecordsRead,
+    RulesQuarantined,
+)
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.joining import Joining, with_job
@@ -159,17 +167,26 @@ class Engine:
         """What a server says of itself, its queue and its jobs."""
         if isinstance(observation, JobEnded):
             job = self._named(observation)
-            measured = self._runs.job_ended(job)
-            if measured is not None:
-                self.learned = self.learned.after(measured)
-            own = [] if measured is None else [measured]
-            return [*([job] if job.fresh else []), *own, *self._join_job(job)]
+            return [*([job] if job.fresh else []), *self._measured(job), *self._join_job(job)]
         if isinstance(observation, ServerSeen):
             self._servers[observation.server] = observation
             self._runs.server_seen(observation)
             return [observation]
         told = self._workers.queue(observation)
         return [observation] if told is None else [observation, *self._worker_changed(told, observation.at)]
+
+    def _measured(self, job: JobEnded) -> list[Event]:
+        """What the job took, where that can be told, and what was known of its kind before."""
+        measured = self._runs.job_ended(job)
+        if measured is None:
+            return []
+        known = self.learned.experience(measured.ran)
+        self.learned = self.learned.after(measured)
+        if measured.bound != "exactly":
+            return [measured]
+        need = known.need(measured.ran.pixels) if known is not None else None
+        predicted_bytes = None if need is None else round(need.high)
+        return [measured, PeakCompared(job.at, job.workload, measured.peak_bytes, predicted_bytes)]
 
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""

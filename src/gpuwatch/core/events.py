@@ -71,5 +71,27 @@ class RulesQuarantined:
     rule_ids: frozenset[str]
 
 
-Event = RecordsRead | PlaceReached | IncidentChanged | FailureCounted | RulesQuarantined | RunMeasured | Told | Change
+@dataclass(frozen=True, slots=True)
+class PeakCompared:
+    """What a server's job held on the card, beside what was known of its kind before it ran."""
+
+    at: datetime
+    workload: str | None
+    """The id of the workload profile that its nodes mean."""
+    peak_bytes: int
+    predicted_bytes: int | None = None
+    """The high end; None where too few of its kind had run."""
+
+
+Event = (
+    RecordsRead
+    | PlaceReached
+    | IncidentChanged
+    | FailureCounted
+    | RulesQuarantined
+    | RunMeasured
+    | PeakCompared
+    | Told
+    | Change
+)
 """What happened: the engine's own findings, the observations that need no finding, new rules and mutes."""

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached, RecordsRead, RulesQuarantined
+from gpuwatch.core.events import (
+    Event,
+    FailureCounted,
+    IncidentChanged,
+    PeakCompared,
+    PlaceReached,
+    RecordsRead,
+    RulesQuarantined,
+)
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.core.mutes import Mutes
@@ -199,7 +207,7 @@ class Snapshot:
                 return self._reloaded(event)
             case FixTried():
                 return self._with_fix(event)
-            case PlaceReached() | RunMeasured() | LogGap():
+            case PlaceReached() | RunMeasured() | PeakCompared() | LogGap():
                 return self
 
     def _reloaded(self, event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused | Tick) -> Snapshot:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from gpuwatch.core.events import PeakCompared
 from gpuwatch.core.observations import FixOutcome, FixTried, JobEnded, JobOutcome, LogGap, RunEvent, SourceKind
 
 _Key = TypeVar("_Key")
@@ -76,6 +77,8 @@ class Tallies:
             return self._with_job(event) if event.fresh else self
         if isinstance(event, RunEvent):
             return self._with_run(event.event)
+        if isinstance(event, PeakCompared):
+            return self._with_peak(event.workload or OTHER, event.peak_bytes, event.predicted_bytes)
         if isinstance(event, LogGap):
             return replace(self, gaps=_added(self.gaps, event.kind, 1))
         if isinstance(event, FixTried):
@@ -124,16 +127,22 @@ class Tallies:
         if images and each:
             tallies = replace(tallies, tokens=_added(self.tokens, workload, int(images * each)))
         peak = _amount(report.get("peak_device_bytes"))
-        if peak:
-            tallies = replace(tallies, peak_bytes={**self.peak_bytes, workload: int(peak)})
         predicted = report.get("predicted")
         process = predicted.get("process_bytes") if isinstance(predicted, Mapping) else None
         high = _amount(process.get("high")) if isinstance(process, Mapping) else None
-        if high:
-            tallies = replace(tallies, predicted_bytes={**self.predicted_bytes, workload: int(high)})
-            if peak:
-                accuracy = _observed(self.accuracy, workload, peak / high, MEASURED_TO_PREDICTED)
-                tallies = replace(tallies, accuracy=accuracy)
+        return tallies._with_peak(workload, peak, high)
+
+    def _with_peak(self, workload: str, peak_bytes: float | None, predicted_bytes: float | None) -> Tallies:
+        """With what a job held and what it was said to; 0 and None are not known."""
+        name = let_in(workload, {*self.peak_bytes, *self.predicted_bytes}, MOST_WORKLOADS)
+        tallies = self
+        if peak_bytes:
+            tallies = replace(tallies, peak_bytes={**self.peak_bytes, name: int(peak_bytes)})
+        if predicted_bytes:
+            tallies = replace(tallies, predicted_bytes={**self.predicted_bytes, name: int(predicted_bytes)})
+        if peak_bytes and predicted_bytes:
+            seen = _observed(self.accuracy, name, peak_bytes / predicted_bytes, MEASURED_TO_PREDICTED)
+            tallies = replace(tallies, accuracy=seen)
         return tallies
 
 
