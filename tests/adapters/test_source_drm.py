@@ -69,9 +69,15 @@ def card(folder: Path, number: int, files: dict[str, str]) -> Path:
 
 
 def samples(folder: Path, count: int = 1) -> list[GpuSample]:
-    with Watched(DrmSource(0.001, folder=folder)) as watched:
-        watched.until(lambda: len(watched.observations) >= count)
-    return [each for each in watched.observations[:count] if isinstance(each, GpuSample)]
+    told: list[GpuSample] = []
+
+    def take(each: object) -> bool:
+        assert isinstance(each, GpuSample)
+        told.append(each)
+        return len(told) < count
+
+    DrmSource(0.001, folder=folder).run(take, threading.Event())
+    return told
 
 
 def test_an_amd_card_is_told_in_base_units(tmp_path: Path) -> None:
