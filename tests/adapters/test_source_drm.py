@@ -6,14 +6,17 @@ Names, units and forms are those of the kernel's documentation: amdgpu's pages, 
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gpuwatch.adapters.sources.drm import DrmSource, cards_in, computes_here, number_of
-from gpuwatch.core.observations import GpuSample, SourceDown
+from gpuwatch.adapters.sources.drm_clients import Clients
+from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown
 from tests.adapters.watching import Watched
 
 AMD = {
@@ -76,8 +79,49 @@ def samples(folder: Path, count: int = 1) -> list[GpuSample]:
         told.append(each)
         return len(told) < count
 
-    DrmSource(0.001, folder=folder).run(take, threading.Event())
+    DrmSource(0.001, folder=folder, clients=Clients(folder / "proc")).run(take, threading.Event())
     return told
+
+
+def client(folder: Path, pid: int, number: int, words: str, device: str = "/dev/dri/renderD128") -> None:
+    """One open file of a process, and what the kernel says beside it."""
+    place = folder / "proc" / str(pid)
+    for name in ("fd", "fdinfo"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    (place / "fd" / str(number)).symlink_to(device)
+    (place / "fdinfo" / str(number)).write_text(f"pos:\t0\nflags:\t02100002\n{words}")
+
+
+def told_of(card_at: str, client_id: int, *memory: str) -> str:
+    return "\n".join(["drm-driver:\tamdgpu", f"drm-pdev:\t{card_at}", f"drm-client-id:\t{client_id}", *memory]) + "\n"
+
+
+def test_processes_are_told_with_what_they_hold_on_each_card(tmp_path: Path) -> None:
+    amd, xe = "0000:03:00.0", "0000:04:00.0"
+    card(tmp_path, 0, AMD)
+    card(tmp_path, 1, XE)
+    own = os.getpid()
+    client(tmp_path, own, 3, told_of(amd, 7, "drm-memory-vram:\t1024 KiB", "drm-memory-gtt:\t9999 KiB"))
+    client(tmp_path, own, 4, told_of(amd, 7, "drm-memory-vram:\t1024 KiB"))  # the same client, open twice
+    client(tmp_path, own, 5, told_of(amd, 8, "drm-total-vram:\t9 MiB", "drm-resident-vram:\t2 MiB"))
+    client(tmp_path, own, 6, "drm-engine-gfx:\t5 ns\n", "/dev/null")
+    client(tmp_path, 4_190_000, 3, told_of(xe, 1, "drm-resident-vram0:\t512", "drm-resident-vram1:\t1 KiB"))
+    client(tmp_path, 4_190_001, 3, told_of(xe, 2, "drm-resident-system:\t512 KiB"))
+    client(tmp_path, 4_190_002, 3, "garbage\0" * 10_000)
+    first, second = samples(tmp_path, 2)
+    assert first.processes == (GpuProcess(own, psutil.Process().name(), (1 << 20) + (2 << 20)),)
+    assert second.processes == (GpuProcess(4_190_000, None, 512 + 1024),)
+
+
+def test_one_that_opens_a_card_later_is_found_and_one_that_closes_it_is_gone(tmp_path: Path) -> None:
+    proc = Clients(tmp_path / "proc")
+    assert proc.held() == {}
+    client(tmp_path, 41, 3, told_of("a", 1, "drm-memory-vram:\t1 KiB"))
+    assert proc.held() == {}, "it is looked for every ten seconds"
+    proc = Clients(tmp_path / "proc")
+    assert proc.held() == {"a": {41: 1024}}
+    (tmp_path / "proc" / "41" / "fd" / "3").unlink()
+    assert proc.held() == {}
 
 
 def test_an_amd_card_is_told_in_base_units(tmp_path: Path) -> None:

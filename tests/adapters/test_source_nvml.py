@@ -18,7 +18,8 @@ import psutil
 import pynvml
 import pytest
 
-from gpuwatch.adapters.sources.nvml import NvmlSource, program_of
+from gpuwatch.adapters.sources.nvml import NvmlSource
+from gpuwatch.adapters.sources.programs import program_of
 from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, ThrottleReason
 from gpuwatch.errors import GpuwatchError
 from tests.adapters.watching import Watched

@@ -3,7 +3,7 @@
 The files are those that the kernel documents: amdgpu's `mem_info_vram_*` and `gpu_busy_percent`, the hwmon classes of amdgpu,
 i915 and xe, the PCI link, the frequencies of i915 and xe. **Untested on hardware**: the tests read a made-up tree with the
 names and units of that documentation. What a file does not say is None, never 0; which file a card has depends on its driver
-and the kernel's age. Processes, the reasons for a throttled clock and Apple's GPUs are not read.
+and the kernel's age. The reasons for a throttled clock and Apple's GPUs are not read.
 
 A processor's own graphics is not taken for a card that computes: which card a failure speaks of would be in doubt.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
+from gpuwatch.adapters.sources.drm_clients import Clients
+from gpuwatch.adapters.sources.programs import Programs, name_of
 from gpuwatch.core.observations import GpuSample, GpuVendor, SourceDown, SourceKind
 from gpuwatch.texts import Text, text
 
@@ -44,6 +46,8 @@ class Card:
     folder: Path
     index: int
     vendor: GpuVendor
+    address: str
+    """On the PCI bus."""
     uuid: str
     """The card's own where it has one, else its place on the PCI bus."""
     name: str
@@ -62,11 +66,18 @@ class DrmSource:
     name = "drm"
 
     def __init__(
-        self, interval_seconds: float = 1.0, *, folder: Path = CLASS, clock: Callable[[], datetime] = utc_now
+        self,
+        interval_seconds: float = 1.0,
+        *,
+        folder: Path = CLASS,
+        clients: Clients | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._interval_seconds = interval_seconds
         self._folder = folder
         self._clock = clock
+        self._clients = Clients() if clients is None else clients
+        self._programs = Programs()
         self._energy: dict[str, tuple[float, float]] = {}
         """By uuid, when the energy was read last and what it was."""
 
@@ -74,8 +85,9 @@ class DrmSource:
         """Sample until told to stop, or until no card is left."""
         cards = cards_in(self._folder)
         while cards and not stop.is_set():
+            held = self._clients.held()
             for card in tuple(cards):
-                observation: GpuSample | SourceDown = self._sample(card)
+                observation: GpuSample | SourceDown = self._sample(card, held.get(card.address, {}))
                 if not card.device.exists():
                     cards.remove(card)
                     reason = text("GPU {index} ({name}) is gone: its driver no longer shows it", index=card.index,
@@ -87,7 +99,7 @@ class DrmSource:
             stop.wait(self._interval_seconds)
         return text("stopped") if stop.is_set() else text("no AMD or Intel GPU is left on this machine")
 
-    def _sample(self, card: Card) -> GpuSample:
+    def _sample(self, card: Card, held: Mapping[int, int]) -> GpuSample:
         """What the card's files say now. One that sleeps is let sleep: reading its files would wake it."""
         at, started = self._clock(), time.perf_counter()
         if words_of(card.device / "power" / "runtime_status") == "suspended":
@@ -113,6 +125,7 @@ class DrmSource:
             utilization_ratio=None if busy is None else min(busy, 100) / 100,
             temperature_celsius=scaled(temperature_of(sensors), 1000),
             power_watts=self._mean_watts(card.uuid, energy_joules) if watts is None else watts,
+            processes=self._programs.holding(held, name_of),
             power_limit_watts=scaled(limit or None, 1_000_000),  # 0 is a limit that is switched off
             energy_joules=energy_joules,
             sm_clock_hertz=number_of(sensors / "freq1_input") if megahertz is None else megahertz * _MEGA,
@@ -179,7 +192,9 @@ def card_at(folder: Path, index: int) -> Card | None:
         name = (
             f"{vendor.upper() if vendor == 'amd' else vendor.title()} GPU {words_of(device / 'device') or ''}".strip()
         )
-    return Card(folder, index, vendor, f"GPU-{unique}" if unique else f"PCI-{address}", name, uevent.get("DRIVER"))
+    return Card(
+        folder, index, vendor, address, f"GPU-{unique}" if unique else f"PCI-{address}", name, uevent.get("DRIVER")
+    )
 
 
 def tells(card: Card) -> bool:

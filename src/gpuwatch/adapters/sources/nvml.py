@@ -10,18 +10,16 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePath
 from typing import Any
-
-import psutil
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit
-from gpuwatch.core.observations import GpuProcess, GpuSample, Program, SourceDown, SourceKind, ThrottleReason
+from gpuwatch.adapters.sources.programs import Programs, name_of
+from gpuwatch.core.observations import GpuProcess, GpuSample, SourceDown, SourceKind, ThrottleReason
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import Text, text
 
@@ -121,7 +119,7 @@ class _Driver:
         self._nvml = nvml
         self._version = _words(self._ask(nvml.nvmlSystemGetDriverVersion))
         self._gpus: dict[int, _Gpu] = {}
-        self._programs: dict[int, tuple[float, Program]] = {}
+        self._programs = Programs()
 
     def count(self) -> int:
         """How many GPUs there are, those included that this user may not read."""
@@ -210,27 +208,10 @@ class _Driver:
             for process in self._ask(list_processes, handle) or ():
                 # A process that computes and draws is in both lists, each time with all that it holds.
                 used[process.pid] = max((used.get(process.pid), process.usedGpuMemory), key=lambda count: count or 0)
-        self._programs = {pid: known for pid, known in self._programs.items() if psutil.pid_exists(pid)}
-        return tuple(
-            GpuProcess(pid, self._process_name(pid), count, self._program(pid)) for pid, count in sorted(used.items())
-        )
-
-    def _program(self, pid: int) -> Program:
-        """What the process is, looked up once in its life."""
-        try:
-            process = psutil.Process(pid)
-            known = self._programs.get(pid)
-            if known is None or known[0] != process.create_time():
-                known = self._programs[pid] = process.create_time(), program_of(process.cmdline(), process.cwd())
-        except (psutil.Error, ValueError, OSError):
-            return "other"
-        return known[1]
+        return self._programs.holding(used, self._process_name)
 
     def _process_name(self, pid: int) -> str | None:
-        try:
-            return psutil.Process(pid).name()
-        except (psutil.Error, ValueError):
-            return _words(self._ask(self._nvml.nvmlSystemGetProcessName, pid))
+        return name_of(pid) or _words(self._ask(self._nvml.nvmlSystemGetProcessName, pid))
 
     def _ask(self, question: Callable[..., Any], *about: Any) -> Any:
         """The answer; None where this card or driver has none; the error where the GPU or the driver is gone."""
@@ -246,17 +227,6 @@ class _Driver:
             }:
                 raise
             return None
-
-
-def program_of(words: Sequence[str], folder: str) -> Program:
-    """What a process is, from its command line: ComfyUI is the main.py of a folder that has its packages beside it."""
-    if any(word == "gpuwatch_runner" for word in words):
-        return "runner"
-    main = next((word for word in words if PurePath(word).name == "main.py"), None)
-    if main is None:
-        return "other"
-    place = Path(folder, main).parent
-    return "comfyui" if (place / "comfy").is_dir() or (place / "comfyui_version.py").is_file() else "other"
 
 
 def _divided(count: int | None, by: int) -> float | None:
