@@ -52,6 +52,8 @@ from gpuwatch.core.observations import (
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded, handed_over
 from gpuwatch.core.rules import Rule, RuleSet
+from gpuwatch.core.slowness import LABEL as SPILLED
+from gpuwatch.core.slowness import Room, Slowness
 from gpuwatch.core.twins import Twins
 from gpuwatch.core.worker import LABEL as WORKER_DEAD
 from gpuwatch.core.worker import Workers
@@ -97,6 +99,7 @@ class Engine:
     _joining: Joining = field(init=False)
     _twins: Twins = field(default_factory=Twins)
     _aftermath: Aftermath = field(default_factory=Aftermath)
+    _slowness: dict[str, Slowness] = field(default_factory=dict)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
     _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
@@ -108,7 +111,7 @@ class Engine:
     def __post_init__(self, ready: Matcher | None) -> None:
         self.matcher = ready or Matcher(self.rules)
         self.correlator = Correlator(self.rules.correlations)
-        self._workers = Workers(self._rule_of_dead_worker)
+        self._workers = Workers(lambda: self._rule_of(WORKER_DEAD))
         self._joining = Joining(self._servers)
 
     def feed(self, observation: Observation | Change) -> list[Event]:
@@ -145,8 +148,10 @@ class Engine:
         if isinstance(observation, LogRestarted):
             log = self._log(observation.source, "file")
             events = self._finish(log, log.restart(at), at)
-            if (lives := self._workers.restarted(observation.source, at)) is not None:
-                events.append(IncidentChanged(at, lives))
+            slow = self._slowness.pop(observation.source, None)
+            for over in (self._workers.restarted(observation.source, at), slow.over(at) if slow is not None else None):
+                if over is not None:
+                    events.append(IncidentChanged(at, over))
             return events
         if isinstance(observation, LogResumed):
             self._log(observation.source, observation.kind).resume(observation.line, observation.epoch)
@@ -236,10 +241,31 @@ class Engine:
         if records or lines or log.cutter.bar:
             shown = tuple(records) if self.shows_records else ()
             events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
+            if log.cutter.bar and log.fresh:
+                events.extend(self._paced(log, at))
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
             events.extend(self._counted(log, gathering, failures, at))
         return events
+
+    def _paced(self, log: LogReader, at: datetime) -> Iterator[Event]:
+        """A bar moved on: slow while the card is full is a warning."""
+        rule = self._rule_of(SPILLED)
+        if rule is not None:
+            slowness = self._slowness.setdefault(log.source, Slowness(log.source))
+            told = slowness.see(log.cutter.bar, at, self._room_of(log.source), rule)
+            if told is not None:
+                yield from self._found(told, at)
+
+    def _room_of(self, source: str) -> Room | None:
+        """How full the card of a log's program is: as the driver says, else as its server does; None where neither is sure."""
+        server = self._server_named(source)
+        card = card_of([samples[-1] for samples in self._samples.values()], {}, server)
+        if card is not None and card.used_bytes is not None and card.total_bytes:
+            return Room(card.used_bytes, card.total_bytes)
+        if server is not None and server.total_bytes and server.free_bytes is not None:
+            return Room(server.total_bytes - server.free_bytes, server.total_bytes)
+        return None
 
     def _counted(self, log: LogReader, gathering: Gathering, failures: int, at: datetime) -> Iterator[FailureCounted]:
         """The failures that nothing else told: no earlier run, no other source, no failure before that they come of."""
@@ -321,7 +347,10 @@ class Engine:
 
     def _server_of(self, incident: Incident) -> ServerSeen | None:
         """The server whose log told the incident; the only one there is, where it is a file or a pipe."""
-        for source in (incident.source, *incident.also_in):
+        return self._server_named(incident.source, *incident.also_in)
+
+    def _server_named(self, *sources: str) -> ServerSeen | None:
+        for source in sources:
             if source in self._servers:
                 return self._servers[source]
         return next(iter(self._servers.values())) if len(self._servers) == 1 else None
@@ -334,23 +363,26 @@ class Engine:
         profile = next((found for kind in kinds if kind and (found := self.workloads.find(kind, None))), None)
         return job if profile is None else replace(job, workload=profile.id)
 
-    def _rule_of_dead_worker(self) -> Rule | None:
-        return next((rule for rule in self.rules if rule.label == WORKER_DEAD), None)
+    def _rule_of(self, label: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.label == label), None)
 
     def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
         """A queue tells that its worker is dead, or that it runs again."""
+        cause = self._aftermath.died(told.source) if told.active else None
+        if cause is None:
+            yield from self._found(told, at)
+            return
+        self._workers.told_otherwise(told.source)
+        yield from self._changed(cause, "comfyui", at)
+
+    def _found(self, told: Incident, at: datetime) -> Iterator[Event]:
+        """What was seen and stands in no line of a log: told and counted, or over."""
         if not told.active:
             yield IncidentChanged(at, told)
             return
-        cause = self._aftermath.died(told.source)
-        if cause is not None:
-            self._workers.told_otherwise(told.source)
-            yield from self._changed(cause, "comfyui", at)
-            return
         changed = self._told(told, at, told.text)
         yield changed
-        rule = told.rule
-        muted = changed.incident.muted
+        rule, muted = told.rule, changed.incident.muted
         yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
 
     def _with_node_type(self, incident: Incident) -> Incident:

@@ -51,6 +51,11 @@ class LogReader:
         return self._failures.epoch
 
     @property
+    def fresh(self) -> bool:
+        """Whether what was read last happened since we came."""
+        return self._failures.fresh
+
+    @property
     def at_rest(self) -> bool:
         """Whether all that was read is told: no half line, nothing that further lines belong to."""
         return not self.cutter.waiting and self._failures.at_rest

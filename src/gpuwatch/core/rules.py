@@ -24,7 +24,7 @@ Label = Literal[
     "cuda_operation_not_supported", "cuda_unknown_error", "cuda_device_busy", "no_kernel_image", "driver_too_old",
     "no_nvidia_driver", "no_cuda_device", "torch_no_cuda", "nvml_mismatch", "nccl_error", "xid", "gpu_lost",
     "gsp_timeout", "amdgpu_hang", "gpu_hang_intel", "xpu_device_lost", "host_oom", "host_oom_killed",
-    "windows_pagefile", "pinned_memory_failure", "nan_output", "device_mismatch", "dtype_mismatch", "half_on_cpu",
+    "windows_pagefile", "pinned_memory_failure", "memory_spilled", "nan_output", "device_mismatch", "dtype_mismatch", "half_on_cpu",
     "fp8_unsupported", "model_corrupt", "model_mismatch", "model_missing", "missing_node", "import_failed",
     "download_failed", "disk_full", "filesystem_no_mmap", "port_in_use", "websocket_disconnect", "segfault",
     "worker_dead", "boot_failed", "prompt_rejected", "request_failed", "node_failed", "server_stopped",
