@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuwatch.adapters import journal_runs
+from gpuwatch.adapters.journal import runs as journal_runs
+from gpuwatch.adapters.journal.runs import read_learned
 from gpuwatch.adapters.journal.writing import Journal
-from gpuwatch.adapters.journal_runs import read_learned
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.cli import main
 from gpuwatch.texts import render

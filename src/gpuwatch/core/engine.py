@@ -27,6 +27,7 @@ from gpuwatch.core.events import (
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.joining import Joining, with_job
+from gpuwatch.core.learned.offset import predicted_for
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
@@ -189,7 +190,10 @@ class Engine:
         self.learned = self.learned.after(measured)
         if measured.bound != "exactly":
             return [measured]
-        need = known.need(measured.ran.pixels) if known is not None else None
+        profile = self.workloads.named(job.workload) if job.workload is not None else None
+        need = predicted_for(measured.ran, profile) if profile is not None and measured.alone else None
+        if need is None and known is not None:
+            need = known.need(measured.ran.pixels)
         predicted_bytes = None if need is None else round(need.high)
         return [measured, PeakCompared(job.at, job.workload, measured.peak_bytes, predicted_bytes)]
 

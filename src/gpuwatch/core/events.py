@@ -80,7 +80,7 @@ class PeakCompared:
     """The id of the workload profile that its nodes mean."""
     peak_bytes: int
     predicted_bytes: int | None = None
-    """The high end; None where too few of its kind had run."""
+    """The high end: by its trace, or by those of its kind; None where neither tells."""
 
 
 Event = (

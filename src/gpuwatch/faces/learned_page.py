@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
-from gpuwatch.adapters.journal_runs import read_learned
+from gpuwatch.adapters.journal.runs import read_learned
 from gpuwatch.core.learned.runs import Experience
 from gpuwatch.core.memory.curve import FEWEST_SIZES
 from gpuwatch.errors import UsageError

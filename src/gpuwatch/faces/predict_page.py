@@ -127,7 +127,7 @@ def print_page(profile: WorkloadProfile, arguments: argparse.Namespace, need: Ne
 
 def measured_here(profile: WorkloadProfile, arguments: argparse.Namespace) -> Text | None:
     """How far off the predictions of this network were on this machine, where its jobs were seen."""
-    from gpuwatch.adapters.journal_runs import read_learned  # noqa: PLC0415
+    from gpuwatch.adapters.journal.runs import read_learned  # noqa: PLC0415
     from gpuwatch.core.learned.offset import offset_of  # noqa: PLC0415
     from gpuwatch.settings import journal_path  # noqa: PLC0415
 

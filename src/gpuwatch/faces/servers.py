@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def mender_of(
     from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
     from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
     from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
-    from gpuwatch.adapters.journal_runs import read_learned  # noqa: PLC0415
+    from gpuwatch.adapters.journal.runs import read_learned  # noqa: PLC0415
     from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
     from gpuwatch.adapters.rulecache import load_matcher  # noqa: PLC0415
     from gpuwatch.adapters.tried_file import TriedFile  # noqa: PLC0415
@@ -102,6 +103,6 @@ def mender_of(
             getattr(arguments, "tries", 1), getattr(arguments, "min_size", None), getattr(arguments, "gpu_memory", None)
         ),
         memory=TriedFile.own(),
-        learned=read_learned(journal_path(getattr(arguments, "journal", None))),
+        learned=partial(read_learned, journal_path(getattr(arguments, "journal", None))),
         keep=keep,
     )

@@ -13,7 +13,7 @@ from types import FrameType
 
 from gpuwatch.adapters.comfyui.address import read_headers, read_token, without_credentials
 from gpuwatch.adapters.discovery import discovered
-from gpuwatch.adapters.journal_runs import read_learned
+from gpuwatch.adapters.journal.runs import read_learned
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources import Places, Source, open_source

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuwatch.adapters.comfyui.acting import Hands
+from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.comfyui.client import Client
+from gpuwatch.adapters.comfyui.mending import Mender, Proposal
+from gpuwatch.adapters.journal.runs import read_learned
 from gpuwatch.adapters.journal.writing import Journal
-from gpuwatch.adapters.journal_runs import read_learned
+from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.faces.cli import main
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render
 from tests.adapters.comfyui.beside import RULES, WORKLOADS, Beside, source, submit, watching
+from tests.core.learned.samples import learned
 from tests.standin.comfyui import PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES, VERSIONS, ComfyUI
 from tests.standin.prompts import painting
 from tests.standin.server import Standin, standing
+from tests.workflows import knowledge
 
 GIB = 1 << 30
 
@@ -147,3 +154,22 @@ def test_a_job_is_told_of_though_its_workflow_and_the_card_cannot_be_asked() -> 
         submit(standin, painting(512, 512), prompt_id=id_)
         (job,) = beside.until(beside.jobs)
         assert (job.job_id, job.outcome, job.ran) == (id_, "success", None)
+
+
+def test_what_was_learned_mends_a_failed_job() -> None:
+    with standing() as standin, closing(Hands(Client(server_of(standin.url)))) as hands:
+        mender = Mender(hands, load_matcher(), WORKLOADS, knowledge(), learned=lambda: learned(512, 768, 1024))
+        comfyui = standin.comfyui
+
+        def ended(id_: str) -> bool:
+            with comfyui.changed:
+                assert comfyui.changed.wait_for(lambda: id_ in comfyui.history, 30)
+            return bool(comfyui.history[id_]["status"]["completed"])
+
+        failed = submit(standin, painting(1344, 1344))
+        assert not ended(failed)
+        proposal = mender.propose(hands.failed_job(failed))
+        assert isinstance(proposal, Proposal)
+        assert dict(proposal.retry.after) == {"width": 1216, "height": 1216}
+        assert proposal.retry.plan.fits == "yes"
+        assert ended(mender.carry_out(proposal).id)

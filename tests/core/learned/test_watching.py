@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from gpuwatch.core.engine import Engine
 from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.observations import GpuProcess, GpuSample, JobEnded, ServerSeen
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.workload import predict
+from tests.core.cases import RULES, WORKLOADS
 from tests.core.learned.samples import AT, GIB, ran
-from tests.standin.prompts import painting
+from tests.standin.prompts import TINY, painting, workflow
 
 RAN = ran(painting(1024, 1024))
 
@@ -109,3 +113,22 @@ def test_two_servers_on_one_machine_are_not_mixed_up() -> None:
     run = runs.job_ended(job(20))
     assert run is not None
     assert (run.peak_bytes, run.alone) == (4 * GIB, False)
+
+
+def test_a_job_of_a_known_workload_says_how_good_its_prediction_was() -> None:
+    engine = Engine(RULES, WORKLOADS)
+    known = WORKLOADS.named("ddcolor")
+    assert known is not None
+    need = predict(known, "tiny", 768).process_bytes
+    peak = need.mid / GIB
+    events = []
+    ended = replace(job(20), ran=ran(workflow(768, TINY)))
+    for told in (seen(0, 1), sampled(0, 0.5), sampled(15, peak), ended):
+        events += engine.feed(told)
+    snapshot = Snapshot()
+    for event in events:
+        snapshot = snapshot.after(event)
+    assert snapshot.tallies.peak_bytes == {"ddcolor": round(peak * GIB)}
+    assert snapshot.tallies.predicted_bytes == {"ddcolor": round(need.high)}
+    assert snapshot.tallies.accuracy["ddcolor"].total == pytest.approx(need.mid / need.high, rel=1e-6)
+    assert len(engine.learned.kinds) == 1

@@ -90,15 +90,14 @@ class Mender:
         *,
         limits: Limits | None = None,
         memory: TriedFile | None = None,
-        learned: Learned | None = None,
+        learned: Callable[[], Learned] = Learned,
         keep: Callable[[FixTried], None] = lambda _tried: None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.hands = hands
         self.limits = limits or Limits()
         self.memory = memory or TriedFile(None)
-        self.learned = learned or Learned()
-        """What jobs took here."""
+        self._learned = learned
         self.keep = keep
         """Told of each fix, where no pipeline is."""
         self.clock = clock
@@ -141,7 +140,7 @@ class Mender:
             self.memory.tried,
             self.limits.most_tries,
             self.limits.min_px,
-            self.learned,
+            self._learned(),
         )
         try:
             found = lineage.next(failed, conditions)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gpuwatch.adapters import journal_runs
+from gpuwatch.adapters.journal import runs as journal_runs
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 

@@ -18,9 +18,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from gpuwatch.adapters import journal_runs
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.incident_json import incident_to_json
+from gpuwatch.adapters.journal import runs as journal_runs
 from gpuwatch.adapters.journal.file import TIMES, is_damage, oldest_at, opened, size_bytes
 from gpuwatch.adapters.sources import Place
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpuwatch.core.learned.jobs import SizedNode
+from gpuwatch.core.learned.jobs import Ran, SizedNode
 from gpuwatch.core.learned.runs import Learned
+from gpuwatch.core.memory.band import Band
 from gpuwatch.core.workload import WorkloadProfile, predict
 
 MOST_SIZES = 12
@@ -22,6 +23,18 @@ class Offset:
     high_ratio: float
 
 
+def predicted_for(ran: Ran, profile: WorkloadProfile) -> Band | None:
+    """What a traced workload's process was predicted to hold for a job; None where its size or network is not told."""
+    form = _form_of(ran.sized, profile)
+    if form is None or not profile.valid_px(form[0]):
+        return None
+    side_px, variant, dtype, rewrite = form
+    try:
+        return predict(profile, variant, side_px, dtype, rewrite=rewrite, seek_budget=False).process_bytes
+    except KeyError:
+        return None
+
+
 def offset_of(
     learned: Learned, profile: WorkloadProfile, variant: str, dtype: str = "fp32", rewrite: str = "none"
 ) -> Offset | None:
@@ -34,31 +47,28 @@ def offset_of(
         key=lambda run: run.at,
         reverse=True,
     )
-    predicted: dict[int, float] = {}
+    predicted: dict[int, float | None] = {}
     ratios = []
     for run in runs:
-        side_px = _side_of(run.ran.sized, profile, (variant, dtype, rewrite))
-        if (
-            side_px is None
-            or not profile.valid_px(side_px)
-            or (len(predicted) >= MOST_SIZES and side_px not in predicted)
-        ):
+        form = _form_of(run.ran.sized, profile)
+        if form is None or form[1:] != (variant, dtype, rewrite):
             continue
-        if side_px not in predicted:
-            need = predict(profile, variant, side_px, dtype, rewrite=rewrite, seek_budget=False)
-            predicted[side_px] = need.process_bytes.mid
-        ratios.append(run.peak_bytes / predicted[side_px])
+        if form[0] not in predicted and len(predicted) < MOST_SIZES:
+            band = predicted_for(run.ran, profile)
+            predicted[form[0]] = band.mid if band is not None else None
+        if (expected := predicted.get(form[0])) is not None:
+            ratios.append(run.peak_bytes / expected)
     return Offset(len(ratios), min(ratios), max(ratios)) if ratios else None
 
 
-def _side_of(sized: SizedNode, profile: WorkloadProfile, form: tuple[str, str, str]) -> int | None:
-    """The size at which the node ran the network in that form; None where it ran another."""
-    if sized.type not in profile.node_types:
-        return None
-    own = profile.with_inputs(_plain(sized.settings))
+def _form_of(sized: SizedNode, profile: WorkloadProfile) -> tuple[int, str, str, str] | None:
+    """Size, network, precision and rewrite that the node ran; None where it is another's, or does not tell."""
     variant = profile.variant_of(sized.settings.get(profile.checkpoint_input))
     side = sized.sizes.get(profile.size_input)
-    return round(side) if side is not None and (variant, own.dtype, own.rewrite) == form else None
+    if sized.type not in profile.node_types or variant is None or side is None:
+        return None
+    own = profile.with_inputs(_plain(sized.settings))
+    return round(side), variant, own.dtype, own.rewrite
 
 
 def _plain(settings: Mapping[str, str]) -> dict[str, str]:

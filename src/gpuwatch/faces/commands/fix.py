@@ -29,7 +29,7 @@ import sys
 from dataclasses import replace
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.journal_runs import read_learned
+from gpuwatch.adapters.journal.runs import read_learned
 from gpuwatch.adapters.workflow_file import (
     WorkflowFile,
     parsed,

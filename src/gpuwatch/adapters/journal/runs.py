@@ -59,6 +59,6 @@ def _runs(bodies: Iterable[Any]) -> Iterable[RunMeasured]:
             continue
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             value = json.loads(body)
-            run = RunMeasured(**{name: from_json(hint, value[name]) for name, hint in _HINTS.items()})
+            run = RunMeasured(**{name: from_json(hint, value[name]) for name, hint in _HINTS.items() if name in value})
             if 0 < run.peak_bytes <= _MOST_BYTES and 0 < run.ran.pixels <= _MOST_PIXELS and run.at.tzinfo is not None:
                 yield run
