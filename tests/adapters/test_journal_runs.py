@@ -44,6 +44,8 @@ def test_rows_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
             json.dumps({**value, "peak_bytes": -1}), json.dumps({**value, "bound": "sideways"}),
             json.dumps({**value, "at": "2026-11-21T00:00:00"}), json.dumps({**value, "ran": None}),
             json.dumps({**value, "ran": {**value["ran"], "pixels": 10**30}}), b"\xff\x00",
+            *(json.dumps({**value, "ran": {**value["ran"], "sized": {**value["ran"]["sized"], **wrong}}})
+              for wrong in ({"sizes": {"width": "x"}}, {"sizes": {"width": 0}}, {"settings": {"a": 1}}, {"sizes": []})),
         ):  # fmt: skip
             connection.execute("INSERT INTO runs VALUES ('', '', 0, '', 0, ?)", (body,))
     assert [len(known.runs) for known in read_learned(path).every()] == [3]

@@ -85,6 +85,12 @@ def evidence_of(case: Case) -> tuple[Text, ...]:
         )
     if case.need is not None and case.shape is not None:
         lines.append(text("Predicted need: {source}.", source=case.shape.profile.source))
+        if case.allocator == "async":
+            lines.append(
+                text(
+                    "It is that of PyTorch's own allocator; cudaMallocAsync's pool, which was in use, is only known roughly."
+                )
+            )
     if case.need is None and (known := case.experience) is not None and known.curve is not None:
         lines.append(measured_here(known.curve))
     return tuple(lines)

@@ -21,7 +21,7 @@ CREATE INDEX IF NOT EXISTS runs_at ON runs (at);
 MOST_RUNS = 2000
 _BUSY_SECONDS = 2.0
 _MOST_BODY = 16_384
-_MOST_BYTES, _MOST_PIXELS = 1 << 50, 1 << 50
+_MOST_BYTES = 1 << 50
 _HINTS = get_type_hints(RunMeasured)
 
 
@@ -60,5 +60,5 @@ def _runs(bodies: Iterable[Any]) -> Iterable[RunMeasured]:
         with suppress(ValueError, TypeError, KeyError, RecursionError):
             value = json.loads(body)
             run = RunMeasured(**{name: from_json(hint, value[name]) for name, hint in _HINTS.items() if name in value})
-            if 0 < run.peak_bytes <= _MOST_BYTES and 0 < run.ran.pixels <= _MOST_PIXELS and run.at.tzinfo is not None:
+            if 0 < run.peak_bytes <= _MOST_BYTES and run.at.tzinfo is not None:
                 yield run

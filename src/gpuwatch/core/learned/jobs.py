@@ -98,6 +98,13 @@ class SizedNode:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Of its other inputs those that memory depends on."""
 
+    def __post_init__(self) -> None:
+        # It is also read back from journals and recordings, which anything may have written.
+        if not all(_is_number(size) and 0 < size <= _MOST_SIDE for size in self.sizes.values()):
+            raise ValueError("a size is a number above 0")
+        if not all(isinstance(value, str) for value in self.settings.values()):
+            raise ValueError("a setting is a string")
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -107,6 +114,10 @@ class Ran:
     pixels: int
     """Of the largest picture in it, times batch and frames."""
     sized: SizedNode
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pixels <= MOST_PIXELS:
+            raise ValueError("a job has pixels, and not without end")
 
 
 def ran_of(workflow: Workflow, knowledge: Knowledge | None = None) -> Ran | None:
