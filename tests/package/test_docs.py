@@ -111,6 +111,14 @@ def test_no_metric_is_told_that_is_not_there() -> None:
     assert told - known <= {"gpuwatch_runner"}
 
 
+def test_every_event_of_the_log_is_told() -> None:
+    faces = "\n".join(path.read_text("utf-8") for path in (ROOT / "src" / "gpuwatch" / "faces").rglob("*.py"))
+    guard = (ROOT / "src" / "gpuwatch" / "adapters" / "comfyui" / "guarding.py").read_text("utf-8")
+    events = set(re.findall(r'event="([a-z_]+)"', faces)) | set(re.findall(r'self\._say\("([a-z_]+)"', guard))
+    told = set(_INLINE.findall((ROOT / "docs" / "metrics.md").read_text("utf-8")))
+    assert events - told == {"no_browser"}  # of the verb that opens a browser, which is no service
+
+
 def test_every_key_and_action_of_a_rule_is_told() -> None:
     told = set(_INLINE.findall((ROOT / "docs" / "rules.md").read_text("utf-8")))
     keys = {*REQUIRED, *OPTIONAL}
