@@ -302,6 +302,18 @@ def test_the_real_screen_ends_with_its_server(log: Path, ending: signal.Signals)
         assert "Traceback" not in process.stderr.read()
 
 
+def test_with_actions_allowed_they_are_done(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(log.parent)
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(log.parent / "state"))
+    with command(log, "--allow-actions") as (_process, address):
+        host, _slash, query = address.removeprefix("http://").partition("/")
+        with connect(f"ws://{host}/ws{query}", origin=f"http://{host}", open_timeout=SECONDS) as page:  # type: ignore[arg-type]  # as above
+            received(page, b"strayed")
+            page.send(json.dumps(["stdin", "x"]))
+            received(page, b"Written to")
+    assert [path.suffix for path in log.parent.glob("gpuwatch-*")] == [".md"]
+
+
 def test_quitting_the_screen_ends_the_page_and_not_the_server(log: Path) -> None:
     with command(log, "--lang", "zh") as (process, address):
         host, _slash, query = address.removeprefix("http://").partition("/")
@@ -392,6 +404,15 @@ def test_the_way_to_the_browser_is_nobody_else_s_to_read() -> None:
         assert path.parent.stat().st_mode & 0o777 == 0o700
         assert "url=http://127.0.0.1:1/?token=x&amp;y=&lt;z&gt;" in path.read_text()
     assert not path.exists()
+
+
+def test_a_browser_without_a_window_is_not_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    web.open_browser(Path("/nowhere"))
+    assert "open the address yourself" in capsys.readouterr().err
 
 
 def test_beyond_loopback_it_warns(log: Path) -> None:
