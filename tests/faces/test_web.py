@@ -308,7 +308,7 @@ def test_with_actions_allowed_they_are_done(log: Path, monkeypatch: pytest.Monke
     with command(log, "--allow-actions") as (_process, address):
         host, _slash, query = address.removeprefix("http://").partition("/")
         with connect(f"ws://{host}/ws{query}", origin=f"http://{host}", open_timeout=SECONDS) as page:  # type: ignore[arg-type]  # as above
-            received(page, b"strayed")
+            received(page, b"GPU memory ran out")
             page.send(json.dumps(["stdin", "x"]))
             received(page, b"Written to")
     assert [path.suffix for path in log.parent.glob("gpuwatch-*")] == [".md"]

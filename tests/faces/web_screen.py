@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -102,8 +103,9 @@ def serving(argv: Sequence[str] = ECHO, *, most: int = 4, address: str = "127.0.
 def received(socket: ClientConnection, wanted: bytes) -> bytes:
     """What comes until these bytes are among it."""
     data = b""
+    deadline = time.monotonic() + SECONDS
     while wanted not in data:
-        message = socket.recv(timeout=SECONDS)
+        message = socket.recv(timeout=max(deadline - time.monotonic(), 0))
         assert isinstance(message, bytes), message
         data += message
     return data
