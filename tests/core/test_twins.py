@@ -118,7 +118,9 @@ def test_a_worker_that_takes_nothing_is_dead_until_one_runs() -> None:
     assert sum(event.failures for event in died if isinstance(event, FailureCounted)) == 1
     assert labels(one.feed(queue(20, 9, 0))) == []
     assert labels(one.feed(queue(21, 0, 0))) == []  # a queue that was emptied by hand is no proof of life
-    assert labels(one.feed(queue(30, 1, 1))) == [("worker_dead", "cleared")]
+    lives = one.feed(queue(30, 1, 1))
+    assert labels(lives) == [("worker_dead", "cleared")]
+    assert [event.incident.diagnosis is not None for event in lives if isinstance(event, IncidentChanged)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from gpuwatch.core.aftermath import Aftermath
 from gpuwatch.core.cards import card_of
 from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
+from gpuwatch.core.demise import LABEL as GONE
+from gpuwatch.core.demise import Demise
 from gpuwatch.core.events import (
     Event,
     FailureCounted,
@@ -101,6 +103,7 @@ class Engine:
     _twins: Twins = field(default_factory=Twins)
     _aftermath: Aftermath = field(default_factory=Aftermath)
     _slowness: dict[str, Slowness] = field(default_factory=dict)
+    _demise: Demise = field(default_factory=Demise)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
     _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
@@ -149,11 +152,7 @@ class Engine:
         if isinstance(observation, LogRestarted):
             log = self._log(observation.source, "file")
             events = self._finish(log, log.restart(at), at)
-            slow = self._slowness.pop(observation.source, None)
-            for over in (self._workers.restarted(observation.source, at), slow.over(at) if slow is not None else None):
-                if over is not None:
-                    events.append(IncidentChanged(at, over))
-            return events
+            return [*events, *self._began_anew(observation.source, at)]
         if isinstance(observation, LogResumed):
             self._log(observation.source, observation.kind).resume(observation.line, observation.epoch)
             return []
@@ -162,12 +161,25 @@ class Engine:
             for log in self._logs.values():
                 events.extend(self._read(log, log.tick(at), at))
                 events.extend(self._place_of(log, at))
+            for gone in self._demise.tick(at, self._rule_of(GONE)):
+                events.extend(self._found(gone, at))
             return events
         events = []
         if (ended := self._logs.get(observation.source)) is not None:
             events = self._finish(ended, ended.end(at), at)
         self._workers.away(observation.source)
+        if observation.failed:
+            self._demise.down(observation.source, at)
         return [*events, observation]
+
+    def _began_anew(self, server: str, at: datetime) -> Iterator[Event]:
+        """Another process writes a server's log: what the one before did is over, and may be told only now."""
+        slow = self._slowness.pop(server, None)
+        for over in (self._workers.restarted(server, at), slow.over(at) if slow is not None else None):
+            if over is not None:
+                yield from self._found(over, at)
+        for gone in self._demise.restarted(server, at, self._rule_of(GONE)):
+            yield from self._found(gone, at)
 
     def _take_of_server(self, observation: JobEnded | QueueState | ServerSeen) -> list[Event]:
         """What a server says of itself, its queue and its jobs."""
@@ -178,8 +190,14 @@ class Engine:
             self._servers[observation.server] = observation
             self._runs.server_seen(observation)
             return [observation]
-        told = self._workers.queue(observation)
-        return [observation] if told is None else [observation, *self._worker_changed(told, observation.at)]
+        at = observation.at
+        events: list[Event] = [observation]
+        for back in self._demise.answers(observation.server, at):
+            events.extend(self._found(back, at))
+        self._demise.queue(observation)
+        if (told := self._workers.queue(observation)) is not None:
+            events.extend(self._worker_changed(told, at))
+        return events
 
     def _measured(self, job: JobEnded) -> list[Event]:
         """What the job took, where that can be told, and what was known of its kind before."""
@@ -301,6 +319,7 @@ class Engine:
         if (first := self._twins.first_of(incident, kind)) != incident.id:
             yield from self._seen_twice(first, at)
             return
+        self._demise.failed(incident)
         if incident.worker_dead:
             self._workers.told_by_log(incident)
         job = self._joining.job_of(incident)
@@ -381,13 +400,11 @@ class Engine:
 
     def _found(self, told: Incident, at: datetime) -> Iterator[Event]:
         """What was seen and stands in no line of a log: told and counted, or over."""
-        if not told.active:
-            yield IncidentChanged(at, told)
-            return
         changed = self._told(told, at, told.text)
         yield changed
-        rule, muted = told.rule, changed.incident.muted
-        yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
+        if told.active:
+            rule, muted = told.rule, changed.incident.muted
+            yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
 
     def _with_node_type(self, incident: Incident) -> Incident:
         """Name the node by its workload, where only the folder that its traceback ran through is known."""

@@ -235,6 +235,8 @@ def test_one_that_arrives_after_it_was_queued_again_is_taken_back() -> None:
         for _ in range(5):
             scene.guard.look()
         assert scene.events == ["unreachable", "lost", "requeued"]
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: comfyui.running, PATIENCE_SECONDS)
         arrives.set()
         with comfyui.changed:
             assert comfyui.changed.wait_for(lambda: comfyui.pending and comfyui.running, PATIENCE_SECONDS)

@@ -25,7 +25,7 @@ def breakage(incidents: Iterable[Incident], server: str) -> Incident | None:
         (
             each
             for each in incidents
-            if each.active and each.label in BREAKING and server in (each.source, *each.also_in)
+            if each.active and (each.label in BREAKING or each.worker_dead) and server in (each.source, *each.also_in)
         ),
         None,
     )
