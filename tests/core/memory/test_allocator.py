@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuwatch.core.memory.allocator import CachingAllocator, OutOfMemory, Settings
-from gpuwatch.core.memory.pool import BLOCK_BYTES, KIB, MIB, Block, segment_bytes
+from gpuwatch.core.memory.allocator import CachingAllocator
+from gpuwatch.core.memory.pool import BLOCK_BYTES, KIB, MIB, Block, OutOfMemory, Settings, segment_bytes
 
 EXPANDABLE = Settings(expandable=True)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.memory.allocator import Settings
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
-from gpuwatch.core.memory.pool import MIB
+from gpuwatch.core.memory.pool import MIB, Settings
 from gpuwatch.core.memory.predict import fits, fits_card
 from gpuwatch.core.memory.replay import expanded, replay
 from gpuwatch.core.memory.simulate import Failure, Size, simulate, smallest_budget, without_limit

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 from gpuwatch.core.diagnosis import Fits
-from gpuwatch.core.learned.jobs import JobKind, Ran
+from gpuwatch.core.learned.jobs import JobKind, Ran, share_left, smaller
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.curve import Curve, Run, fit_curve
 
@@ -106,6 +106,20 @@ class Experience:
             return None
         found = min([found, *limits])
         return found if self.curve.answers(found) else None
+
+
+def shrunk(known: Experience, ran: Ran, room_bytes: float) -> tuple[Mapping[str, float], Band] | None:
+    """The largest sizes that surely fit in place of the job's own, and what it then takes.
+
+    None where the runs here do not tell, or where by them the job fits as it is.
+    """
+    need = known.need(ran.pixels)
+    if need is not None and need.high <= room_bytes:
+        return None
+    pixels = known.largest_pixels(room_bytes, below=ran.pixels)
+    sizes = smaller(ran.sized, pixels / ran.pixels) if pixels is not None else None
+    then = known.need(round(ran.pixels * share_left(ran.sized, sizes))) if sizes is not None else None
+    return (sizes, then) if sizes is not None and then is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from gpuwatch.core.memory.pool import (
     BLOCK_BYTES,
     LARGE_SEGMENT_BYTES,
     SMALL_BYTES,
     SMALL_SEGMENT_BYTES,
+    USUAL,
     Block,
     Expandable,
+    OutOfMemory,
     Pool,
+    Settings,
     segment_bytes,
 )
 
@@ -28,39 +30,10 @@ _ADDRESS_SPACE_BYTES = 1 << 44
 _FIRST_ADDRESS = 1 << 40
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What PYTORCH_ALLOC_CONF says, as far as it changes where blocks go."""
-
-    expandable: bool = False
-    max_split_bytes: int | None = None
-    """Blocks from here on are neither split nor given to smaller requests."""
-    garbage_collection_ratio: float = 0.0
-    """Share of the limit above which idle segments are given back before new ones are asked for."""
-    power2_divisions: int = 0
-    """Round sizes up to this many steps between powers of two; 0: do not."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfMemory(Exception):  # noqa: N818 - it is what happened, not a mistake
-    """A request that found no room, with the numbers that torch would print."""
-
-    tried_bytes: int
-    """What was asked of the driver: the request, rounded up as a segment."""
-    allocated_bytes: int
-    reserved_bytes: int
-    limit_bytes: int
-
-    @property
-    def free_bytes(self) -> int:
-        """What was left below the limit."""
-        return self.limit_bytes - self.reserved_bytes
-
-
 class CachingAllocator:
     """The allocator of one GPU. `malloc` gives a block, `free` takes it back; the counts are torch's own."""
 
-    def __init__(self, settings: Settings = Settings(), limit_bytes: int | None = None) -> None:
+    def __init__(self, settings: Settings = USUAL, limit_bytes: int | None = None) -> None:
         self.settings = settings
         self.limit_bytes = limit_bytes
         """Most that may be reserved, by torch's own fraction or by what the card has left; None: no limit."""

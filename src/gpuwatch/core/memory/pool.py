@@ -1,4 +1,4 @@
-"""What the caching allocator deals in: blocks, the pools that idle ones wait in, and the sizes of segments by class.
+"""What the caching allocator deals in: its settings, blocks, the pools that idle ones wait in, the sizes of segments by class.
 
 The constants are PyTorch's (c10/cuda/CUDACachingAllocator).
 """
@@ -18,6 +18,39 @@ LARGE_SEGMENT_BYTES = 20 * MIB
 OWN_SEGMENT_BYTES = 10 * MIB
 """From here a large block that finds no room gets a segment of its own size."""
 ROUND_SEGMENT_BYTES = 2 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What PYTORCH_ALLOC_CONF says, as far as it changes where blocks go."""
+
+    expandable: bool = False
+    max_split_bytes: int | None = None
+    """Blocks from here on are neither split nor given to smaller requests."""
+    garbage_collection_ratio: float = 0.0
+    """Share of the limit above which idle segments are given back before new ones are asked for."""
+    power2_divisions: int = 0
+    """Round sizes up to this many steps between powers of two; 0: do not."""
+
+
+USUAL = Settings()
+"""Where nobody set anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory(Exception):  # noqa: N818 - it is what happened, not a mistake
+    """A request that found no room, with the numbers that torch would print."""
+
+    tried_bytes: int
+    """What was asked of the driver: the request, rounded up as a segment."""
+    allocated_bytes: int
+    reserved_bytes: int
+    limit_bytes: int
+
+    @property
+    def free_bytes(self) -> int:
+        """What was left below the limit."""
+        return self.limit_bytes - self.reserved_bytes
 
 
 @dataclass(slots=True, eq=False)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from gpuwatch.core.diagnosis import Fits
-from gpuwatch.core.memory.allocator import Settings
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
-from gpuwatch.core.memory.pool import MIB
+from gpuwatch.core.memory.pool import MIB, Settings
 from gpuwatch.core.memory.simulate import FINEST_BYTES, Size, smallest_budget, without_limit, works
 from gpuwatch.core.memory.trace import Trace
 

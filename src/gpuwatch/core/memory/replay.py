@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpuwatch.core.memory.allocator import CachingAllocator, OutOfMemory, Settings
-from gpuwatch.core.memory.pool import Block
+from gpuwatch.core.memory.allocator import CachingAllocator
+from gpuwatch.core.memory.pool import Block, OutOfMemory, Settings
 
 _TAKEN = frozenset({"segment_alloc", "segment_map"})
 _GIVEN = frozenset({"segment_free", "segment_unmap"})

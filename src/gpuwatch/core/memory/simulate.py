@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gpuwatch.core.memory.allocator import CachingAllocator, OutOfMemory, Settings
-from gpuwatch.core.memory.pool import MIB, Block
+from gpuwatch.core.memory.allocator import CachingAllocator
+from gpuwatch.core.memory.pool import MIB, Block, OutOfMemory, Settings
 from gpuwatch.core.memory.trace import Trace
 
 PASSES = 2

@@ -6,25 +6,20 @@ from typing import Any
 
 from gpuwatch.core.case import Case
 from gpuwatch.core.diagnosis import Fix, Prediction
-from gpuwatch.core.learned.jobs import share_left, shown_sizes, smaller
+from gpuwatch.core.learned.jobs import shown_sizes
+from gpuwatch.core.learned.runs import shrunk
 from gpuwatch.texts import plain, text
 
 
 def plan_measured_size(case: Case) -> list[Fix]:
     """The largest size that surely fits by the runs here; nothing where they do not tell, or say that this one fits."""
-    known, ran, need, room = case.experience, case.ran, case.measured_need, case.measured_room_bytes
+    known, ran, room = case.experience, case.ran, case.measured_room_bytes
     if known is None or known.curve is None or ran is None or room is None or case.balance.oddity is not None:
         return []
-    if need is not None and need.high <= room:
+    found = shrunk(known, ran, room)
+    if found is None:
         return []
-    pixels = known.largest_pixels(room, below=ran.pixels)
-    sizes = smaller(ran.sized, pixels / ran.pixels) if pixels is not None else None
-    if sizes is None:
-        return []
-    share = share_left(ran.sized, sizes)
-    then = known.need(round(ran.pixels * share))
-    if then is None:
-        return []
+    sizes, then = found
     title = text(
         "Set {inputs} of {node} to {sizes} (it was {were}): needs at most {need_bytes}.",
         inputs=plain(" x ".join(sizes)), node=plain(f"{ran.sized.type} #{ran.sized.id}"), sizes=plain(shown_sizes(sizes)),

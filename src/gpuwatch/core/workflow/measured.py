@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpuwatch.core.learned.jobs import ran_of, share_left, smaller
-from gpuwatch.core.learned.runs import Learned
+from gpuwatch.core.learned.jobs import ran_of
+from gpuwatch.core.learned.runs import Learned, shrunk
 from gpuwatch.core.workflow.changes import Change, Outlook, Work
 from gpuwatch.core.workflow.graph import Node
 from gpuwatch.core.workflow.inputs import Spot, find_input
@@ -30,11 +30,10 @@ def plan_measured(work: Work, learned: Learned, failed: Node | None = None) -> b
         if failed is None:
             work.draft.outlooks.append(Outlook(sized, known.fits(ran.pixels, room), was, was, room))
         return failed is None
-    pixels = known.largest_pixels(room, below=ran.pixels)
-    sizes = smaller(ran.sized, pixels / ran.pixels) if pixels is not None else None
-    then = known.need(round(ran.pixels * share_left(ran.sized, sizes))) if sizes is not None else None
-    if sizes is None or then is None:
+    found = shrunk(known, ran, room)
+    if found is None:
         return False
+    sizes, then = found
     why = text(
         "Needs at most {need_bytes} by {runs} runs of this kind of job measured here, within {error_ratio}.",
         need_bytes=then.high, runs=known.curve.runs, error_ratio=known.curve.within_ratio,
