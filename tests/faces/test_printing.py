@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,12 +75,19 @@ def test_it_waits_for_its_job_and_is_printed_once_with_the_node(
     assert printed(capsys) == ""
     watched.see(job(2))
     told = printed(capsys)
-    assert "DDColor_Colorize" in told
-    assert "1280" in told
+    assert "DDColor_Colorize #3" in told
+    assert "model_input_size=1280" in told
     for seconds in (3, 9):
         watched.see(Tick(after(seconds)))
     watched.printer.flush()
     assert printed(capsys) == ""
+
+
+def test_what_was_before_waits_for_its_job_too(capsys: pytest.CaptureFixture[str]) -> None:
+    watched = Watched().see(LogChunk(after(0), SERVER, OOM, "comfyui", fresh=False))
+    assert printed(capsys) == ""
+    watched.see(replace(job(1), fresh=False))
+    assert "DDColor_Colorize #3" in printed(capsys)
 
 
 def test_a_job_that_comes_late_is_one_line_more(capsys: pytest.CaptureFixture[str]) -> None:

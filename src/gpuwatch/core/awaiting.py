@@ -103,7 +103,7 @@ class Awaiting:
 
 def _may_have_job(incident: Incident, sources: Mapping[str, SourceStatus]) -> bool:
     """Whether a watched server may still say which job this was."""
-    if incident.job_id is not None or incident.members or not incident.line or not incident.fresh:
+    if incident.job_id is not None or incident.members or not incident.line:
         return False
     status = sources.get(incident.source)
     if status is None or status.kind not in _LOGS or incident.severity not in _FAILED:

@@ -96,7 +96,9 @@ def head_line(incident: Incident) -> Any:
 
     head = Line(f"{SEVERITY_SIGN[incident.severity]} ", COLOURS[incident.severity])
     head.append(visible(render(incident.title)), "bold")
-    for words in (incident.node.type, f"×{incident.count}" if incident.count > 1 else None):
+    node = incident.node
+    named = f"{node.type} #{node.id}" if node.type and node.id else node.type
+    for words in (named, f"×{incident.count}" if incident.count > 1 else None):
         if words:
             head.append(f"  {visible(words)}", "cyan")
     place = f"{render(text('line {line}', line=incident.line))} · " if incident.line else ""  # a queue has no lines
