@@ -240,3 +240,25 @@ def test_a_taken_port_is_said(server: tuple[subprocess.Popen[str], str, Path]) -
     done = gpuwatch("serve", str(log), "--listen", f"127.0.0.1:{port}")
     assert done.returncode == 2
     assert port in done.stderr
+
+
+@pytest.mark.parametrize("words", [["rules", "list"], ["diagnose", str(OOM)], ["diagnose", "--json", str(OOM)]])
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(words: list[str], closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *GPUWATCH, *words], capture_output=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == (1 if "diagnose" in words else 0)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+@pytest.mark.parametrize("words", [["rules", "list"], ["diagnose", str(OOM)], ["diagnose", "--json", str(OOM)]])
+def test_a_disk_that_is_full_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*GPUWATCH, *words], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
+        assert done.returncode == 4
+        assert done.stderr == b"gpuwatch: the output cannot be written: No space left on device.\n"
+        done = subprocess.run(
+            [*GPUWATCH, "diagnose", "nothere"], stdout=full, stderr=full, env=ENVIRONMENT, check=False
+        )
+        assert done.returncode == 2

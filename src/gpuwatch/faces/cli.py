@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -27,12 +28,15 @@ from gpuwatch.texts import translate as _
 _ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
 _INTERRUPTED = 130
 _USAGE = 2
+_NO_MORE_TO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""A write that fails so, and to no file that we named, was one to the output."""
 _TOP_OPTIONS = {"-h", "--help", "--version"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    hold_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
@@ -49,10 +53,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has gone, as with `| head`: say nothing, and keep the interpreter from flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_output_up()  # whoever read us has gone, as with `| head`
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_MORE_TO_WRITE:
+            raise
+        give_output_up()
+        told = GpuwatchError(text("the output cannot be written: {error}.", error=error.strerror or str(error)))
+        tell(told, arguments)
+        code = told.exit_code
     return code
+
+
+def hold_streams() -> None:
+    """Put nothing in the place of a standard stream that is closed: else the next file that is opened would be it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
+def give_output_up() -> None:
+    """Say no more, and keep the interpreter from flushing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -72,6 +98,8 @@ def dispatch(arguments: list[str]) -> int:
     # Every verb brings its own modules: only where all are listed are all loaded.
     verbs = {name: load_verb(name) for name in names if first not in names or name == first}
     parsed = build_parser(verbs).parse_args(arguments)
+    if parsed.lang is not None:  # written shorter, as argparse allows: `without_language` left it
+        use(parsed.lang)
     return int(verbs[parsed.verb].run(parsed))
 
 
@@ -161,8 +189,8 @@ def tell(error: GpuwatchError, arguments: Sequence[str] = ()) -> None:
             print(f"gpuwatch: {visible(line)}" if number == 0 else visible(line), file=sys.stderr)
         if error.hint is not None:
             print(visible(render(error.hint)), file=sys.stderr)
-    except BrokenPipeError:
-        pass
+    except OSError:
+        pass  # nobody reads it, or nothing more can be written there
 
 
 if __name__ == "__main__":
