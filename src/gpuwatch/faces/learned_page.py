@@ -161,10 +161,18 @@ def kind_json(known: Experience) -> dict[str, Any]:
 def _state(known: Experience) -> Any:
     curve = known.curve
     if curve is None:
+        ran = f"{(known.ran_pixels or 0) / 1e6:.2f}"
+        if known.sizes < FEWEST_SIZES:
+            return text(
+                "No curve yet: sizes measured {sizes} of {fewest}; jobs of up to {ran} megapixels ran.",
+                sizes=known.sizes,
+                fewest=FEWEST_SIZES,
+                ran=ran,
+            )
         return text(
-            "No curve yet: the peaks of {sizes} sizes are known, and it takes {fewest} that follow one.",
+            "The {sizes} sizes that were measured follow no curve; jobs of up to {ran} megapixels ran.",
             sizes=known.sizes,
-            fewest=FEWEST_SIZES,
+            ran=ran,
         )
     return text(
         "{runs} jobs measured here, {least} to {most} megapixels, within {error_ratio}; {least_bytes} to {most_bytes}.",

@@ -34,7 +34,15 @@ def sampled(seconds: float, ours: float | None, others: float = 0.5) -> GpuSampl
     processes = [GpuProcess(9, "Xorg", round(others * GIB))]
     if ours is not None:
         processes.append(GpuProcess(7, "python", round(ours * GIB), "comfyui"))
-    return GpuSample(at(seconds), "GPU-1", 0, "card", total_bytes=8 * GIB, used_bytes=0, processes=tuple(processes))
+    return GpuSample(
+        at(seconds),
+        "GPU-1",
+        0,
+        "card",
+        total_bytes=8 * GIB,
+        used_bytes=round(((ours or 0) + others) * GIB),
+        processes=tuple(processes),
+    )
 
 
 def job(seconds: float, took: float | None = 10.0, outcome: Any = "success", **more: Any) -> JobEnded:
@@ -53,6 +61,18 @@ def test_the_driver_tells_the_process_apart_and_goes_before_the_server() -> None
     run = runs.job_ended(job(20))
     assert run is not None
     assert (run.peak_bytes, run.bound, run.alone, run.total_bytes) == (5 * GIB, "exactly", True, 8 * GIB)
+
+
+def test_a_server_elsewhere_with_such_a_card_is_not_taken_for_the_one_here() -> None:
+    here = [sampled(second, 1) for second in range(21)]  # idle all the while
+    run = watch(*here, seen(0, 1.5), seen(12, 5), seen(16, 6)).job_ended(job(20))
+    assert run is not None
+    assert (run.peak_bytes, run.alone) == (6 * GIB, False)
+    run = watch(
+        *here[:10], *(sampled(second, 5) for second in range(10, 21)), seen(0, 1.5), seen(12, 5.5), seen(16, 5.6)
+    ).job_ended(job(20))
+    assert run is not None
+    assert (run.peak_bytes, run.alone) == (5 * GIB, True)
 
 
 def test_without_a_name_for_the_process_the_server_tells_and_counts_what_lies_idle() -> None:

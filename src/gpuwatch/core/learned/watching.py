@@ -7,7 +7,9 @@ the job is shorter than they are apart. A peak counts as the job's own only wher
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,6 +24,9 @@ _ROSE_RATIO = 0.01
 _MOST_SAMPLES = 4000
 _MOST_SERVERS = 32
 _SAME_CARD = (0.95, 1.05)
+_ALIKE_RATIO = 0.1
+"""Server and driver look at other moments, and the driver counts a little of its own."""
+_LONGEST_SECONDS = 7 * 86400.0
 _OUT_OF_MEMORY = ("out of memory", "Allocation on device", "OutOfMemoryError")
 
 
@@ -34,6 +39,8 @@ class Held:
     room_bytes: int
     """What the process could have had: the card, without what others were told to hold."""
     total_bytes: int
+    card_bytes: int
+    """What everybody held on the card."""
     alone: bool
 
 
@@ -50,7 +57,7 @@ class RunWatch:
         if seen.total_bytes is None or seen.free_bytes is None or not 0 <= seen.free_bytes <= seen.total_bytes:
             return
         held = seen.total_bytes - seen.free_bytes + min(seen.torch_idle_bytes or 0, seen.free_bytes)
-        sample = Held(seen.at, held, seen.total_bytes, seen.total_bytes, alone=False)
+        sample = Held(seen.at, held, seen.total_bytes, seen.total_bytes, held, alone=False)
         if seen.server not in self._of_server and len(self._of_server) >= _MOST_SERVERS:
             return
         self._of_server.setdefault(seen.server, deque(maxlen=_MOST_SAMPLES)).append(sample)
@@ -58,11 +65,11 @@ class RunWatch:
     def card_sampled(self, sample: GpuSample) -> None:
         """Take what the driver says of a card."""
         ours = [process.used_bytes for process in sample.processes if process.program == "comfyui"]
-        if len(ours) != 1 or ours[0] is None or sample.total_bytes is None:
+        if len(ours) != 1 or ours[0] is None or sample.total_bytes is None or sample.used_bytes is None:
             return
         others = sum(process.used_bytes or 0 for process in sample.processes if process.program != "comfyui")
         room = max(sample.total_bytes - others, ours[0])
-        held = Held(sample.at, ours[0], room, sample.total_bytes, alone=True)
+        held = Held(sample.at, ours[0], room, sample.total_bytes, sample.used_bytes, alone=True)
         self._of_card.setdefault(sample.uuid, deque(maxlen=_MOST_SAMPLES)).append(held)
 
     def job_ended(self, job: JobEnded) -> RunMeasured | None:
@@ -79,7 +86,7 @@ class RunWatch:
             )  # fmt: skip
         if job.duration_seconds is None or not 0 <= job.duration_seconds < timedelta.max.total_seconds():
             return None
-        began = job.at - timedelta(seconds=min(job.duration_seconds, 7 * 86400.0))
+        began = job.at - timedelta(seconds=min(job.duration_seconds, _LONGEST_SECONDS))
         during = [sample for sample in samples if began <= sample.at <= job.at]
         before = [sample for sample in samples if sample.at <= min(began, job.at - TOLD_LATE)]
         if not during:
@@ -92,12 +99,34 @@ class RunWatch:
     def _samples_for(self, job: JobEnded) -> list[Held]:
         """The driver's, where it names the process and there is no doubt that it is this server's; else the server's own."""
         own = self._of_server.get(job.server, deque())
-        if len(self._of_card) == 1 and len(self._of_server) == 1 and own:
+        if len(self._of_card) == 1 and len(self._of_server) == 1:
             (card,) = self._of_card.values()
-            low, high = _SAME_CARD
-            if card and low * own[-1].total_bytes <= card[-1].total_bytes <= high * own[-1].total_bytes:
+            seconds = min(job.duration_seconds or 0.0, _LONGEST_SECONDS)
+            if same_card(own, card, job.at - timedelta(seconds=seconds) - TOLD_LATE):
                 return list(card)
         return list(own)
+
+
+def same_card(server: Sequence[Held], card: Sequence[Held], since: datetime) -> bool:
+    """Whether a server's samples and the driver's are of one card: as large, and as full for most of the time since then."""
+    if not server or not card:
+        return False
+    low, high = _SAME_CARD
+    if not low * server[-1].total_bytes <= card[-1].total_bytes <= high * server[-1].total_bytes:
+        return False
+    alike = [_alike(sample, card) for sample in server if sample.at >= since]
+    return 2 * sum(alike) >= len(alike)
+
+
+def _alike(sample: Held, card: Sequence[Held]) -> bool:
+    """Whether the card was about as full at that moment as the server says."""
+    place = bisect_left(card, sample.at, key=lambda other: other.at)
+    near = [card[each] for each in (place - 1, place) if 0 <= each < len(card)]
+    return any(
+        abs(other.card_bytes - sample.card_bytes) <= _ALIKE_RATIO * sample.total_bytes
+        for other in near
+        if abs(other.at - sample.at) <= TOLD_LATE
+    )
 
 
 def ran_out(job: JobEnded) -> bool:
