@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import colorizing, following, scanning, scraping, screen, starting
+from benchmarks import colorizing, following, peers, scanning, scraping, screen, starting
 from benchmarks.measuring import machine_line
 
 BEGIN = "<!-- measured: begin -->"
@@ -26,6 +26,7 @@ PARTS = {
     "scraping": scraping.tables,
     "starting": starting.tables,
     "screen": screen.tables,
+    "peers": peers.tables,
 }
 
 

@@ -1,34 +1,28 @@
 """The screen in a real pseudo-terminal: how soon it stands, how soon a key shows while lines pour in, what it holds, what it
-costs at rest. What a key did is looked for in what the program writes to the terminal."""
+costs at rest."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
-from time import monotonic, perf_counter, sleep
+from time import perf_counter, sleep
 
 from benchmarks.measuring import ROOT, Table
+from benchmarks.terminal import COLUMNS, ROWS, Screen
 
-ROWS, COLUMNS = 40, 140
 RATE_LINES = 100_000
 MANY_LINES = 10_000_000
 KEY_SECONDS = 0.12
 KEYS = 120
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
 ROUNDS = 5
-_DEADLINE_SECONDS = 240.0
-_FIRST_TYPED = 0x4E00
+FIRST_TYPED = 0x4E00
 """Chinese characters are typed into the search field, because no log line holds them."""
 _DRAWN = "quit"
 
@@ -46,79 +40,6 @@ sys.stdin.read()
 """
 
 
-class Screen:
-    """gpuwatch in a pseudo-terminal."""
-
-    def __init__(self, words: Sequence[str], stdin: int | None, state: Path) -> None:
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        environment = {
-            **os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8",
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]), "GPUWATCH_STATE_DIR": str(state),
-        }  # fmt: skip
-        self.started = perf_counter()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpuwatch.faces.cli", *words],
-            stdin=slave if stdin is None else stdin, stdout=slave, stderr=slave, env=environment,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0) and None,  # noqa: PLW1509 - nothing else takes a terminal
-        )  # fmt: skip
-        os.close(slave)
-        self._seen = bytearray()
-        self._news = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 1 << 16)
-            except OSError:
-                return
-            if not data:
-                return
-            with self._news:
-                self._seen += data
-                if len(self._seen) > 1 << 20:
-                    del self._seen[: 1 << 19]
-                self._news.notify_all()
-
-    def type(self, words: str) -> None:
-        """Press keys."""
-        os.write(self._master, words.encode())
-
-    def until(self, words: str) -> float:
-        """When the words were drawn."""
-        wanted, deadline = words.encode(), monotonic() + _DEADLINE_SECONDS
-        with self._news:
-            while wanted not in self._seen:
-                if not self._news.wait(deadline - monotonic()):
-                    raise SystemExit(f"the screen never showed {words!r}")
-            return perf_counter()
-
-    def forget(self) -> None:
-        """Look only at what comes from now on."""
-        with self._news:
-            self._seen.clear()
-
-    @property
-    def rss_bytes(self) -> int:
-        """What it holds in memory now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
-
-    @property
-    def cpu_seconds(self) -> float:
-        """What it has cost so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        os.close(self._master)
-
-
 @contextmanager
 def screen(words: Sequence[str], folder: Path, producer: Sequence[str] = ()) -> Iterator[Screen]:
     """The screen over files, or over a producer in a pipe."""
@@ -128,7 +49,12 @@ def screen(words: Sequence[str], folder: Path, producer: Sequence[str] = ()) -> 
     if producer:
         command = [sys.executable, "-c", _PRODUCER, *producer]
         made = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    opened = Screen(words, made.stdout.fileno() if made is not None and made.stdout is not None else None, state)
+    opened = Screen(
+        [sys.executable, "-m", "gpuwatch.faces.cli", *words],
+        made.stdout.fileno() if made is not None and made.stdout is not None else None,
+        PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]),
+        GPUWATCH_STATE_DIR=str(state),
+    )
     try:
         yield opened
     finally:
@@ -163,21 +89,26 @@ def idle(folder: Path) -> tuple[float, int]:
 def keys(folder: Path, rate: int) -> tuple[list[float], float]:
     """Seconds from a key to what it draws while lines come, and the share of a core that it takes."""
     lines = int(rate * (KEYS * KEY_SECONDS + 30)) if rate else 1000
-    taken = []
     with screen([], folder, [str(lines), str(rate)]) as shown:
         shown.until("long night")
         shown.type("/")
         shown.until("Enter finds")
         sleep(2)
-        before, since = shown.cpu_seconds, perf_counter()
-        for number in range(KEYS):
-            typed = chr(_FIRST_TYPED + number)
-            shown.forget()
-            pressed = perf_counter()
-            shown.type(typed)
-            taken.append(shown.until(typed) - pressed)
-            sleep(max(KEY_SECONDS - taken[-1], 0))
-        return taken, (shown.cpu_seconds - before) / (perf_counter() - since)
+        return type_along(shown)
+
+
+def type_along(shown: Screen) -> tuple[list[float], float]:
+    """Seconds from a key to what it draws, key by key, and the share of a core that it takes."""
+    taken = []
+    before, since = shown.cpu_seconds, perf_counter()
+    for number in range(KEYS):
+        typed = chr(FIRST_TYPED + number)
+        shown.forget()
+        pressed = perf_counter()
+        shown.type(typed)
+        taken.append(shown.until(typed) - pressed)
+        sleep(max(KEY_SECONDS - taken[-1], 0))
+    return taken, (shown.cpu_seconds - before) / (perf_counter() - since)
 
 
 def many(folder: Path) -> tuple[int, float, float]:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gpuwatch.adapters.comfyui.acting import Queued
-from gpuwatch.adapters.comfyui.address import Server
-from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
-from gpuwatch.adapters.sources import Source
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
 from gpuwatch.core.observations import FixTried
 from gpuwatch.errors import GpuwatchError
-from gpuwatch.faces.mending import ending_of
 from gpuwatch.texts import Text, text
 
+if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the first screen need not wait for it
+    from gpuwatch.adapters.comfyui.acting import Queued
+    from gpuwatch.adapters.comfyui.address import Server
+    from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+    from gpuwatch.adapters.sources import Source
+
 Stage = Literal["planning", "asked", "queueing", "queued", "held", "failed", "refused"]
-MakeMender = Callable[[], Mender]
+MakeMender = Callable[[], "Mender"]
 
 Known = Callable[[], Iterable[Incident]]
 """The incidents that are known now."""
@@ -58,6 +58,8 @@ class Mend:
 
 def servers_of(sources: Sequence[Source]) -> dict[str, Server]:
     """The servers that are watched, by their sources' names."""
+    from gpuwatch.adapters.sources.comfyui import ComfyuiSource  # noqa: PLC0415 - loaded for a server alone
+
     return {source.name: source.client.server for source in sources if isinstance(source, ComfyuiSource)}
 
 
@@ -170,6 +172,8 @@ class Mends:
     # -- on a thread of their own ----------------------------------------------------------------------------------------
 
     def _plan(self, mend: Mend, job_id: str) -> None:
+        from gpuwatch.adapters.comfyui.mending import Refusal  # noqa: PLC0415 - loaded for a server alone
+
         mender: Mender | None = None
         try:
             mender = self._menders[mend.server]()
@@ -187,6 +191,8 @@ class Mends:
         self._put(mend, now)
 
     def _act(self, mend: Mend) -> None:
+        from gpuwatch.faces.mending import ending_of  # noqa: PLC0415 - loaded for a server alone
+
         proposal, mender = mend.proposal, mend.mender
         if proposal is None or mender is None:
             return
@@ -203,7 +209,7 @@ class Mends:
             if tried is not None:
                 self._report(tried)
             self._put(mend, replace(mend, stage="held" if outcome == "held" else "failed", words=words))
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - loaded for a server alone
             if not self._stop.is_set():
                 self._put(mend, replace(mend, stage="failed", words=told_by(error)))
         finally:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from gpuwatch.core.workflow.changes import Change, Outlook, Plan
 from gpuwatch.faces.fix_page import shown
-from gpuwatch.faces.mending import shown_plan
 from gpuwatch.faces.tui.consent import Question
 from gpuwatch.faces.tui.mend import Mend
 from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, width_of, wrapped
@@ -30,6 +29,8 @@ def told_rows(mend: Mend, width: int, question: Question) -> list[Row]:
     rows = [row(), row((" " + title, "title"))]
     if mend.stage == "planning":
         return [*rows, row((" · ", "faint"), (render(text("asking {server} …", server=visible(mend.server))), "dim"))]
+    from gpuwatch.faces.mending import shown_plan  # noqa: PLC0415 - it brings what acts on a server
+
     # What a key does now stands first: it is in view on a small screen too.
     rows += [row((" ", "text"), *line.spans) for line in next_rows(mend, width - 1, question)]
     if mend.proposal is not None:
