@@ -16,10 +16,11 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import LogChunk, LogRestarted, LogResumed, Observation, SourceDown, Tick
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
+from gpuwatch.faces.tui.entry import LONGEST_LINE_BYTES, tagged_lines
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.histogram import histogram_rows
 from gpuwatch.faces.tui.hunt import Hits, Hunt, Only, Sheet, Without
-from gpuwatch.faces.tui.logbook import LONGEST_LINE_BYTES, Logbook, tagged_lines
+from gpuwatch.faces.tui.logbook import Logbook
 from gpuwatch.faces.tui.search import Search
 from gpuwatch.faces.tui.times import histogram, row_for
 from gpuwatch.texts import text

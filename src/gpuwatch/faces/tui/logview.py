@@ -8,7 +8,6 @@ in view is the same. The last column is a map of the whole log: where the view i
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
@@ -18,35 +17,19 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from gpuwatch.faces.tui.entry import Entry
 from gpuwatch.faces.tui.hunt import Hunt, Only, Sheet, Without
-from gpuwatch.faces.tui.logbook import Entry, Logbook
+from gpuwatch.faces.tui.logbook import Logbook
+from gpuwatch.faces.tui.logline import Piece, gutter_spans, gutter_width, parts_of, words_row
 from gpuwatch.faces.tui.logmap import map_cells
-from gpuwatch.faces.tui.paint import Row, Span, crop, cut_front, padded, row, strip_of
+from gpuwatch.faces.tui.paint import Span, row, strip_of
 from gpuwatch.faces.tui.pane import palette_of
 from gpuwatch.faces.tui.search import Search
-from gpuwatch.faces.tui.themes import Back, Tone
-from gpuwatch.faces.tui.wording import SEVERITY_SIGN
 
-_LEVEL: dict[str | None, tuple[str, Tone]] = {
-    None: (" ", "text"), "debug": ("D", "dim"), "info": (" ", "text"), "warning": ("W", "warning"),
-    "error": ("E", "error"), "critical": ("C", "critical"),
-}  # fmt: skip
 _STEP = 8
 _WHEEL = 3
-_SOURCE_CELLS = 10
 _ENTRIES_AT_HAND = 400
 _MOST_COPIED = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One line of the screen: a row, or a part of one that is wrapped."""
-
-    entry: Entry
-    part: int
-    words: str
-    start: int
-    """Where the part's words begin in the row's."""
 
 
 class LogView(Widget, can_focus=True):
@@ -193,17 +176,10 @@ class LogView(Widget, can_focus=True):
 
     def _parts(self, entry: Entry) -> list[Piece]:
         words = entry.words(raw=self.raw)
-        width = max(self.size.width - 1 - self.gutter_width, 8)
         if not self.wrap:
             self.book.longest = max(self.book.longest, len(words))
             return [Piece(entry, 0, words, 0)]
-        pieces: list[Piece] = []
-        start = 0
-        while start < len(words) or not pieces:
-            part = crop(words[start : start + width], width) or words[start : start + 1]
-            pieces.append(Piece(entry, len(pieces), part, start))
-            start += max(len(part), 1)
-        return pieces
+        return parts_of(entry, words, max(self.size.width - 1 - self.gutter_width, 8))
 
     # -- moving ----------------------------------------------------------------------------------------------------------
 
@@ -397,10 +373,8 @@ class LogView(Widget, can_focus=True):
 
     @property
     def gutter_width(self) -> int:
-        """Cells before a line's words; none where there is hardly room for the words."""
-        if self.size.width < 40:
-            return 2
-        return 4 + (9 if self.book.stamped else 0) + (_SOURCE_CELLS + 1 if len(self.book.sources) > 1 else 0)
+        """Cells before a line's words."""
+        return gutter_width(self.size.width, self.book)
 
     def render_line(self, y: int) -> Strip:
         """One line of what is in view, and its cell of the map."""
@@ -409,43 +383,13 @@ class LogView(Widget, can_focus=True):
         if y >= len(self._pieces):
             return strip_of(row((" " * (width - 1), "text"), edge), width, palette)
         piece = self._pieces[y]
-        gutter, words = self._gutter(piece), self._words(piece)
+        incident = self.book.marks.get(piece.entry.number)
+        gutter = gutter_spans(piece, self.gutter_width, self.book, bookmarked=piece.entry.number in self.bookmarks)
+        words = words_row(piece, incident, self.search, chosen=self._is_chosen(piece.entry.number))
         left = strip_of(row(*gutter, back=words.back), min(self.gutter_width, width - 1), palette)
         room = max(width - 1 - self.gutter_width, 0)
         body = strip_of(words, self.left + room, palette).crop(self.left, self.left + room)
         return Strip.join([left, body, strip_of(row(edge), 1, palette)])
-
-    def _gutter(self, piece: Piece) -> list[Span]:
-        entry = piece.entry
-        if piece.part:
-            return [(" " * (self.gutter_width - 2) + "↪ ", "faint")]
-        incident = self.book.marks.get(entry.number)
-        sign, tone = SEVERITY_SIGN[incident.severity] if incident else (" ", "text")
-        mark: Span = ("◆", "accent") if entry.number in self.bookmarks else (" ", "text")
-        letter, level_tone = _LEVEL[entry.level]
-        if self.gutter_width == 2:
-            return [(sign, tone), (letter, level_tone)]
-        spans: list[Span] = [(sign, tone), mark]
-        if self.book.stamped:
-            spans.append((padded(entry.clock(), 9), "dim"))
-        if len(self.book.sources) > 1:
-            spans.append((padded(cut_front(entry.source, _SOURCE_CELLS), _SOURCE_CELLS + 1), "dim"))
-        return [*spans, (letter + " ", level_tone)]
-
-    def _words(self, piece: Piece) -> Row:
-        """A line's words; what was found in them stands out."""
-        entry, words = piece.entry, piece.words
-        incident = self.book.marks.get(entry.number)
-        tone: Tone = "dim" if entry.is_bar else _LEVEL[entry.level][1]
-        if incident is not None:
-            tone = SEVERITY_SIGN[incident.severity][1]
-        back: Back = "current" if self._is_chosen(entry.number) else "marked" if incident is not None else ""
-        spans: list[Span] = []
-        end = 0
-        for start, stop in self.search.places(words) if self.search is not None else ():
-            spans += [(words[end:start], tone), (words[start:stop], "found")]
-            end = stop
-        return row(*spans, (words[end:], tone), back=back)
 
     def _is_chosen(self, number: int) -> bool:
         if self.current is None or self.mark_from is None:

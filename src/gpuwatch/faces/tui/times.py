@@ -15,7 +15,8 @@ from datetime import datetime
 
 from gpuwatch.adapters.spool import Gone
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.tui.logbook import Logbook, tagged_lines
+from gpuwatch.faces.tui.entry import tagged_lines
+from gpuwatch.faces.tui.logbook import Logbook
 from gpuwatch.texts import text
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?")
