@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
 
-from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.faces.tui import app as app_module
 from gpuwatch.faces.tui.app import WatchApp
-from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.keys import KEYS, Help, help_rows
-from gpuwatch.faces.tui.layout import PANES, arrange
-from gpuwatch.faces.tui.paint import width_of, wrapped
 from gpuwatch.faces.tui.pane import Rows
 from gpuwatch.texts import text, use
+from tests.faces.tui_play import DEADLINE_SECONDS, explained, play, screen, shown_rows, two_failures, until
 from tests.faces.tui_story import (
     AT,
     BENIGN,
@@ -36,52 +32,12 @@ from tests.faces.tui_story import (
     watch,
 )
 
-DEADLINE_SECONDS = 10.0
-Play = Callable[[WatchApp, Pilot[None]], Awaitable[None]]
-
 
 @pytest.fixture(autouse=True)
 def english() -> Iterator[None]:
     use("en")
     yield
     use("en")
-
-
-def play(app: WatchApp, scene: Play, size: tuple[int, int] = (120, 40)) -> None:
-    async def run() -> None:
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await scene(app, pilot)
-
-    asyncio.run(run())
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"never came: {what}\n{screen(pilot.app)}"
-        await pilot.pause()
-
-
-def screen(app: object) -> str:
-    """What stands on the screen, row by row, as the compositor has it."""
-    assert isinstance(app, WatchApp)
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips)
-
-
-def shown_rows(app: WatchApp) -> list[int]:
-    """The numbers of the log's rows that are in view."""
-    return [piece.entry.number for piece in app.body.log_pane.view._pieces]
-
-
-def explained(app: WatchApp) -> Incident:
-    incident = app.choice.incident(app.snapshot)
-    assert incident is not None
-    return incident
-
-
-async def two_failures(app: WatchApp, pilot: Pilot[None]) -> None:
-    await until(pilot, lambda: len(app.snapshot.incidents) == 2 and "strayed" in screen(app), "two failures")
 
 
 def test_failures_appear_newest_first_with_the_answer_of_the_worst() -> None:
@@ -396,14 +352,6 @@ def test_any_size_will_do(size: tuple[int, int]) -> None:
     play(watch(log(FAILURES), gpu(), host()), scene)
 
 
-def test_the_pane_that_is_looked_at_is_always_in_view() -> None:
-    for width in (10, 50, 90, 120, 200):
-        for height in (3, 14, 24, 45):
-            for pane in PANES:
-                for zoomed in (False, True):
-                    assert pane in arrange(width, height, pane, zoomed=zoomed, calm=False).panes
-
-
 def test_a_flood_is_taken_in_few_repaints(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = 50_000
     source = Story("flood", "file")
@@ -439,31 +387,6 @@ def test_quitting_stops_the_sources() -> None:
     play(app, scene)
     assert app.pipeline.wait(DEADLINE_SECONDS)
     assert app.return_code == 0
-
-
-def test_the_card_is_drawn_to_scale_with_the_request_past_its_end() -> None:
-    gib = 1 << 30
-    facts = {
-        "total_bytes": 6 * gib, "free_bytes": gib, "tried_bytes": 2 * gib, "allocated_bytes": 3 * gib,
-        "reserved_unallocated_bytes": gib, "process_in_use_bytes": 9 * gib // 2,
-    }  # fmt: skip
-    drawn, asked, *rest = ["".join(words for words, _ in line.spans) for line in card_rows(facts, 100)]
-    cells = drawn.strip().rstrip("▏")
-    assert len(cells) == round(6 / 7 * 72)
-    assert cells.count("█") == pytest.approx(len(cells) / 2, abs=1)
-    assert asked.index("━") == pytest.approx(3 + 5 / 7 * 72, abs=1)
-    assert "asked for 2.00 GiB" in asked + rest[0]
-    assert "free 1.00 GiB" in "".join(rest)
-    assert card_rows({"total_bytes": 6 * gib}, 100) == []
-    assert all(width_of(line.spans) <= 40 for line in card_rows(facts, 40))
-
-
-@pytest.mark.parametrize("width", [2, 7, 20, 33])
-def test_wrapped_words_fit_and_lose_nothing(width: int) -> None:
-    words = "DDColor 在 model_input_size 1280 需要约 7.14 GiB；显卡共有 5.79 GiB。 a_very_long_word_without_a_space_in_it 🖼 done"
-    lines = wrapped(words, width)
-    assert all(cell_len(line) <= width for line in lines)
-    assert "".join("".join(lines).split()) == "".join(words.split())
 
 
 def test_a_warning_from_another_thread_is_shown_as_it_is_and_ringing_needs_a_terminal() -> None:

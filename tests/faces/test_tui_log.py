@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.texts import use
-from tests.faces.test_tui import play, screen, shown_rows, until
+from tests.faces.tui_play import play, screen, shown_rows, until
 from tests.faces.tui_story import AT, FAILURES, OOM, log, watch
 
 LINES = b"".join(b"2026-01-15 10:%02d:%02d - INFO - line %d of many\n" % (n // 60, n % 60, n) for n in range(1_800))

@@ -20,8 +20,8 @@ from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.mend import servers_of
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import use
-from tests.faces import test_tui
-from tests.faces.test_tui import explained, play, screen, two_failures, until
+from tests.faces import tui_play
+from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import FAILURES, log, watch
 from tests.standin.comfyui import GIB
 from tests.standin.prompts import faulty, workflow
@@ -34,7 +34,7 @@ PACE = Pace(busy_seconds=0.05, idle_seconds=0.05, first_wait_seconds=0.05, longe
 @pytest.fixture(autouse=True)
 def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(test_tui, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
+    monkeypatch.setattr(tui_play, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
     use("en")
     yield
     use("en")

@@ -15,7 +15,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesRefused
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.texts import plain, use
-from tests.faces.test_tui import explained, play, screen, two_failures, until
+from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import AT, FAILURES, ILLEGAL, RULES, log, watch
 
 

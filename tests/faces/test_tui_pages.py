@@ -23,7 +23,7 @@ from gpuwatch.faces.tui.pages import PAGES
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
 from gpuwatch.texts import current, use
-from tests.faces.test_tui import explained, play, screen, two_failures, until
+from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import AT, FAILURES, GIB, Story, gpu, host, log, runner, watch
 
 SERVER = "127.0.0.1:8188"

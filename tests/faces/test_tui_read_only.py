@@ -23,8 +23,8 @@ from gpuwatch.faces.tui.mend import servers_of
 from gpuwatch.faces.tui.remembered import Remembered, screen_file
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render, use
-from tests.faces import test_tui
-from tests.faces.test_tui import play, two_failures, until
+from tests.faces import tui_play
+from tests.faces.tui_play import play, two_failures, until
 from tests.faces.tui_story import FAILURES, RULES, log
 from tests.standin.prompts import workflow
 from tests.standin.server import standing
@@ -40,7 +40,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Everything that a screen could write to."""
     monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("GPUWATCH_CONFIG_DIR", str(tmp_path))
-    monkeypatch.setattr(test_tui, "DEADLINE_SECONDS", 30.0)
+    monkeypatch.setattr(tui_play, "DEADLINE_SECONDS", 30.0)
     monkeypatch.chdir(tmp_path)
     use("en")
     yield tmp_path
