@@ -7,7 +7,6 @@ and 0.3.64.
 from __future__ import annotations
 
 import copy
-import email
 import functools
 import json
 import threading
@@ -253,31 +252,6 @@ class ComfyUI:
         if body.get("free_memory") or body.get("unload_models"):
             self.card.held_bytes = 0
 
-    def upload(self, kind: str, body: bytes) -> dict[str, str]:
-        """POST /upload/image."""
-        message = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-        parts = {str(part.get_param("name", header="content-disposition")): part for part in message.walk()}
-        fields = {
-            name: bytes(part.get_payload(decode=True) or b"").decode()
-            for name, part in parts.items()
-            if name in {"type", "subfolder"}
-        }
-        name = str(parts["image"].get_filename())
-        with self.lock:
-            self.uploads[f"{fields['subfolder']}/{name}"] = bytes(parts["image"].get_payload(decode=True))  # type: ignore[arg-type]  # decoded
-        return {"name": name, **fields}
-
-    def view(self, query: Mapping[str, str]) -> bytes | None:
-        """GET /view: the very photo that the prompt was given, so that a test can tell whose result it is."""
-        with self.lock:
-            entry = self.history.get(query["filename"].removesuffix(".png"))
-            if entry is None:
-                return None
-            loaded = [
-                node["inputs"]["image"] for node in entry["prompt"][2].values() if node["class_type"] == "LoadImage"
-            ]
-            return self.uploads[loaded[0]] if loaded else b"picture"
-
     def delete(self, ids: list[str], *, clear: bool = False) -> None:
         """POST /queue: what is deleted while it waits leaves no trace."""
         with self.lock:
@@ -434,76 +408,3 @@ class ComfyUI:
 
     def _milliseconds(self) -> int:
         return int(self.now().timestamp() * 1000)
-
-    # -- what it answers ---------------------------------------------------------------------------------------------------
-
-    def system_stats(self) -> dict[str, Any]:
-        stats: dict[str, Any] = copy.deepcopy(self.recorded["system_stats"])
-        device = {"name": "cuda:0 NVIDIA GeForce RTX 2060 : native", "type": "cuda", "index": 0}
-        device |= {"vram_total": self.card.total_bytes, "vram_free": self.card.free_bytes}
-        stats["devices"] = [device | {"torch_vram_total": 0, "torch_vram_free": 0}]
-        return stats
-
-    def queue(self) -> dict[str, Any]:
-        with self.lock:
-            running = [list(self.running)] if self.running is not None else []
-            return {"queue_running": running, "queue_pending": [list(item) for item in self.pending]}
-
-    def recent(self, max_items: int | None, offset: int = -1) -> dict[str, Any]:
-        """GET /history: the newest `max_items`, in the order they ended."""
-        with self.lock:
-            ids = list(self.history)
-            if offset < 0 and max_items:
-                offset = len(ids) - max_items
-            ids = ids[max(offset, 0) :][:max_items]
-            return {id_: self.history[id_] for id_ in ids}
-
-    def jobs(self, statuses: set[str], limit: int | None, offset: int) -> dict[str, Any]:
-        """GET /api/jobs."""
-        with self.lock:
-            listed = [self._job(item, "pending") for item in self.pending]
-            if self.running is not None:
-                listed.append(self._job(self.running, "in_progress"))
-            listed += [self._ended_job(entry) for entry in self.history.values()]
-        if statuses:
-            listed = [job for job in listed if job["status"] in statuses]
-        listed.sort(key=lambda job: job["create_time"], reverse=True)
-        page = listed[offset:] if limit is None else listed[offset : offset + limit]
-        more = offset + len(page) < len(listed)
-        return {"jobs": page, "pagination": {"offset": offset, "limit": limit, "total": len(listed), "has_more": more}}
-
-    def job(self, id_: str) -> dict[str, Any] | None:
-        """GET /api/jobs/{id}."""
-        with self.lock:
-            if (entry := self.history.get(id_)) is not None:
-                prompt, extra = entry["prompt"][2], entry["prompt"][3]
-                workflow = {"prompt": prompt, "extra_data": extra}
-                return self._ended_job(entry) | {
-                    "outputs": entry["outputs"],
-                    "execution_status": entry["status"],
-                    "workflow": workflow,
-                }
-            for item in self.pending:
-                if item[1] == id_:
-                    return self._job(item, "pending")
-            if self.running is not None and self.running[1] == id_:
-                return self._job(self.running, "in_progress")
-        return None
-
-    def _job(self, item: Item, status: str) -> dict[str, Any]:
-        return {
-            "id": item[1], "status": status, "priority": item[0], "create_time": item[3].get("create_time", 0),
-            "outputs_count": 0,
-        }  # fmt: skip
-
-    def _ended_job(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        said = dict(entry["status"]["messages"])
-        status = (
-            "completed" if "execution_success" in said else "cancelled" if "execution_interrupted" in said else "failed"
-        )
-        job = self._job(tuple(entry["prompt"]), status)
-        job["execution_start_time"] = said["execution_start"]["timestamp"]
-        job["execution_end_time"] = entry["status"]["messages"][-1][1]["timestamp"]
-        if "execution_error" in said:
-            job["execution_error"] = said["execution_error"]
-        return job

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.exceptions import InvalidState
 from websockets.server import ServerProtocol
 
+from tests.standin import answers
 from tests.standin.comfyui import ComfyUI
 
 HTML = b"<!doctype html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -182,7 +183,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             if not path.startswith(("/api/jobs", "/internal")):
                 path = path.removeprefix("/api")
             if method == "POST" and path == "/upload/image":
-                self.json(comfyui.upload(self.headers["Content-Type"], body))
+                self.json(answers.upload(comfyui, self.headers["Content-Type"], body))
                 return
             try:
                 asked = json.loads(body) if body else {}
@@ -211,14 +212,14 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
         def read(self, path: str, query: dict[str, str]) -> None:
             limit = int(query["limit"]) if "limit" in query else None
             if path == "/system_stats":
-                self.json(comfyui.system_stats())
+                self.json(answers.system_stats(comfyui))
             elif path == "/queue":
-                self.json(self.padded(comfyui.queue()))
+                self.json(self.padded(answers.queue(comfyui)))
             elif path == "/prompt":
                 self.json({"exec_info": {"queue_remaining": comfyui.remaining}})
             elif path == "/history":
                 most = int(query["max_items"]) if "max_items" in query else None
-                self.json(self.padded(comfyui.recent(most, int(query.get("offset", -1)))))
+                self.json(self.padded(answers.recent(comfyui, most, int(query.get("offset", -1)))))
             elif path.startswith("/history/"):
                 id_ = path.removeprefix("/history/")
                 self.json({id_: comfyui.history[id_]} if id_ in comfyui.history else {})
@@ -227,14 +228,14 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 if statuses - {"pending", "in_progress", "completed", "failed", "cancelled"}:
                     self.json({"error": "Invalid status value(s)"}, 400)
                 else:
-                    self.json(comfyui.jobs(statuses, limit, int(query.get("offset", 0))))
+                    self.json(answers.jobs(comfyui, statuses, limit, int(query.get("offset", 0))))
             elif path.startswith("/api/jobs/") and comfyui.modern:
-                job = comfyui.job(path.removeprefix("/api/jobs/"))
+                job = answers.job(comfyui, path.removeprefix("/api/jobs/"))
                 self.json(job or {"error": "Job not found"}, 200 if job else 404)
             elif path.startswith("/object_info"):
                 self.json(comfyui.recorded["object_info"])
             elif path == "/view":
-                picture = comfyui.view(query)
+                picture = answers.view(comfyui, query)
                 self.answer(200 if picture else 404, picture or b"", "image/png")
             elif path == "/internal/logs/raw":
                 with comfyui.lock:
