@@ -51,6 +51,7 @@
       if (answer.ok) return location.reload();
       if (answer.status === 403) {
         words.textContent = document.body.dataset.changed;
+        button.hidden = true; // this address leads nowhere any more
         return undefined;
       }
     } catch {
