@@ -98,4 +98,4 @@ def test_it_is_bounded() -> None:
     world = World().card(4)
     for steps in range(10, 200):
         world.bar("2.00it/s", steps, 2, 3)
-    assert len(world.engine._slowness[SERVER]._usual) <= 32
+    assert len(world.engine._vigil._paces[SERVER]._usual) <= 32

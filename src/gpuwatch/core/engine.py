@@ -5,18 +5,14 @@ No I/O and no clock: the time is the observation's. A test is a list in and a li
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 
 from gpuwatch.core.advice import MEMORY_LABELS, diagnose, shortened
 from gpuwatch.core.aftermath import Aftermath
-from gpuwatch.core.cards import card_of
 from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
-from gpuwatch.core.demise import LABEL as GONE
-from gpuwatch.core.demise import Demise
 from gpuwatch.core.events import (
     Event,
     FailureCounted,
@@ -54,16 +50,13 @@ from gpuwatch.core.observations import (
 )
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded, handed_over
-from gpuwatch.core.rules import Rule, RuleSet
-from gpuwatch.core.slowness import LABEL as SPILLED
-from gpuwatch.core.slowness import Room, Slowness
+from gpuwatch.core.rules import RuleSet
+from gpuwatch.core.survey import Survey
 from gpuwatch.core.twins import Twins
-from gpuwatch.core.worker import LABEL as WORKER_DEAD
-from gpuwatch.core.worker import Workers
+from gpuwatch.core.vigil import Vigil
 from gpuwatch.core.workload import Workloads
 from gpuwatch.texts import plain
 
-_SAMPLES_KEPT = 240
 _MOST_OUTCOMES = 1000
 
 
@@ -93,17 +86,12 @@ class Engine:
     matcher: Matcher = field(init=False)
     correlator: Correlator = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
-    _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
-    _host: HostSample | None = None
-    """The machine's memory as it was told last."""
-    _servers: dict[str, ServerSeen] = field(default_factory=dict)
+    _survey: Survey = field(default_factory=Survey)
     _runs: RunWatch = field(default_factory=RunWatch)
-    _workers: Workers = field(init=False)
+    _vigil: Vigil = field(init=False)
     _joining: Joining = field(init=False)
     _twins: Twins = field(default_factory=Twins)
     _aftermath: Aftermath = field(default_factory=Aftermath)
-    _slowness: dict[str, Slowness] = field(default_factory=dict)
-    _demise: Demise = field(default_factory=Demise)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
     _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
@@ -115,8 +103,8 @@ class Engine:
     def __post_init__(self, ready: Matcher | None) -> None:
         self.matcher = ready or Matcher(self.rules)
         self.correlator = Correlator(self.rules.correlations)
-        self._workers = Workers(lambda: self._rule_of(WORKER_DEAD))
-        self._joining = Joining(self._servers)
+        self._vigil = Vigil(lambda label: next((rule for rule in self.rules if rule.label == label), None))
+        self._joining = Joining(self._survey.servers)
 
     def feed(self, observation: Observation | Change) -> list[Event]:
         """Take one observation, or new rules; give what follows from it, in order."""
@@ -129,11 +117,10 @@ class Engine:
                 self._take_rules(observation)
             elif isinstance(observation, MutesLoaded):
                 self.mutes = observation.mutes
-            elif isinstance(observation, GpuSample):
-                self._samples.setdefault(observation.uuid, deque(maxlen=_SAMPLES_KEPT)).append(observation)
-                self._runs.card_sampled(observation)
-            elif isinstance(observation, HostSample):
-                self._host = observation
+            elif isinstance(observation, GpuSample | HostSample):
+                self._survey.take(observation)
+                if isinstance(observation, GpuSample):
+                    self._runs.card_sampled(observation)
             elif isinstance(observation, FixTried):
                 observation = self._known_fix(observation)
                 self.tried = self.tried.after(observation)
@@ -152,7 +139,7 @@ class Engine:
         if isinstance(observation, LogRestarted):
             log = self._log(observation.source, "file")
             events = self._finish(log, log.restart(at), at)
-            return [*events, *self._began_anew(observation.source, at)]
+            return [*events, *self._found(self._vigil.restarted(observation.source, at), at)]
         if isinstance(observation, LogResumed):
             self._log(observation.source, observation.kind).resume(observation.line, observation.epoch)
             return []
@@ -161,25 +148,12 @@ class Engine:
             for log in self._logs.values():
                 events.extend(self._read(log, log.tick(at), at))
                 events.extend(self._place_of(log, at))
-            for gone in self._demise.tick(at, self._rule_of(GONE)):
-                events.extend(self._found(gone, at))
-            return events
+            return [*events, *self._found(self._vigil.tick(at), at)]
         events = []
         if (ended := self._logs.get(observation.source)) is not None:
             events = self._finish(ended, ended.end(at), at)
-        self._workers.away(observation.source)
-        if observation.failed:
-            self._demise.down(observation.source, at)
+        self._vigil.away(observation.source, at, failed=observation.failed)
         return [*events, observation]
-
-    def _began_anew(self, server: str, at: datetime) -> Iterator[Event]:
-        """Another process writes a server's log: what the one before did is over, and may be told only now."""
-        slow = self._slowness.pop(server, None)
-        for over in (self._workers.restarted(server, at), slow.over(at) if slow is not None else None):
-            if over is not None:
-                yield from self._found(over, at)
-        for gone in self._demise.restarted(server, at, self._rule_of(GONE)):
-            yield from self._found(gone, at)
 
     def _take_of_server(self, observation: JobEnded | QueueState | ServerSeen) -> list[Event]:
         """What a server says of itself, its queue and its jobs."""
@@ -187,15 +161,12 @@ class Engine:
             job = self._named(observation)
             return [*([job] if job.fresh else []), *self._measured(job), *self._join_job(job)]
         if isinstance(observation, ServerSeen):
-            self._servers[observation.server] = observation
+            self._survey.take(observation)
             self._runs.server_seen(observation)
             return [observation]
         at = observation.at
-        events: list[Event] = [observation]
-        for back in self._demise.answers(observation.server, at):
-            events.extend(self._found(back, at))
-        self._demise.queue(observation)
-        if (told := self._workers.queue(observation)) is not None:
+        events: list[Event] = [observation, *self._found(self._vigil.queue(observation), at)]
+        if (told := self._vigil.workers.queue(observation)) is not None:
             events.extend(self._worker_changed(told, at))
         return events
 
@@ -264,30 +235,13 @@ class Engine:
             shown = tuple(records) if self.shows_records else ()
             events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
             if log.cutter.bar and log.fresh:
-                events.extend(self._paced(log, at))
+                source = log.source
+                slow = self._vigil.bar(source, log.cutter.bar, at, lambda: self._survey.room_of(source))
+                events.extend(self._found([slow] if slow is not None else (), at))
         events.extend(self._changes(log, log.take_changed(), at))
         for gathering, failures in log.take_counted():
             events.extend(self._counted(log, gathering, failures, at))
         return events
-
-    def _paced(self, log: LogReader, at: datetime) -> Iterator[Event]:
-        """A bar moved on: slow while the card is full is a warning."""
-        rule = self._rule_of(SPILLED)
-        if rule is not None:
-            slowness = self._slowness.setdefault(log.source, Slowness(log.source))
-            told = slowness.see(log.cutter.bar, at, self._room_of(log.source), rule)
-            if told is not None:
-                yield from self._found(told, at)
-
-    def _room_of(self, source: str) -> Room | None:
-        """How full the card of a log's program is: as the driver says, else as its server does; None where neither is sure."""
-        server = self._server_named(source)
-        card = card_of([samples[-1] for samples in self._samples.values()], {}, server)
-        if card is not None and card.used_bytes is not None and card.total_bytes:
-            return Room(card.used_bytes, card.total_bytes)
-        if server is not None and server.total_bytes and server.free_bytes is not None:
-            return Room(server.total_bytes - server.free_bytes, server.total_bytes)
-        return None
 
     def _counted(self, log: LogReader, gathering: Gathering, failures: int, at: datetime) -> Iterator[FailureCounted]:
         """The failures that nothing else told: no earlier run, no other source, no failure before that they come of."""
@@ -319,9 +273,7 @@ class Engine:
         if (first := self._twins.first_of(incident, kind)) != incident.id:
             yield from self._seen_twice(first, at)
             return
-        self._demise.failed(incident)
-        if incident.worker_dead:
-            self._workers.told_by_log(incident)
+        self._vigil.told(incident)
         job = self._joining.job_of(incident)
         incident = self._with_node_type(with_job(incident, job))
         if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
@@ -330,15 +282,15 @@ class Engine:
 
     def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
         incident = replace(incident, also_in=self._twins.also_in(incident.id))
-        server = self._server_of(incident)
+        server = self._survey.server_of(incident.source, *incident.also_in)
         around = Surroundings(
             workloads=self.workloads,
             gpu_total_bytes=self.gpu_total_bytes,
-            gpu=self._sample_near(incident, server),
+            gpu=self._survey.card_near(incident, server),
             server=server,
             job=job,
             known_total_bytes=self._known_total.get(incident.source),
-            host=self._host if incident.fresh and (server is None or server.local is not False) else None,
+            host=self._survey.host_of(incident, server),
             tried=self.tried,
             learned=self.learned,
         )
@@ -368,16 +320,6 @@ class Engine:
             job = self._joining.job_of(incident)
             yield IncidentChanged(at, self._diagnosed(self._with_node_type(with_job(incident, job)), job, at))
 
-    def _server_of(self, incident: Incident) -> ServerSeen | None:
-        """The server whose log told the incident; the only one there is, where it is a file or a pipe."""
-        return self._server_named(incident.source, *incident.also_in)
-
-    def _server_named(self, *sources: str) -> ServerSeen | None:
-        for source in sources:
-            if source in self._servers:
-                return self._servers[source]
-        return next(iter(self._servers.values())) if len(self._servers) == 1 else None
-
     def _named(self, job: JobEnded) -> JobEnded:
         """The job with the workload that its failed node means, or one of the nodes that worked."""
         if job.workload is not None:
@@ -386,25 +328,23 @@ class Engine:
         profile = next((found for kind in kinds if kind and (found := self.workloads.find(kind, None))), None)
         return job if profile is None else replace(job, workload=profile.id)
 
-    def _rule_of(self, label: str) -> Rule | None:
-        return next((rule for rule in self.rules if rule.label == label), None)
-
     def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
         """A queue tells that its worker is dead, or that it runs again."""
         cause = self._aftermath.died(told.source) if told.active else None
         if cause is None:
-            yield from self._found(told, at)
+            yield from self._found([told], at)
             return
-        self._workers.told_otherwise(told.source)
+        self._vigil.workers.told_otherwise(told.source)
         yield from self._changed(cause, "comfyui", at)
 
-    def _found(self, told: Incident, at: datetime) -> Iterator[Event]:
+    def _found(self, seen: Iterable[Incident], at: datetime) -> Iterator[Event]:
         """What was seen and stands in no line of a log: told and counted, or over."""
-        changed = self._told(told, at, told.text)
-        yield changed
-        if told.active:
-            rule, muted = told.rule, changed.incident.muted
-            yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
+        for told in seen:
+            changed = self._told(told, at, told.text)
+            yield changed
+            if told.active:
+                rule, muted = told.rule, changed.incident.muted
+                yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
 
     def _with_node_type(self, incident: Incident) -> Incident:
         """Name the node by its workload, where only the folder that its traceback ran through is known."""
@@ -412,15 +352,6 @@ class Engine:
         if profile is None or incident.node.type is not None:
             return incident
         return replace(incident, node=replace(incident.node, type=profile.node_types[0]))
-
-    def _sample_near(self, incident: Incident, server: ServerSeen | None) -> GpuSample | None:
-        """The driver's word on the failed card, nearest in time; only where there is no doubt which card it is."""
-        if not incident.fresh or not self._samples:
-            return None
-        newest = [samples[-1] for samples in self._samples.values()]
-        card = card_of(newest, incident.facts, server)
-        samples = self._samples[card.uuid] if card is not None else ()
-        return min(samples, key=lambda sample: abs(sample.at - incident.first_at), default=None)
 
     # -- failures that mean something together -----------------------------------------------------------------------------
 

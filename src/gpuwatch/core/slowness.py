@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -53,7 +54,7 @@ class Slowness:
     _slow: int = 0
     _told: Incident | None = None
 
-    def see(self, bar: bytes, at: datetime, room: Room | None, rule: Rule) -> Incident | None:
+    def see(self, bar: bytes, at: datetime, room_of: Callable[[], Room | None], rule: Rule) -> Incident | None:
         """Take a bar's newest frame; the incident that begins with it, or ends."""
         found = _PACE.search(bar[-400:])
         if found is None:
@@ -62,7 +63,7 @@ class Slowness:
         seconds = pace if found[4] == b"s/it" else 1 / pace if pace else 0.0
         if not seconds or step < 2 or (step, steps) == self._last:
             return None
-        self._last = step, steps
+        self._last, room = (step, steps), room_of()
         usual = self._usual.get(steps)
         if self._told is not None:
             return self._over(at) if usual is None or seconds < _AGAIN * usual else None
