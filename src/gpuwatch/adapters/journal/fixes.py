@@ -47,6 +47,8 @@ class FixLedger:
         self._file: tuple[int, int] | None = None
         """Which file was read up to `_number`: a damaged one is replaced by another."""
         self._number = 0
+        self._seen: object = None
+        """How the file stood when all that it had was read: asked again only once it changed."""
         self.read_on(from_now=True)
 
     def __call__(self, events: Sequence[Event], _snapshot: Snapshot) -> None:
@@ -104,10 +106,16 @@ class FixLedger:
                 text("{path}: what was tried cannot be written: {error}; it goes on.", path=str(self.path), error=words)
             )
 
+    def _written(self) -> object:
+        """When the file, or what is written ahead of it, changed last."""
+        return _stat(self.path), _stat(self.path.with_name(self.path.name + "-wal"))
+
     def read_on(self, *, from_now: bool = False) -> list[FixTried]:
         """What others added since this was asked last, oldest first, a bounded number at a time; none for `from_now`."""
         try:
-            status = self.path.stat()
+            status, written = self.path.stat(), self._written()
+            if written == self._seen and not from_now:
+                return []
             if self._file not in {None, (status.st_dev, status.st_ino)}:
                 self._number = 0
             self._file = status.st_dev, status.st_ino
@@ -121,6 +129,7 @@ class FixLedger:
             found = rows(self.path, query, (self._number, _MOST_READ))
         except (OSError, sqlite3.Error):
             return []  # there is none yet, or whoever keeps it says what is wrong
+        self._seen = written if len(found) < _MOST_READ else None
         tries = []
         for number, writer, *told in found:
             self._number = number
@@ -128,6 +137,14 @@ class FixLedger:
                 with suppress(ValueError, TypeError, KeyError):
                     tries.append(_tried(told))
         return tries
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _tried(row: Sequence[Any]) -> FixTried:
