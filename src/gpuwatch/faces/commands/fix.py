@@ -11,8 +11,9 @@ Examples:
 
 Takes workflows as the editor saves them and as Export (API) gives them, subgraphs too. Only the values that are shown
 change; the rest of the file stays as it is, byte for byte. With --log or --error the nodes that failed are made smaller;
-without, the DDColor nodes that the card has no room for. Where no profile tells what a node needs, the share of the failed
-request that was free decides, and whether it is enough then is uncertain.
+without, the DDColor nodes that the card has no room for. Where no profile tells what a node needs, the jobs of that kind that
+ran on this machine do (`gpuwatch predict learned`), else the share of the failed request that was free, and whether it is
+enough then is uncertain.
 
 With --server and no file the failed prompt is taken from the server, changed, and queued again in front, with all that came
 with it; where something else held the memory, that is freed first.
