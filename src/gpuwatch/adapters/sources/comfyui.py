@@ -50,6 +50,7 @@ from gpuwatch.texts import Text, render, text
 _SETTLE_POLLS = 2
 """Polls at the busy pace after the queue became empty: the history lags up to a second behind."""
 _SHORTEST_SECONDS = 0.05
+_MOST_WAITING_FRAMES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,7 @@ class ComfyuiSource:
                 self._put_log(self._tail.frame(log_entries(data)), fresh=True)
             case "status":
                 heard = remaining_of(part(data, "status"))
-                if heard is not None and heard != self._deafness.heard:
+                if self._due and heard is not None and heard != self._deafness.heard:
                     self._settling = _SETTLE_POLLS
                     self._due["poll"] = min(self._due["poll"], time.monotonic() + _SHORTEST_SECONDS)
                 self._deafness.heard = heard
@@ -354,6 +355,8 @@ class ComfyuiSource:
             return
         # From here on nothing may raise before all are told: they are not listed again.
         if any(fresh for _ended, fresh in ended_jobs):
+            self._hear_what_waits()
+        if any(fresh for _ended, fresh in ended_jobs):
             with suppress(NoAnswerError):
                 self._ask_stats()  # what PyTorch took for them lies there until it is given back
         for ended, fresh in ended_jobs:
@@ -363,6 +366,14 @@ class ComfyuiSource:
                 told = self._with_workflow(ended) if fresh and ended.outcome != "interrupted" else ended
                 seconds = self._progress.seconds_of(ended.job_id, told.prompt)
                 self._put(told.observation(self._clock(), self.name, fresh=fresh, node_seconds=seconds))
+
+    def _hear_what_waits(self) -> None:
+        """Take what the server said meanwhile: it told of a job's nodes and failures before it listed the job."""
+        with suppress(SocketLostError):  # that shows at once where frames are waited for
+            for _ in range(_MOST_WAITING_FRAMES):
+                if self._socket is None or (frame := self._socket.next(0)) is None:
+                    return
+                self._hear(frame)
 
     def _with_workflow(self, ended: Ended) -> Ended:
         try:
