@@ -48,7 +48,7 @@ def test_a_job_runs_out_of_memory_and_is_mended(standin: Standin, log: Path, wid
         terminal.until(
             "GPU memory ran out",
             "DDColor_Colorize at model_input_size 1280",
-            "plans the same job so that it fits",
+            "fixes the job; shows the plan first",
         )
         terminal.keys("a")
         terminal.until("Queue the job again like this?", "model_input_size  1280  →  ", "again: queue it in front")

@@ -12,7 +12,7 @@ import pytest
 from textual.geometry import Size
 from textual.pilot import Pilot
 
-from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen
+from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen, SourceDown
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.commands.watch import has_signs
 from gpuwatch.faces.tui.app import WatchApp
@@ -22,7 +22,7 @@ from gpuwatch.faces.tui.jobs_page import peak_of
 from gpuwatch.faces.tui.pages import PAGES
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
-from gpuwatch.texts import current, use
+from gpuwatch.texts import current, text, use
 from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import AT, FAILURES, GIB, Story, gpu, host, log, runner, watch
 
@@ -298,3 +298,23 @@ def test_a_curve_stands_as_high_as_its_values() -> None:
     assert full == "⢸ ⣿"
     assert bottom == "⣸ ⣿"
     assert curve([], 3, 2) == ["   ", "   "]
+
+
+def test_a_server_that_does_not_answer_is_told_and_nothing_is_called_well() -> None:
+    gone = Story(SERVER, "comfyui", [QueueState(AT, SERVER, 3, 1)])
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "1 running, 3 waiting" in app.health.shown, "the server")
+        gone.tell(
+            SourceDown(AT, SERVER, "comfyui", text("{server}: nothing listens there.", server=SERVER), failed=True)
+        )
+        await until(pilot, lambda: "does not answer" in app.health.shown, "that it is gone")
+        assert "✗ lost" in app.health.shown
+        assert "1 running" not in app.health.shown
+        assert "Not everything can be watched." in screen(app)
+        assert f"✗ {SERVER}: nothing listens there." in screen(app)
+        assert "Nothing wrong" not in screen(app)
+        await pilot.press("J")
+        await until(pilot, lambda: "✗ does not answer" in screen(app), "it on the page of jobs")
+
+    play(watch(gone), scene)

@@ -15,6 +15,7 @@ from typing import ClassVar
 from textual import events, on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
@@ -149,6 +150,11 @@ class WatchApp(Desk):
             if self.theme != ANSI.name:
                 self._chosen.theme = self.theme
             self._chosen.write(self._remembers)
+
+    def action_command_palette(self) -> None:
+        """Open the palette."""
+        if len(self.screen_stack) == 1:
+            self.push_screen(CommandPalette(id="--command-palette", placeholder=_("what to do …")))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette: every key by its meaning."""

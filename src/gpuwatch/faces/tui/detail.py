@@ -11,6 +11,7 @@ from textual import on
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.calm import calm_rows
 from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.charts import chart_rows
 from gpuwatch.faces.tui.consent import LOOK_SECONDS, Consent, Question
@@ -203,7 +204,7 @@ def incident_detail(
 
 def offer_rows() -> list[Row]:
     """Which key mends it, in the place where its mending will stand."""
-    return [row(), row((" a ", "key"), (_("plans the same job so that it fits, and shows the plan first"), "text"))]
+    return [row(), row((" a ", "key"), (_("fixes the job; shows the plan first"), "text"))]
 
 
 def prose_width(width: int) -> int:
@@ -324,35 +325,3 @@ def bullet(words: Text, width: int) -> list[Row]:
     """A sentence with a mark before it."""
     lines = wrapped(said(words), width - 4)
     return [row((" · " if not number else "   ", "faint"), (line, "text")) for number, line in enumerate(lines)]
-
-
-def calm_rows(snapshot: Snapshot, width: int) -> list[Row]:
-    """Nothing is wrong: say what is watched and which keys matter."""
-    prose = min(width - 2, 84)
-    rows = [row(), row((" ✓ ", "good"), (_("Nothing wrong so far."), "strong")), row()]
-    watched = [source for source in snapshot.sources.values() if source.kind not in {"nvml", "drm", "host", "runner"}]
-    for source in watched:
-        if source.state == "up":
-            rows.append(row((" ✓ ", "good"), (render(text("reading {source}", source=visible(source.name))), "text")))
-        else:
-            rows.append(row((" ■ ", "dim"), (visible(source.name) + ": " + said(source.reason), "dim")))
-    if not watched:
-        rows += paragraph(_("No log is read yet."), prose, "dim", 1)
-    rows.append(row())
-    rows += paragraph(
-        _("When a job fails, the reason and what to do about it stand here. Start a prompt in ComfyUI and leave this open."),
-        prose, "dim", 1,
-    )  # fmt: skip
-    rows += [
-        row(),
-        *key_rows([("?", _("every key")), ("/", _("search the log")), ("l", "中文/English"), ("q", _("quit"))]),
-    ]
-    return rows
-
-
-def key_rows(keys: Sequence[tuple[str, str]]) -> list[Row]:
-    """Keys and what they do, on one line."""
-    spans: list[Span] = []
-    for key, meaning in keys:
-        spans += [(f" {key} ", "key"), (meaning + "  ", "dim")]
-    return [row(*spans)]

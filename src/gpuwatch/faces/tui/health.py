@@ -13,7 +13,7 @@ from gpuwatch.texts import render, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
 _GIB = 1 << 30
-_INSTRUMENTS = frozenset({"nvml", "drm", "host", "runner"})
+INSTRUMENTS = frozenset({"nvml", "drm", "host", "runner"})
 """Kinds of source that are no logs: what they say has its own place on the line."""
 
 _IDLE_STEP_SECONDS = 10
@@ -62,12 +62,14 @@ def health_row(snapshot: Snapshot, metrics_address: str | None, title: str, widt
 
 def logs(snapshot: Snapshot) -> list[tuple[int, SourceStatus]]:
     """The sources that are logs, numbered."""
-    return list(enumerate(source for source in snapshot.sources.values() if source.kind not in _INSTRUMENTS))
+    return list(enumerate(source for source in snapshot.sources.values() if source.kind not in INSTRUMENTS))
 
 
 def pulse(snapshot: Snapshot) -> tuple[Span, ...]:
     """Live, idle, ended or waiting."""
     sources = [source for _place, source in logs(snapshot)]
+    if sources and all(source.state == "failed" for source in sources):
+        return (("✗ ", "error"), (_("lost"), "error"))
     if sources and all(source.state != "up" for source in sources):
         return (("■ ", "dim"), (_("ended"), "dim"))
     last = max((source.last_at for source in sources if source.last_at is not None), default=None)
@@ -84,7 +86,8 @@ def source_items(source: SourceStatus, place: int) -> list[Item]:
     """A log: its sign, its name, its state in a word, how much was read."""
     name = cut_front(visible(source.name), 28)
     if source.state == "failed":
-        return [Item(3, (("   ✗ ", "error"), (name, "text"), (" " + _("failed"), "error")))]
+        word = _("does not answer") if source.kind == "comfyui" else _("failed")
+        return [Item(3, (("   ✗ ", "error"), (name, "text"), (" " + word, "error")))]
     ended = source.state == "ended"
     sign: Span = ("   ■ ", "dim") if ended else ("   ✓ ", "good")
     said: Span = (name + (" " + _("ended") if ended else ""), "dim" if ended else "text")
@@ -95,9 +98,10 @@ def source_items(source: SourceStatus, place: int) -> list[Item]:
 
 
 def server_items(snapshot: Snapshot) -> list[Item]:
-    """Each ComfyUI server: its version, its queue, the node that runs."""
+    """Each ComfyUI server that answers: its version, its queue, the node that runs."""
     items = []
-    for place, name in enumerate(sorted({*snapshot.queues, *snapshot.progress})):
+    silent = {source.name for source in snapshot.sources.values() if source.state == "failed"}
+    for place, name in enumerate(sorted({*snapshot.queues, *snapshot.progress} - silent)):
         seen, queue, progress = (known.get(name) for known in (snapshot.servers, snapshot.queues, snapshot.progress))
         spans: list[Span] = [("   ComfyUI", "dim")]
         if isinstance(seen, ServerSeen) and seen.version:

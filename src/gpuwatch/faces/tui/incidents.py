@@ -14,7 +14,7 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.paint import Row, Span, row, spread
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Back
-from gpuwatch.faces.tui.wording import SEVERITY_SIGN, clock, node_of, said, state_of, state_tone, unsolved
+from gpuwatch.faces.tui.wording import SEVERITY_SIGN, beside, clock, node_of, said, state_of, state_tone, unsolved
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
 
@@ -110,7 +110,7 @@ def incident_rows(
         ]
         if incident.count > 1:
             title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
-        told = state_of(incident) + (", " + _("seen") if incident.id in seen else "")
+        told = beside(state_of(incident), text("seen")) if incident.id in seen else state_of(incident)
         state: Span = (told, state_tone(incident) if loud or incident.fix_outcome == "held" else "dim")
         when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
         node: Span = (node_of(incident), "dim")

@@ -57,6 +57,9 @@ def server_rows(snapshot: Snapshot, name: str, width: int) -> list[Row]:
     state = ""
     if queue is not None:
         state = render(text("{running} running, {pending} waiting", running=queue.running, pending=queue.pending))
+    status = snapshot.sources.get(name)
+    if status is not None and status.state == "failed":
+        return [row(*spread(title, [("✗ ", "error"), (_("does not answer") + " ", "error")], width))]
     rows = [row(*spread(title, [(state + " ", "text")], width))]
     progress = snapshot.progress.get(name)
     if progress is not None:

@@ -90,15 +90,20 @@ def unsolved(incident: Incident) -> bool:
     return incident.active and incident.fix_outcome != "held" and not incident.muted
 
 
+def beside(told: str, more: Text) -> str:
+    """Two words of a state, as the language puts them beside each other."""
+    return render(text("{told}, {more}", told=told, more=more))
+
+
 def state_of(incident: Incident) -> str:
     """An incident's state in words, the outcome of a fix with it."""
     told = render(STATE[incident.state])
     if incident.fix_outcome == "held":
         told = "✓ " + render(OUTCOME["held"])
     elif incident.fix_outcome is not None:
-        told += ", " + render(OUTCOME[incident.fix_outcome])
+        told = beside(told, OUTCOME[incident.fix_outcome])
     if incident.muted:
-        told += ", " + render(words.MUTED)
+        told = beside(told, words.MUTED)
     return told
 
 
