@@ -399,3 +399,11 @@ def test_a_warning_from_another_thread_is_shown_as_it_is_and_ringing_needs_a_ter
         assert (shown.message, shown.severity, shown.markup) == ("[bold]no[/] ␛[2J", "warning", False)
 
     play(watch(), scene)
+
+
+def test_words_in_a_toast_are_no_markup() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        app.notify("C:\\photos [red]night[/red] [@click=app.quit]x[/]", timeout=30)
+        await until(pilot, lambda: "[red]night[/red]" in screen(app), "the words as they are")
+
+    play(watch(log(b"")), scene)

@@ -13,6 +13,7 @@ from functools import partial
 from textual import events
 from textual.app import App
 from textual.geometry import Size
+from textual.notifications import SeverityLevel
 
 from gpuwatch.faces.tui.themes import ANSI, DARK, PALETTES
 from gpuwatch.texts import Text, render, visible
@@ -76,9 +77,21 @@ class Shell(App[None]):
         self._suspend_signal()
         os.killpg(os.getpgrp(), signals.SIGTSTP)
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show words for a while. They may be another program's, so nothing in them is markup."""
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
+
     def say(self, words: Text, /, **_fields: object) -> None:
         """Show a word of warning; from any thread."""
-        self.call_later(partial(self.notify, visible(render(words)), severity="warning", markup=False))
+        self.call_later(partial(self.notify, visible(render(words)), severity="warning"))
 
     def ring(self, signal: str) -> None:
         """Have the terminal ring; from any thread."""
