@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -110,8 +110,10 @@ def screens(names: Sequence[str]) -> dict[Path, str]:
     time.tzset()
     wanted = [picture for picture in PICTURES if picture.name in names or not names]
     desk.utc_now = lambda: moment(STOP_SECONDS + 1)  # a mute is written with the time
-    with tempfile.TemporaryDirectory() as state:
-        os.environ["GPUWATCH_STATE_DIR"] = os.environ["GPUWATCH_CONFIG_DIR"] = state
+    with tempfile.TemporaryDirectory() as home, chdir(home):
+        own = Path(".config/gpuwatch")  # shown where a mute is from
+        own.mkdir(parents=True)
+        os.environ["GPUWATCH_STATE_DIR"], os.environ["GPUWATCH_CONFIG_DIR"] = home, str(own)
         return {
             FOLDER / f"{picture.name}-{language}.svg": asyncio.run(shot(picture, language))
             for picture in wanted
