@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 DATA = Path(__file__).parents[1] / "data" / "recordings"
@@ -262,3 +263,23 @@ def test_a_disk_that_is_full_is_one_line(words: list[str]) -> None:
             [*GPUWATCH, "diagnose", "nothere"], stdout=full, stderr=full, env=ENVIRONMENT, check=False
         )
         assert done.returncode == 2
+
+
+def test_sigterm_takes_away_what_a_verb_made_for_itself(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*GPUWATCH, "demo"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "TMPDIR": str(tmp_path)},
+    )
+    with process:
+        assert process.stderr is not None
+        while not (children := psutil.Process(process.pid).children()):
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(120) == 128 + signal.SIGTERM
+        assert b"Traceback" not in process.stderr.read()
+    _ended, left = psutil.wait_procs(children, timeout=120)
+    assert left == []
+    assert list(tmp_path.iterdir()) == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faces.terminal import NEEDS_TMUX, Terminal
@@ -99,5 +101,19 @@ def test_the_screen_stands_where_standard_error_goes_to_a_file(log: Path, tmp_pa
         opened.keys("q")
         opened.until("the screen is gone", "ended with 0", absent="layer 59")
         assert errors.read_bytes() == b""
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_gives_the_terminal_back(log: Path, number: signal.Signals) -> None:
+    opened = watch(log, 100, 30)
+    try:
+        opened.until("The process is poisoned.", "quit")
+        assert opened.tmux("display-message", "-p", "#{alternate_on}#{mouse_any_flag}") == "11\n"
+        (shell,) = psutil.Process(int(opened.tmux("display-message", "-p", "#{pane_pid}"))).children()
+        shell.send_signal(number)
+        opened.until("the screen is gone", absent="Failures")
+        assert opened.tmux("display-message", "-p", "#{alternate_on}#{mouse_any_flag}#{cursor_flag}") == "001\n"
     finally:
         opened.close()

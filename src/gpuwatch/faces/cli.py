@@ -15,9 +15,10 @@ import os
 import pkgutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(
                 errors="replace"
             )  # a terminal that cannot show a character shows another, and nothing fails
+    end_in_order()
     try:
         asked, arguments = without_language(arguments)
         use(language_of(asked))
@@ -63,6 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(told, arguments)
         code = told.exit_code
     return code
+
+
+def end_in_order() -> None:
+    """Have SIGTERM end a verb as Ctrl-C does: what it started is ended, what it made for itself is taken away."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def hold_streams() -> None:

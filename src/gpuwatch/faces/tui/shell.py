@@ -5,9 +5,11 @@ Nothing of GPUs is known here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal as signals
 import sys
+import threading
 from functools import partial
 
 from textual import events
@@ -41,6 +43,13 @@ class Shell(App[None]):
         self.app_resume_signal.subscribe(self, lambda _app: self.draw_everything())
         if not self.headless:
             self.set_interval(_SIZE_SECONDS, self._look_at_size)
+            self._end_when_told()
+
+    def _end_when_told(self) -> None:
+        """End in order where a signal asks for it: a terminal that is left as it is drawn on is of no use to its shell."""
+        if threading.current_thread() is threading.main_thread() and sys.platform != "win32":
+            for number in (signals.SIGTERM, signals.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, partial(self.exit, return_code=128 + number))
 
     def first_theme(self, last: str) -> str:
         """The look of last time; on a terminal of sixteen colours, one that is made of them."""
