@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import colorizing, following, peers, scanning, scraping, screen, starting
+from benchmarks import beside, colorizing, following, peers, scanning, scraping, screen, starting
 from benchmarks.measuring import machine_line
 
 BEGIN = "<!-- measured: begin -->"
@@ -24,6 +24,7 @@ PARTS = {
     "following": following.tables,
     "colorizing": colorizing.tables,
     "scraping": scraping.tables,
+    "beside": beside.tables,
     "starting": starting.tables,
     "screen": screen.tables,
     "peers": peers.tables,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.sources import comfyui as sources_comfyui
 from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
 from gpuwatch.adapters.sources.file import FileSource
-from gpuwatch.core.observations import QueueState
+from gpuwatch.core.observations import LogChunk, Observation, QueueState
 from tests.adapters.comfyui.beside import QUICK, submit, watched, watching
 from tests.adapters.comfyui.beside import source as source_of
 from tests.standin.comfyui import VERSIONS, ComfyUI
@@ -317,6 +318,36 @@ def test_a_history_too_large_to_read_is_asked_for_in_smaller_pieces() -> None:
             standin.comfyui.gate.set()
             beside.until(lambda: len(beside.jobs()) >= 2)
             assert beside.downs() == []
+
+
+def test_of_a_bar_that_is_redrawn_only_a_frame_now_and_then_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_comfyui, "_BAR_SECONDS", 60.0)
+    read: list[bytes] = []
+    ended, stop = threading.Event(), threading.Event()
+
+    def emit(observation: Observation) -> bool:
+        if isinstance(observation, LogChunk):
+            read.append(observation.data)
+            if b"the end" in observation.data:
+                ended.set()
+        return True
+
+    with standing() as standin:
+        watching_it = threading.Thread(target=source_of(standin).run, args=(emit, stop))
+        watching_it.start()
+        with standin.comfyui.changed:
+            while not standin.comfyui.subscribed:
+                standin.comfyui.changed.wait(0.02)
+        for step in range(200):
+            standin.comfyui.log_raw(f"\r {step // 2}%|#   | {step}/200 [00:01<00:09, 20.00it/s]")
+        standin.comfyui.log_raw("\r100%|####| 200/200 [00:10<00:00, 20.00it/s]\n")
+        standin.comfyui.log("the end\n")
+        assert ended.wait(30)
+        stop.set()
+        watching_it.join(30)
+    bars = [piece for piece in read if b"%|" in piece]
+    assert len(bars) <= 3
+    assert b"200/200" in bars[-1], "what ends in a newline is a line"
 
 
 def test_it_stops_at_once_while_a_server_does_not_answer() -> None:

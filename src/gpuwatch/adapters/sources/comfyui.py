@@ -51,6 +51,7 @@ _SETTLE_POLLS = 2
 """Polls at the busy pace after the queue became empty: the history lags up to a second behind."""
 _SHORTEST_SECONDS = 0.05
 _MOST_WAITING_FRAMES = 1000
+_BAR_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class ComfyuiSource:
         self._slow = 0
         self._frames = 0
         self._frames_at_ring = -1
+        self._bar_at = 0.0
         self._settling = 0
         self._queue: QueueState | None = None
         self._progress = Progress(self.name, clock)
@@ -265,7 +267,9 @@ class ComfyuiSource:
         data = frame.get("data")
         match frame.get("type"):
             case "logs":
-                self._put_log(self._tail.frame(log_entries(data)), fresh=True)
+                words = self._tail.frame(log_entries(data))
+                if not self._redrawn(words):
+                    self._put_log(words, fresh=True)
             case "status":
                 heard = remaining_of(part(data, "status"))
                 if self._due and heard is not None and heard != self._deafness.heard:
@@ -277,6 +281,16 @@ class ComfyuiSource:
                     self._put(progress)
             case _:
                 pass
+
+    def _redrawn(self, words: bytes) -> bool:
+        """Whether this is only a bar's next frame, too soon after the one before: it is drawn ten times a second."""
+        if not words.startswith(b"\r") or b"%|" not in words or b"\n" in words:
+            return False
+        now = time.monotonic()
+        if now - self._bar_at < _BAR_SECONDS:
+            return True
+        self._bar_at = now
+        return False
 
     def _read_ring(self) -> bool:
         """Read what the server kept of its log; whether a frame should have told us of it."""
