@@ -145,3 +145,16 @@ def test_a_failure_of_its_own_that_ends_the_thread_is_told_however_the_log_was_c
     thread = THREAD.splitlines(keepends=True)[0]
     for world in (World().say(xid + memory + thread), World().say(xid + memory).say(thread)):
         assert {incident.label for incident in world.shown} == {"xid", "cuda_oom"}
+
+
+def test_the_threads_end_is_the_failures_also_where_all_was_read_after_a_restart() -> None:
+    told = [
+        world.shown for world in (World().say(FAILURE + THREAD + RESTART), World().say(FAILURE).say(THREAD + RESTART))
+    ]
+    for (only,) in told:
+        assert (only.label, only.worker_dead, only.state) == ("illegal_memory_access", True, "cleared")
+
+
+def test_a_thread_that_ends_after_the_restart_is_a_failure_of_its_own() -> None:
+    for world in (World().say(FAILURE + RESTART + THREAD), World().say(FAILURE).say(RESTART).say(THREAD)):
+        assert [incident.worker_dead for incident in world.shown] == [False, True]

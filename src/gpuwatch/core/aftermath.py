@@ -28,7 +28,8 @@ class Aftermath:
     """Knows which failures of each log broke the process, and which incidents only tell of their consequence."""
 
     _standing: dict[tuple[str, bool], Incident] = field(default_factory=dict)
-    """By source, and whether it happened since we came: the last failure that broke the process, until it is over."""
+    """By source, and whether it happened since we came: the last failure that broke the process, also once it is over: what is
+    read at once was all told already."""
     _told: OrderedDict[str, bool] = field(default_factory=OrderedDict)
     """By the id of an incident that was told for itself, whether it ended the worker."""
     _of: OrderedDict[str, str] = field(default_factory=OrderedDict)
@@ -41,23 +42,21 @@ class Aftermath:
             return None
         key = incident.source, incident.fresh
         first = self._standing.get(key)
-        if first is not None and incident.id not in self._told and _follows(first, incident):
+        new = incident.id not in self._told
+        if first is not None and new and _follows(first, incident):
             _keep(self._of, incident.id, first.id)
             return self._dies(first)
         dead = self._told.get(incident.id, False) or tells_of_dead_worker(incident)
         _keep(self._told, incident.id, dead)
         incident = replace(incident, worker_dead=dead)
-        if incident.label in POISONS:
-            if incident.active:
-                self._standing[key] = incident
-            elif first is not None and first.id == incident.id:
-                del self._standing[key]
+        if incident.label in POISONS and (new or (first is not None and first.id == incident.id)):
+            self._standing[key] = incident
         return incident
 
     def died(self, source: str) -> Incident | None:
         """The failure that a dead worker of this server is the aftermath of; None where none stands."""
         first = self._standing.get((source, True))
-        return None if first is None else self._dies(first)
+        return self._dies(first) if first is not None and first.active else None
 
     def is_told(self, incident_id: str) -> bool:
         """Whether this only tells of what another one did."""
@@ -74,6 +73,8 @@ def _follows(first: Incident, incident: Incident) -> bool:
 
     What begins as a failure of its own stays one, though the thread ends with it.
     """
+    if incident.boot != first.boot:
+        return False
     return begins_as_dead_worker(incident) or (first.worker_dead and incident.label == first.label)
 
 

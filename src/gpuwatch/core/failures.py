@@ -62,6 +62,8 @@ class Failures:
     """The line of the last prompt that came in."""
     _prompt_failed: bool = False
     _interrupted: bool = False
+    _boot: int = 0
+    """How often the log said that the server starts."""
 
     @property
     def at_rest(self) -> bool:
@@ -145,6 +147,7 @@ class Failures:
         elif kind in {LineKind.STARTED, LineKind.STOPPED}:
             self.settle()
             if kind is LineKind.STARTED:
+                self._boot += 1
                 self.standing.clear_after(("success", "restart"))
         elif kind is LineKind.REPORT and block is not None and self._line - block.first_line <= _REPORT_HEAD_LINES:
             pass  # a report's second heading
@@ -249,7 +252,15 @@ class Failures:
             gathering.last_at = at
         else:
             gathering = Gathering(
-                self._identify(rule, record), rule, record.line, record.text, at, at, fresh, shown=not rule.fallback
+                self._identify(rule, record),
+                rule,
+                record.line,
+                record.text,
+                at,
+                at,
+                fresh,
+                self._boot,
+                shown=not rule.fallback,
             )
             gathering.excerpt.append(decoded(record.text))
             gathering.before = tuple(decoded(earlier.text) for earlier in self.earlier(self.before_lines))
@@ -328,7 +339,7 @@ class Failures:
         self.standing.settle_one(gathering)
         own = Gathering(
             self._identify(gathering.rule, record), gathering.rule, record.line, gathering.text, gathering.last_at,
-            gathering.last_at, gathering.fresh, facts=facts, block=block, lookahead=gathering.lookahead,
+            gathering.last_at, gathering.fresh, self._boot, facts=facts, block=block, lookahead=gathering.lookahead,
             excerpt=[decoded(gathering.text), decoded(record.text)],
         )  # fmt: skip
         self.standing.keep(own)

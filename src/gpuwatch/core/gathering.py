@@ -25,6 +25,8 @@ class Gathering:
     first_at: datetime
     last_at: datetime
     fresh: bool
+    boot: int
+    """How often the log had said by then that the server starts."""
     state: IncidentState = "open"
     count: int = 1
     uncounted: int = 1
@@ -92,6 +94,7 @@ class Gathering:
             before=self.before,
             job_id=self.job_id,
             fresh=self.fresh,
+            boot=self.boot,
         )
 
 

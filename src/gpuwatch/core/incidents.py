@@ -72,6 +72,8 @@ class Incident:
     """Ids of the incidents that it is made of, the first few dozen; none for one that a log's line told."""
     worker_dead: bool = False
     """Whether the thread that runs prompts ended with it: the server takes prompts and runs none, until it is restarted."""
+    boot: int = 0
+    """How often its log had said by then that the server starts: failures of one process have the same."""
     mute: Mute | None = None
     """The person's word that this one is not to be spoken of."""
 
