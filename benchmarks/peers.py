@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,11 +82,18 @@ def version_of(program: str, option: str) -> str:
 
 @contextmanager
 def viewing(viewer: Viewer, log: Path, folder: Path) -> Iterator[Screen]:
-    """It, over the log, with a home of its own."""
-    home = Path(tempfile.mkdtemp(dir=folder))
+    """It, over the log, with a home of its own, which it has been in before."""
+    home = folder / f"home-{viewer.command[0].rpartition('/')[2]}"
+    home.mkdir(exist_ok=True)
     (home / "screen.json").write_text("{}")
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]) if viewer.command[0] == sys.executable else ""
-    shown = Screen([*viewer.command, str(log)], HOME=str(home), GPUWATCH_STATE_DIR=str(home), PYTHONPATH=path)
+    shown = Screen(
+        [*viewer.command, str(log)],
+        HOME=str(home),
+        GPUWATCH_STATE_DIR=str(home),
+        GPUWATCH_CACHE_DIR=str(home),
+        PYTHONPATH=path,
+    )
     try:
         yield shown
     finally:
@@ -97,10 +103,10 @@ def viewing(viewer: Viewer, log: Path, folder: Path) -> Iterator[Screen]:
 def first_paint(viewer: Viewer, log: Path, folder: Path) -> float:
     """Seconds from its start to the log's last line, the middle of some rounds."""
     taken = []
-    for _ in range(ROUNDS):
+    for _ in range(1 + ROUNDS):  # the first one makes what it keeps for the next
         with viewing(viewer, log, folder) as shown:
             taken.append(shown.until(_END) - shown.started)
-    return median(taken)
+    return median(taken[1:])
 
 
 def at_rest(viewer: Viewer, log: Path, folder: Path) -> float:
