@@ -27,7 +27,8 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces import cli
 from gpuwatch.faces.commands import notify
 from gpuwatch.faces.notice_page import notice_json, notice_lines
-from gpuwatch.faces.notifying import Desk, Ringer, open_outboxes
+from gpuwatch.faces.notifying import Desk, Ringer
+from gpuwatch.faces.sending import open_outboxes
 from gpuwatch.texts import render, text
 from tests.adapters.receiver import SECONDS, hook
 from tests.core.cases import AT

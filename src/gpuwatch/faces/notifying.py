@@ -12,21 +12,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.loopback import is_loopback
-from gpuwatch.adapters.outbox import Outbox
-from gpuwatch.adapters.webhook import Carrier, read_secret, target_of
 from gpuwatch.core.events import Event
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.notices import NOTICE_OUTCOMES, Bucket, Notice, Teller
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import Narrate
 from gpuwatch.faces.notice_page import headline
-from gpuwatch.faces.notice_shapes import shape_for
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import Text, text, visible
+from gpuwatch.texts import Text, visible
+
+if TYPE_CHECKING:
+    from gpuwatch.adapters.outbox import Outbox
 
 _RINGS, _RING_EVERY = 3, timedelta(seconds=5)
 _LONGEST_SIGNAL = 200
@@ -111,34 +110,12 @@ class Desk:
 def keep_desk(arguments: argparse.Namespace, pipeline: Pipeline, say: Narrate) -> Iterator[Desk]:
     """The desk that the arguments ask for, listening to the pipeline until the end of the block."""
     desk = Desk(Teller(arguments.notify_severity), say)
-    desk.outboxes = open_outboxes(arguments.notify, arguments, desk.warn)
+    if arguments.notify or arguments.notify_secret_file is not None:
+        from gpuwatch.faces.sending import open_outboxes  # noqa: PLC0415 - HTTP and TLS, only where they are asked for
+
+        desk.outboxes = open_outboxes(arguments.notify, arguments, desk.warn)
     pipeline.subscribe(desk)
     try:
         yield desk
     finally:
         desk.close()
-
-
-def open_outboxes(
-    addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]
-) -> list[Outbox]:
-    """A queue for each address. Raises UsageError before any is open, where one cannot be used."""
-    return [Outbox(carrier, warn) for carrier in carriers_of(addresses, arguments, warn)]
-
-
-def carriers_of(addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]) -> list[Carrier]:
-    """What takes notices to each address, in the form and with the secret that the arguments name."""
-    secret, warning = read_secret(arguments.notify_secret_file)
-    if not addresses:
-        if arguments.notify_secret_file is not None:
-            raise UsageError(
-                text("a secret is given, and no address to send notices to."), text("Name one with --notify URL.")
-            )
-        return []
-    targets = [target_of(address) for address in addresses]
-    if warning is not None:
-        warn(warning)
-    for target in targets:
-        if target.scheme == "http" and not is_loopback(target.host):
-            warn(text("{target}: notices travel unencrypted there.", target=target.shown))
-    return [Carrier(target, shape_for(arguments.notify_format, target), secret) for target in targets]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
 
 from gpuwatch.core.memory.band import Band
 
@@ -93,7 +92,7 @@ def fit_curve(runs: Iterable[Run]) -> Curve | None:
     if len(newest) < FEWEST_SIZES:
         return None
     kept = [run for run in kept if run.pixels in newest]
-    peaks = {size: median(run.peak_bytes for run in kept if run.pixels == size) for size in sorted(newest)}
+    peaks = {size: _median(run.peak_bytes for run in kept if run.pixels == size) for size in sorted(newest)}
     lines = [line for power in POWERS if (line := _line(peaks, power)) is not None]
     if not lines:
         return None
@@ -119,8 +118,8 @@ class _Line:
 
 def _line(peaks: Mapping[int, float], power: int) -> _Line | None:
     """The line through sizes; None where memory shrinks with them, or would be below nothing at one."""
-    slope = median((peaks[b] - peaks[a]) / (b**power - a**power) for a, b in combinations(peaks, 2))
-    line = _Line(median(peak - slope * size**power for size, peak in peaks.items()), slope, power)
+    slope = _median((peaks[b] - peaks[a]) / (b**power - a**power) for a, b in combinations(peaks, 2))
+    line = _Line(_median(peak - slope * size**power for size, peak in peaks.items()), slope, power)
     return line if slope >= 0 and all(line.at(size) > 0 for size in peaks) else None
 
 
@@ -134,6 +133,13 @@ def _foretold(peaks: Mapping[int, float], power: int) -> float:
         told = line.at(left_out) if line is not None else 0.0
         off.append((abs(peak / told - 1) if told > 0 else 1.0) / (2 if left_out in ends else 1))
     return _ninth_decile(off)
+
+
+def _median(values: Iterable[float]) -> float:
+    """Python's own brings decimals and random numbers along, which every start would pay for."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _ninth_decile(values: Sequence[float]) -> float:

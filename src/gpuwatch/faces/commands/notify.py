@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 def send_test(arguments: argparse.Namespace) -> int:
     """Send one notice, once."""
     from gpuwatch.faces.narration import narrator  # noqa: PLC0415
-    from gpuwatch.faces.notifying import carriers_of  # noqa: PLC0415
+    from gpuwatch.faces.sending import carriers_of  # noqa: PLC0415
 
     (carrier,) = carriers_of([arguments.url], arguments, partial(narrator(arguments.log_format), level="warning"))
     begun = time.monotonic()
@@ -133,7 +133,7 @@ def pass_on(arguments: argparse.Namespace, stop: threading.Event, say: Narrate) 
     from gpuwatch.adapters.comfyui.address import read_token  # noqa: PLC0415
     from gpuwatch.adapters.loopback import is_loopback  # noqa: PLC0415
     from gpuwatch.core.alerts import Relay  # noqa: PLC0415
-    from gpuwatch.faces.notifying import open_outboxes  # noqa: PLC0415
+    from gpuwatch.faces.sending import open_outboxes  # noqa: PLC0415
 
     token = None
     if arguments.token_file is not None:
