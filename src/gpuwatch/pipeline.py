@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from gpuwatch.adapters.clock import utc_now
+from gpuwatch.adapters.runner_process import STOP_SECONDS
 from gpuwatch.adapters.sources import Source
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event
@@ -34,7 +35,8 @@ _TICK_SECONDS = 0.25
 _QUIET_TICK_SECONDS = 1.0
 _QUIET_AFTER_SECONDS = 3.0
 """Where for so long nothing but the machine was heard of, no failure is being put together, and time may pass in longer steps."""
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = STOP_SECONDS + 3.0
+"""Longer than a source gives its child to end: what the child writes to is taken away afterwards."""
 
 Listener = Callable[[Sequence[Event], Snapshot], None]
 """Called on the pipeline's thread with what just happened and the snapshot after it; must not block."""
@@ -136,7 +138,7 @@ class Pipeline:
             self._queue.put_nowait(Tick(self._clock()))  # so that the loop need not wait for its time to run out
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def emit(self, observation: Observation | Change) -> bool:

@@ -272,13 +272,12 @@ def command(*words: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         [sys.executable, "-m", "gpuwatch.faces.cli", "web", "--port", "0", *map(str, words)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    try:
-        with process:
-            assert process.stdout is not None
+    with process:
+        assert process.stdout is not None
+        try:
             yield process, process.stdout.readline().strip()
-            process.kill()
-    finally:
-        process.kill()
+        finally:
+            process.kill()  # or the wait for it would have no end
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -90,8 +90,8 @@ def print_demo(pipeline: Pipeline, exporter: Exporter, *, kept: bool) -> int:
     def heading(words: str) -> None:
         console.print(f"\n── {words}", style="bold")
 
-    pipeline.start()
     try:
+        pipeline.start()
         if not pipeline.wait(_LONGEST_SECONDS):
             raise JobError(text("the demo did not end within {limit_seconds}.", limit_seconds=_LONGEST_SECONDS))
     finally:

@@ -68,7 +68,9 @@ def plain_answer(status: int, words: str) -> web.Response:
     return web.Response(status=status, text=f"{words}\n")
 
 
-AGAIN = '<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>gpuwatch</title>'
+AGAIN = (
+    '<!doctype html><meta http-equiv="refresh" content="0;url=/"><link rel="icon" href="data:,"><title>gpuwatch</title>'
+)
 
 
 def refused_page() -> str:
