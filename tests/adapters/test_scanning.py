@@ -46,7 +46,7 @@ PIECES = st.sampled_from(
 )
 
 
-def told(chunks: list[bytes], threads: int | None, *, ahead: bool = True) -> tuple[int, list[tuple[object, ...]]]:
+def told(chunks: list[bytes], threads: int, *, ahead: bool = True) -> tuple[int, list[tuple[object, ...]]]:
     engine = Engine(MATCHER.rules, shows_records=False, ready=MATCHER)
     events = []
     for data, scan in scanned(chunks, MATCHER, threads) if ahead else ((chunk, None) for chunk in chunks):

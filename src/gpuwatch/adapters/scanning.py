@@ -1,12 +1,11 @@
-"""Scans a long log ahead of the engine: on threads of its own, for the scanner lets other threads run meanwhile.
+"""Cuts a long log to whole lines and scans them before the engine reads them, on threads of its own where that is asked for.
 
-The chunks come out in order, cut to whole lines, each with what was found in it. So little is scanned ahead that memory stays
-the same at any length of log.
+The pieces come out in order, each with what was found in it. So little is scanned ahead that memory stays the same at any length
+of log.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,66 +20,48 @@ _PIECE_BYTES = 64 << 10
 """Pieces of at least so many bytes: larger ones would not stay in a core's own cache while they are read, cut and scanned."""
 _FULL_BYTES = 16 << 10
 """A shorter chunk ends what is there for now: nothing is waited for."""
-_BATCH_PIECES = 8
-"""What a thread is given at once: handing over costs more than a piece."""
+_BATCH_BYTES = 1 << 20
+"""What a thread is given at once: handing over costs more than a small piece."""
 _AHEAD = 2
-"""Batches a thread that may be scanned and not yet taken."""
+"""Pieces a thread that may be scanned and not yet taken."""
 _MANY_BYTES = 128 << 20
 """From here on numpy, where it is installed, repays its import: it counts newlines ten times as fast as Python."""
-_MOST_THREADS = 4
 
 Scanned = tuple[bytes, Scan | None]
 
 
-def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int | None = None) -> Iterator[Scanned]:
+def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int = 0) -> Iterator[Scanned]:
     """The bytes in order, in other pieces: whole lines with their scan, and what belongs to no whole line with none.
 
-    `threads`: 0 scans in this one; None takes what the machine has, at most four.
+    `threads` scan ahead; with 0 this one scans, which is not slower on two cores: what a core has read, it has at hand.
     """
-    if threads is None:
-        threads = min(
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MOST_THREADS
-        )
-    pieces = whole_lines(chunks)
+    pieces = whole_lines(chunks, _BATCH_BYTES if threads else _PIECE_BYTES)
     if not matcher.skips:
         yield from ((piece, None) for piece, _ in pieces)
         return
     count = Newlines()
 
-    def scan(batch: Iterable[tuple[bytes, bool]]) -> Iterator[Scanned]:
-        return ((piece, matcher.scan(piece, count) if whole else None) for piece, whole in batch)
-
     if threads == 0:
-        yield from scan(pieces)
+        yield from ((piece, matcher.scan(piece, count) if whole else None) for piece, whole in pieces)
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        waiting: deque[Future[list[Scanned]]] = deque()
+        waiting: deque[tuple[bytes, Future[Scan] | None]] = deque()
         try:
-            for batch in _batches(pieces):
-                waiting.append(pool.submit(list, scan(batch)))
+            for piece, whole in pieces:
+                waiting.append((piece, pool.submit(matcher.scan, piece, count) if whole else None))
                 if len(waiting) > _AHEAD * threads:
-                    yield from waiting.popleft().result()
+                    yield _taken(waiting)
         except Exception:  # an input that fails half-way has told something by then
             while waiting:
-                yield from waiting.popleft().result()
+                yield _taken(waiting)
             raise
         while waiting:
-            yield from waiting.popleft().result()
+            yield _taken(waiting)
 
 
-def _batches(pieces: Iterable[tuple[bytes, bool]]) -> Iterator[list[tuple[bytes, bool]]]:
-    """The pieces, some at once; a short one ends what is there for now."""
-    batch: list[tuple[bytes, bool]] = []
-    try:
-        for piece in pieces:
-            batch.append(piece)
-            if len(batch) >= _BATCH_PIECES or len(piece[0]) < _FULL_BYTES:
-                yield batch
-                batch = []
-    except Exception:
-        yield batch
-        raise
-    yield batch
+def _taken(waiting: deque[tuple[bytes, Future[Scan] | None]]) -> Scanned:
+    piece, scan = waiting.popleft()
+    return piece, scan.result() if scan is not None else None
 
 
 def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iterator[tuple[bytes, bool]]:
