@@ -7,6 +7,7 @@ is imported before a verb runs, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import errno
 import importlib
@@ -16,7 +17,8 @@ import pkgutil
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -108,8 +110,10 @@ def dispatch(arguments: list[str]) -> int:
                 else text("`gpuwatch --help` lists the verbs."),
             )
         first, arguments = "watch", ["watch", *arguments]
-    # Every verb brings its own modules: only where all are listed are all loaded.
-    verbs = {name: load_verb(name) for name in names if first not in names or name == first}
+    if first is None or first not in names:  # all are listed; each brings its own modules, and none of them is needed
+        build_parser(dict.fromkeys(names)).parse_args(arguments)
+        return 0
+    verbs = {first: load_verb(first)}
     parsed = build_parser(verbs).parse_args(arguments)
     if parsed.lang is not None:  # written shorter, as argparse allows: `without_language` left it
         use(parsed.lang)
@@ -127,8 +131,14 @@ def load_verb(name: str) -> ModuleType:
     return importlib.import_module(f"{commands.__name__}.{name}")
 
 
-def build_parser(verbs: dict[str, ModuleType]) -> argparse.ArgumentParser:
-    """The parser with a subparser a verb."""
+def words_of(name: str) -> str:
+    """What a verb's module says of itself, read without running it."""
+    source = (files(commands) / f"{name}.py").read_text("utf-8")
+    return ast.get_docstring(ast.parse(source)) or ""
+
+
+def build_parser(verbs: Mapping[str, ModuleType | None]) -> argparse.ArgumentParser:
+    """The parser with a subparser a verb; one whose module is not given is only listed."""
     vars(argparse)["_"] = translate  # argparse's own words, in the language that was picked
     parser = _Parser(
         prog="gpuwatch",
@@ -141,7 +151,7 @@ def build_parser(verbs: dict[str, ModuleType]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gpuwatch {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar=_("VERB"), required=True, parser_class=_Parser)
     for name, verb in verbs.items():
-        summary, _blank, rest = (verb.__doc__ or "").strip().partition("\n")
+        summary, _blank, rest = ((verb.__doc__ or "") if verb is not None else words_of(name)).strip().partition("\n")
         child = subparsers.add_parser(
             name,
             help=_(summary),
@@ -149,7 +159,8 @@ def build_parser(verbs: dict[str, ModuleType]) -> argparse.ArgumentParser:
             epilog=rest.strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        verb.add_arguments(child)
+        if verb is not None:
+            verb.add_arguments(child)
         add_common(child)
     return parser
 
