@@ -149,3 +149,18 @@ def test_few_are_kept(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (mine / "own.yaml").write_text(RULE.format(id=name))
         load_matcher(mine)
     assert len(list(kept.iterdir())) == 2
+
+
+def test_what_a_killed_run_left_is_taken_away_and_nothing_else(kept: Path) -> None:
+    kept.mkdir(mode=0o700)
+    left, being_written, theirs = (
+        kept / f".{'0' * 32}.rules.abcdefgh.new",
+        kept / f".{'1' * 32}.rules.ijklmnop.new",
+        kept / ".profile",
+    )
+    for path in (left, being_written, theirs):
+        path.touch()
+    for path in (left, theirs):
+        os.utime(path, (0, 0))
+    load_matcher()
+    assert {path for path in kept.iterdir() if path.suffix != ".rules"} == {being_written, theirs}

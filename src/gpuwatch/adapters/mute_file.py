@@ -12,7 +12,6 @@ that comments stay and nothing else changes.
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -30,6 +29,7 @@ from gpuwatch.adapters.located import (
     shown_path,
 )
 from gpuwatch.adapters.rule_patterns import complaint
+from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.mutes import Mute, Mutes
 from gpuwatch.core.rules import LABELS, Label
 from gpuwatch.errors import UsageError
@@ -243,19 +243,12 @@ def _write(place: Path, content: str, wanted: tuple[Mute, ...]) -> Mutes:
     """Put the content in the file's place, whole or not at all, once it reads as it should."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".mutes", suffix=".new")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            found, problems = read_mutes(Path(temporary))
+        with beside(place, content.encode()) as temporary:
+            found, problems = read_mutes(temporary)
             if problems or [_kept(m) for m in found] != [_kept(m) for m in wanted]:
                 raise _by_hand(place, 0)
-            Path(temporary).chmod(place.stat().st_mode & 0o777 if place.exists() else 0o644)
-            Path(temporary).replace(place)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.chmod(mode_of(place))
+            temporary.replace(place)
     except OSError as error:
         raise UsageError(
             text("{path} cannot be written: {reason}.", path=str(place), reason=error.strerror or str(error)),

@@ -5,10 +5,9 @@ Where shipped rules know words of the new rule's example, they are named as over
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.rules import Label
 from gpuwatch.errors import UsageError
@@ -81,14 +80,9 @@ def write_new(path: Path, content: str) -> None:
     """Write a file that is not there yet, whole or not at all. Raises UsageError where something is there."""
     elsewhere = text("Name another file with --out.")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(content)
-            Path(temporary).chmod(0o644)
+        with beside(path, content.encode()) as temporary:
+            temporary.chmod(mode_of(path))
             path.hardlink_to(temporary)  # unlike a rename, it never takes the place of a file
-        finally:
-            Path(temporary).unlink()
     except FileExistsError as error:
         raise UsageError(text("{path} is there already; nothing was written.", path=str(path)), elsewhere) from error
     except OSError as error:

@@ -14,7 +14,6 @@ import os
 import pickle
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 import regex
 
 import gpuwatch
+from gpuwatch.adapters.whole_file import beside
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.settings import cache_folder, own_rules_folder
@@ -32,6 +32,9 @@ from gpuwatch.shipped import shipped_folder
 _MOST_KEPT = 8
 _LARGEST_BYTES = 64 << 20
 _DIGEST_BYTES = 32
+_NAME = "?" * 32 + ".rules"
+_WRITTEN_SECONDS = 600
+"""What is still being written is younger."""
 _VALUES = {
     ("gpuwatch.core.rules", "Correlate"),
     ("gpuwatch.core.rules", "Example"),
@@ -138,16 +141,18 @@ def _write(place: Path, rules: RuleSet, dumped: bytes | None) -> None:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(place.parent.stat()):
             return
-        descriptor, name = tempfile.mkstemp(prefix=".", dir=place.parent)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open already
-                file.write(hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body)
-            Path(name).replace(place)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        for old in sorted(place.parent.glob("*.rules"), key=lambda path: path.stat().st_mtime)[:-_MOST_KEPT]:
-            old.unlink(missing_ok=True)
+        with beside(place, hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body) as temporary:
+            temporary.replace(place)
+        _clear(place)
+
+
+def _clear(newest: Path) -> None:
+    """Take away what was kept longest, and what a run left that was killed while it wrote. Raises OSError."""
+    for old in sorted(newest.parent.glob(_NAME), key=lambda path: path.stat().st_mtime)[:-_MOST_KEPT]:
+        old.unlink(missing_ok=True)
+    for left in newest.parent.glob(f".{_NAME}.*.new"):
+        if newest.stat().st_mtime - left.stat().st_mtime > _WRITTEN_SECONDS:
+            left.unlink(missing_ok=True)
 
 
 class _Writer(pickle.Pickler):

@@ -40,7 +40,7 @@ class TriedFile:
         self.tried = self._read().having(self.tried.attempts)
         with suppress(OSError, UsageError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self._path, json.dumps(as_json(self.tried), indent=1).encode())
+            write_whole(self._path, json.dumps(as_json(self.tried), indent=1).encode(), mode=0o600)
 
     def _read(self) -> Tried:
         if self._path is None:

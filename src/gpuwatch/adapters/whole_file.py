@@ -1,32 +1,68 @@
-"""Files that are whole for whoever reads them: written beside, then put in place in one step."""
+"""Files that are whole for whoever reads them: written beside, then put in place in one step.
+
+What is written beside is taken away whatever ends the writing, Ctrl-C and SIGTERM too; only SIGKILL and a power cut leave it.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
+FOR_ALL = 0o644
+"""The mode of a file that another program's user reads."""
+_LONGEST_PREFIX = 60
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or leave what is there as it is. Raises UsageError where it cannot be written."""
+
+def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write a file, or leave what is there as it is; a link is followed. Raises UsageError where it cannot be written.
+
+    Without `mode` (as chmod takes it) the file keeps the one it has, and a new one gets what the person's umask leaves.
+    A pipe or a device is written to as it is.
+    """
     place = Path(os.path.realpath(path))
-    temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+        if place.exists() and not place.is_file():
+            place.write_bytes(content)
+            return
+        with beside(place, content) as temporary:
+            temporary.chmod(mode_of(place) if mode is None else mode)
+            temporary.replace(place)
+    except OSError as error:
+        raise UsageError(
+            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error))
+        ) from error
+
+
+@contextmanager
+def beside(place: Path, content: bytes) -> Iterator[Path]:
+    """A file of its own in the folder of `place`, on the disk with all its content; gone at the end if it is still there.
+
+    Only its user may read it until its mode is changed. Raises OSError.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{place.name[:_LONGEST_PREFIX]}.", suffix=".new", dir=place.parent)
+    temporary = Path(name)
+    try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # another program's user reads it
-        Path(temporary).replace(place)
-    except OSError as error:
-        if temporary:
-            with suppress(OSError):
-                Path(temporary).unlink()
-        raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def mode_of(place: Path) -> int:
+    """The mode of the file that is there, else that of a new one. Raises OSError."""
+    try:
+        return stat.S_IMODE(place.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return 0o666 & ~mask

@@ -9,12 +9,12 @@ import json
 import math
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gpuwatch.adapters.whole_file import write_whole
 from gpuwatch.adapters.workflow_image import image_kind, workflow_of_image
 from gpuwatch.core.workflow.graph import NotWorkflow, Workflow, read_workflow
 from gpuwatch.errors import UsageError
@@ -142,14 +142,14 @@ def _hint(words: str) -> Text:
 
 def write_workflow(path: str, words: str) -> None:
     """Put the text in the file's place, whole or not at all. Raises UsageError."""
-    _put(Path(os.path.realpath(path)), words.encode("utf-8"))
+    write_whole(Path(path), words.encode())
 
 
 def write_in_place(path: str, words: str, now: datetime) -> Path:
     """The same, with what was there kept beside it; where it is kept."""
     place = Path(os.path.realpath(path))
     kept = _keep(place, _BACKUP, now)
-    _put(place, words.encode("utf-8"))
+    write_whole(place, words.encode())
     return kept
 
 
@@ -205,28 +205,3 @@ def _keep(place: Path, ending: str, now: datetime) -> Path:
             text("{path} cannot be backed up: {reason}.", path=str(place), reason=error.strerror or str(error))
         ) from error
     raise UsageError(text("{path} has too many backups.", path=str(place)), plain(str(place.parent)))
-
-
-def _put(place: Path, content: bytes) -> None:
-    try:
-        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:60]}", suffix=".new")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else 0o666 & ~_umask()
-            Path(temporary).chmod(mode)
-            Path(temporary).replace(place)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            text("{path} cannot be written: {reason}.", path=str(place), reason=error.strerror or str(error))
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

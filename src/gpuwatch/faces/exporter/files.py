@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from gpuwatch.adapters.whole_file import write_whole
+from gpuwatch.adapters.whole_file import FOR_ALL, write_whole
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter.page import Page
 from gpuwatch.faces.exporter.repeating import EVERY_SECONDS, PushCounts, Repeating
@@ -39,7 +39,7 @@ class Textfile:
     def write(self) -> None:
         """Write the page once. Raises UsageError where that cannot be done."""
         # Without what is told of our process: node_exporter tells that of its own under the same names.
-        write_whole(self.path, self._page.text())
+        write_whole(self.path, self._page.text(), mode=FOR_ALL)
 
     def close(self) -> None:
         """Stop writing; the page goes."""
@@ -79,7 +79,7 @@ class Discovery:
         labels = {"job": "gpuwatch", "__scheme__": scheme, "__metrics_path__": "/metrics"}
         self._path = path
         self._content = json.dumps([{"targets": [target], "labels": labels}], indent=2).encode() + b"\n"
-        write_whole(path, self._content)
+        write_whole(path, self._content, mode=FOR_ALL)
 
     def close(self) -> None:
         """Take the file away, unless somebody else has written there since."""

@@ -59,10 +59,9 @@ def copied_file(words: str) -> Path | None:
     if folder is None:
         return None
     try:
-        write_whole(folder / "copied.txt", words.encode())
+        write_whole(folder / "copied.txt", words.encode(), mode=0o600)
     except GpuwatchError:
         return None
-    (folder / "copied.txt").chmod(0o600)
     return folder / "copied.txt"
 
 

@@ -54,7 +54,7 @@ class Remembered:
         """Keep it; a folder that cannot be written to is no reason to complain."""
         with suppress(OSError, GpuwatchError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(path, json.dumps(asdict(self), indent=1).encode() + b"\n")
+            write_whole(path, json.dumps(asdict(self), indent=1).encode() + b"\n", mode=0o600)
 
 
 def screen_file() -> Path | None:
