@@ -184,7 +184,7 @@ class Manifest:
             cut = False
             while line := lines.readline(_LONGEST_LINE_BYTES):
                 cut = not line.endswith(b"\n")
-                with suppress(ValueError):
+                with suppress(ValueError, RecursionError):
                     record = json.loads(line)
                     if isinstance(record, dict):
                         self._take(record)

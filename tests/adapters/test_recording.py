@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from gpuwatch.adapters import recording
 from gpuwatch.adapters.recording import Entry, read_recording, write_recording
 from gpuwatch.core.observations import (
     FixTried,
@@ -153,6 +154,8 @@ def chunk(**fields: Any) -> str:
     [
         ("{", "is not JSON"),
         ('"words"', "is not a JSON object"),
+        ("[" * 100_000, "is not JSON: it is nested too deep"),
+        (tick(observation="HostSample", cpu_ratio=10**400), "cpu_ratio cannot be 1000"),
         ("\xff", "is not JSON"),
         (tick(after_seconds=-1), "after_seconds is not a number"),
         (tick(after_seconds=True), "after_seconds is not a number"),
@@ -217,6 +220,18 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(packed)
     packed.write_bytes(whole[:30] + b"\xff" * 20 + whole[50:])
     assert str(packed) in refusal(packed)
+
+
+def test_what_unpacks_to_more_than_a_recording_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_LONGEST_LINE_BYTES", 1000)
+    monkeypatch.setattr(recording, "_MOST_BYTES", 3000)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(HEAD.encode() + b" " * 100_000))
+    assert "has a line longer than 1000 bytes" in refusal(path)
+    path.write_bytes(gzip.compress((HEAD + (tick() + "\n") * 100_000).encode()))
+    assert "is longer than 2.93 KiB" in refusal(path)
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

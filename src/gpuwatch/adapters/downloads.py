@@ -85,7 +85,7 @@ class _Part:
 
     def recall(self, file: BinaryIO) -> None:
         """Take up what an earlier start left, if its note says that it is from this address and can be continued."""
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
             note = json.loads(self.note.read_bytes()[:4096])
             size_bytes = os.fstat(file.fileno()).st_size
             if note["url"] == self.url and isinstance(note["validator"], str) and 0 < size_bytes <= MOST_BYTES:

@@ -186,7 +186,7 @@ def read_stamp(path: Path) -> Stamp | None:
         files = {str(name): str(digest) for name, digest in told["files"].items()}
         mode: Mode = "link" if told["mode"] == "link" else "copy"
         version = str(told["gpuwatch"])
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in files)
     return Stamp(version, mode, files) if inside else None

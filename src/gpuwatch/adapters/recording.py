@@ -7,7 +7,6 @@ can read and write a recording, and as base64 where they are not. What is not kn
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import json
 import types
@@ -20,11 +19,13 @@ from typing import IO, Any, Literal, NoReturn, Union, cast, get_args, get_origin
 
 from gpuwatch.core.observations import Observation
 from gpuwatch.errors import UsageError
-from gpuwatch.texts import Text, render, text
+from gpuwatch.texts import Text, plain, render, text
 
 VERSION = 1
 
 _LONGEST_SECONDS = 10 * 365 * 86400
+_LONGEST_LINE_BYTES = 32 << 20
+_MOST_BYTES = 1 << 30
 _HEADER = "gpuwatch_recording"
 _BASE64 = "_base64"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +58,7 @@ def read_recording(path: str | Path) -> Iterator[Entry]:
     try:
         with _reader(Path(path)) as file:
             latest_seconds = 0.0
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(_lines(file, Path(path)), start=1):
                 place = f"{path}:{number}"
                 if number == 1:
                     _check_header(line, place)
@@ -130,11 +131,29 @@ def _reader(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
+def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines, in bounded memory: what is packed may unpack to anything."""
+    left_bytes = _MOST_BYTES
+    while line := file.readline(min(_LONGEST_LINE_BYTES, left_bytes) + 1):
+        left_bytes -= len(line)
+        if left_bytes < 0:
+            raise UsageError(
+                text("{path}: is longer than {most_bytes}.", path=str(path), most_bytes=_MOST_BYTES),
+                text("Play a part of it: the first line is its head, each other one stands for itself."),
+            )
+        if len(line) > _LONGEST_LINE_BYTES:
+            raise UsageError(
+                text("{path}: has a line longer than {most_bytes}.", path=str(path), most_bytes=_LONGEST_LINE_BYTES)
+            )
+        yield line
+
+
 def _object(line: bytes, place: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise UsageError(text("{place}: is not JSON: {error}", place=place, error=str(error))) from error
+    except (ValueError, RecursionError) as error:
+        reason = text("it is nested too deep") if isinstance(error, RecursionError) else plain(str(error))
+        raise UsageError(text("{place}: is not JSON: {error}", place=place, error=reason)) from error
     if not isinstance(value, dict):
         raise UsageError(text("{place}: is not a JSON object.", place=place))
     return value
@@ -189,7 +208,7 @@ def _fields(kind: type[Any], line: Mapping[str, Any], place: str) -> dict[str, A
             )
         try:
             values[name] = base64.b64decode(value, validate=True) if name != key else from_json(hints[name], value)
-        except (TypeError, ValueError, binascii.Error) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(
                 text("{place}: {field} cannot be {value}.", place=place, field=key, value=json.dumps(value)[:80])
             ) from error

@@ -134,7 +134,7 @@ class FixLedger:
         for number, writer, *told in found:
             self._number = number
             if writer != self._writer:
-                with suppress(ValueError, TypeError, KeyError):
+                with suppress(ValueError, TypeError, KeyError, RecursionError):
                     tries.append(_tried(told))
         return tries
 

@@ -40,7 +40,7 @@ def read_incidents(
             query += condition
             values += [len(value), value] if condition.count("?") == 2 else [value]
     for body, counted in asked(path, f"{query} ORDER BY last_at DESC LIMIT {_MOST_SHOWN}", values):
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             yield Kept(over(incident_from_json(json.loads(body))), counted)
 
 
