@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuwatch.core import mutes
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.mutes import Mute, Mutes
 from gpuwatch.core.observations import LogChunk
@@ -76,6 +77,19 @@ def test_another_failure_still_counts(log: str, capsys: pytest.CaptureFixture[st
     assert cli.main(["rules", "mute", "illegal-memory-access"]) == 0
     capsys.readouterr()
     assert diagnosed(log, capsys) == (1, [True, False])
+
+
+def test_diagnose_says_when_a_pattern_was_too_slow_to_mute(
+    log: str, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutes, "PATTERN_TIMEOUT_SECONDS", 0.001)
+    Path(log).write_bytes(LOG.rstrip() + b" " + b"a" * 2000 + b"\n")
+    (config / "mutes.yaml").write_text("- pattern: '(?:a|a)+b'\n")
+    assert cli.main(["diagnose", "--json", log, log]) == 1
+    told = capsys.readouterr()
+    assert [json.loads(line)["incidents"][0]["muted"] for line in told.out.splitlines()] == [False, False]
+    words = "its pattern takes too long; failures that it should mute are not muted."
+    assert told.err == f"{config / 'mutes.yaml'}:1: {words}\n"
 
 
 def test_what_is_muted_is_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,11 @@ class Mutes:
         """The entries whose patterns took too long."""
         return tuple(mute for mute, strikes in self._strikes.items() if strikes >= _STRIKES)
 
+    @property
+    def overran(self) -> tuple[Mute, ...]:
+        """The entries whose patterns took too long at least once: what they should have muted may not have been."""
+        return tuple(self._strikes)
+
     def mute_of(self, incident: Incident, at: datetime) -> Mute | None:
         """The first entry that speaks of the incident and is not over."""
         return next((mute for mute in self.entries if not mute.over(at) and self._speaks_of(mute, incident)), None)

@@ -30,12 +30,14 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RecordsRead
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
 from gpuwatch.faces.report import console_for, incident_json, json_line, print_incident
-from gpuwatch.texts import render, text
+from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
 MOST_LISTED = 10_000
@@ -93,7 +95,20 @@ def run(arguments: argparse.Namespace) -> int:
             show(found, headed=len(arguments.files) > 1)
         if found.failures and worst == 0:
             worst = 1
+    tell_overruns(matcher, mutes)
     return worst
+
+
+def tell_overruns(matcher: Matcher, mutes: Mutes) -> None:
+    """Say which patterns took too long, and so what may be missing, or not muted, in what was printed."""
+    if matcher.quarantined:
+        told = text("set aside for taking too long: {rules}", rules=", ".join(sorted(matcher.quarantined)))
+        print(visible(render(told)), file=sys.stderr)
+    for mute in mutes.overran:
+        told = text(
+            "{where}: its pattern takes too long; failures that it should mute are not muted.", where=mute.where
+        )
+        print(visible(render(told)), file=sys.stderr)
 
 
 def read_stdin() -> Iterator[bytes]:
