@@ -30,7 +30,7 @@ from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import DEFAULT_HOST, DEFAULT_PORT, Exporter, Page
 from gpuwatch.faces.exporter.files import Discovery, Textfile
-from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for
+from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for, refuse_unusable
 from gpuwatch.faces.exporter.repeating import PushCounts
 from gpuwatch.faces.journaling import Books, open_journal
 from gpuwatch.faces.narration import Narrate, narrator
@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if arguments.textfile is not None and arguments.listen is None:
         refuse_without_address(arguments)
+    if arguments.otlp is not None:
+        refuse_unusable(arguments.otlp)  # before anything is announced
     say = narrator(arguments.log_format)
     with open_journal(arguments, say) as books:
         return serve_with(books, arguments, say)

@@ -56,16 +56,11 @@ class OtlpPush:
         counts: PushCounts | None = None,
         say: Narrate = in_words,
     ) -> None:
+        refuse_unusable(url)
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
+
         self.endpoint = endpoint_of(url)
-        wanted_protocol()
         every_seconds = every_seconds or interval_seconds()
-        try:
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
-        except ImportError as error:
-            raise UsageError(
-                text("pushing metrics over OTLP needs OpenTelemetry's SDK."),
-                text("Install it with `pip install 'gpuwatch[otlp]'`."),
-            ) from error
         self._view = view
         self._points = Points(int(view().now.timestamp() * 1e9), wanted_deltas())
         self._resource = resource(instance)
@@ -140,6 +135,21 @@ def asked_for(url: str | None) -> bool:
     off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     exporters = os.environ.get("OTEL_METRICS_EXPORTER", "otlp").split(",")
     return not off and "otlp" in exporters and any(os.environ.get(name) for name in ENDPOINTS)
+
+
+def refuse_unusable(url: str | None) -> None:
+    """Raise UsageError where nothing can be pushed as the address and the environment ask for it."""
+    endpoint_of(url)
+    wanted_protocol()
+    wanted_deltas()
+    interval_seconds()
+    try:
+        import opentelemetry.exporter.otlp.proto.http.metric_exporter  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UsageError(
+            text("pushing metrics over OTLP needs OpenTelemetry's SDK."),
+            text("Install it with `pip install 'gpuwatch[otlp]'`."),
+        ) from error
 
 
 def endpoint_of(url: str | None) -> str:
