@@ -9,14 +9,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from gpuwatch.adapters.sources import open_source
+from gpuwatch.adapters.sources.decoding import Decoder
 from gpuwatch.adapters.sources.file import CHUNK_BYTES, FileSource
 from gpuwatch.core.observations import LogChunk, LogRestarted
 from tests.adapters.following import append, follow
 from tests.adapters.watching import Watched
+
+HANZI = "显存不足".encode("gb18030")
+
+
+def in_utf8(written: bytes) -> bytes:
+    """A log as it is when it is read at once: bytes that can be nothing but GB18030 are that, also where chance made them."""
+    decoder = Decoder()
+    return decoder.feed(written) + decoder.flush()
 
 
 @pytest.fixture
@@ -311,27 +320,31 @@ def test_the_clock_is_the_given_one(log: Path) -> None:
     before=some.binary(max_size=300),
     from_start=some.booleans(),
 )
-def test_random_pieces_come_out_as_the_same_bytes(pieces: list[bytes], before: bytes, *, from_start: bool) -> None:
+@example(pieces=[HANZI], before=b"", from_start=False)
+@example(pieces=[b"\xb0"], before=HANZI, from_start=False)
+def test_random_pieces_come_out_as_when_read_at_once(pieces: list[bytes], before: bytes, *, from_start: bool) -> None:
     before = b"##" + before + b"\n"  # NULs at the very begin are a hole or UTF-16; half a line may wait for its rest
     pieces = [*pieces, b"\n"]
+    history, new = in_utf8(before), in_utf8(before + b"".join(pieces))[len(in_utf8(before)) :]
     with TemporaryDirectory() as folder:
         path = Path(folder, "a.log")
         path.write_bytes(before)
         source = FileSource(path, from_start=from_start, show_history=True)
         with Watched(source) as watched, path.open("ab", buffering=0) as writer:
-            watched.until_lives(before)
+            watched.until_lives(history)
             for piece in pieces:
                 writer.write(piece)
-            watched.until_lives(before + b"".join(pieces))
-    assert watched.data(fresh=from_start).startswith(before)
+            watched.until_lives(history + new)
+    assert watched.data(fresh=from_start).startswith(history)
     if not from_start:
-        assert watched.data(fresh=True) == b"".join(pieces)
+        assert watched.data(fresh=True) == new
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     lives=some.lists(some.lists(some.binary(min_size=1, max_size=200), min_size=1, max_size=5), min_size=1, max_size=5)
 )
+@example(lives=[[HANZI], [b"\xb0\xa1"], [HANZI[:3], HANZI[3:]]])
 def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
     lives = [[b"##", *pieces, b"\n"] for pieces in lives]
     with TemporaryDirectory() as folder:
@@ -347,4 +360,4 @@ def test_rotation_loses_and_repeats_nothing(lives: list[list[bytes]]) -> None:
                 for piece in pieces:
                     append(path, piece)
                     said[-1] += piece
-                watched.until_lives(*said)
+                watched.until_lives(*map(in_utf8, said))
