@@ -13,7 +13,8 @@ from benchmarks.gpu.calibration import main as calibrate
 
 from gpuwatch.adapters.located import Problem, read_documents
 from gpuwatch.adapters.node_pack import FOLDER as FOLDER_OF_NODE
-from gpuwatch.adapters.workloads import calibrations_from, load_workloads, read_trace, workload_from
+from gpuwatch.adapters.workload_files import calibrations_from, read_trace, workload_from
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.memory.calibration import pick
 from gpuwatch.core.workload import Claim, WorkloadProfile, predict
 from gpuwatch.errors import UsageError

@@ -21,7 +21,7 @@ from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.rules import LABELS, SEVERITIES, RuleSet
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "dev.jsonl"
 AT = datetime(2026, 1, 1, tzinfo=UTC)

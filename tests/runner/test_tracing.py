@@ -12,7 +12,8 @@ import pytest
 import torch
 from benchmarks.live import peak_of_pass
 
-from gpuwatch.adapters.workloads import load_workloads, read_trace
+from gpuwatch.adapters.workload_files import read_trace
+from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.memory.trace import Trace, trace_of
 from gpuwatch.shipped import shipped_folder
 from gpuwatch_runner.cost import gflop_per_image

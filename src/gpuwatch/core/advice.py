@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from gpuwatch.core.case import Case, Surroundings, case_of
-from gpuwatch.core.causes import MEMORY_LABELS, cause_of
+from gpuwatch.core.causes import cause_of
 from gpuwatch.core.confidence import confidence_in_memory, confidence_otherwise
 from gpuwatch.core.diagnosis import GROUNDS, Diagnosis, Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.memory.curve import Curve
 from gpuwatch.core.planners import plan
+from gpuwatch.core.rules import MEMORY_LABELS
 from gpuwatch.texts import Text, plain, text
 
-__all__ = ["MEMORY_LABELS", "MOST_JOBS", "diagnose", "shortened"]
 _LONGEST_QUOTE = 200
 MOST_JOBS = 4
 """Beyond so many jobs that agree with a message, they tell nothing."""

@@ -15,7 +15,8 @@ from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.inverse import Answer, Candidate, candidates_of, tells
 from gpuwatch.core.memory.simulate import Size
 from gpuwatch.core.observations import GpuSample, HostSample, JobEnded, ServerSeen
-from gpuwatch.core.workload import JobShape, Need, WorkloadProfile, Workloads, fits, predict, shape_from_inputs
+from gpuwatch.core.workload import JobShape, Need, WorkloadProfile, fits, predict, shape_from_inputs
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from gpuwatch.core.balance import USUAL_CONTEXT_BYTES
 from gpuwatch.core.case import Case, node_name
+from gpuwatch.core.rules import MEMORY_LABELS
 from gpuwatch.core.workload import MIB, JobShape, Need
 from gpuwatch.texts import Text, plain, text
 
-MEMORY_LABELS = frozenset({"cuda_oom", "cuda_oom_fragmentation", "hip_oom", "xpu_oom"})
 FOREIGN_BYTES = 256 * MIB
 """What the process must hold beyond the job's own need before we say that something else is in the way."""
 ABSURD_BYTES = 96 << 30

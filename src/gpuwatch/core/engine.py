@@ -9,9 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 
-from gpuwatch.core.advice import MEMORY_LABELS, diagnose, shortened
 from gpuwatch.core.aftermath import Aftermath
-from gpuwatch.core.case import Surroundings
 from gpuwatch.core.correlation import Correlator
 from gpuwatch.core.events import (
     Event,
@@ -25,7 +23,6 @@ from gpuwatch.core.events import (
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.joining import Joining, with_job
-from gpuwatch.core.learned.offset import predicted_for
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
@@ -50,11 +47,11 @@ from gpuwatch.core.observations import (
 )
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded, handed_over
-from gpuwatch.core.rules import RuleSet
+from gpuwatch.core.rules import MEMORY_LABELS, RuleSet
 from gpuwatch.core.survey import Survey
 from gpuwatch.core.twins import Twins
 from gpuwatch.core.vigil import Vigil
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import plain
 
 _MOST_OUTCOMES = 1000
@@ -172,6 +169,8 @@ class Engine:
 
     def _measured(self, job: JobEnded) -> list[Event]:
         """What the job took, where that can be told, and what was known of its kind before."""
+        from gpuwatch.core.learned.offset import predicted_for  # noqa: PLC0415 - with the models of memory, as in _diagnosed
+
         measured = self._runs.job_ended(job)
         if measured is None:
             return []
@@ -281,6 +280,10 @@ class Engine:
         yield IncidentChanged(at, self._diagnosed(incident, job, at))
 
     def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
+        # What explains a failure, with the models of memory, is loaded at the first one: no log waits for it to be read.
+        from gpuwatch.core.advice import diagnose  # noqa: PLC0415
+        from gpuwatch.core.case import Surroundings  # noqa: PLC0415
+
         incident = replace(incident, also_in=self._twins.also_in(incident.id))
         server = self._survey.server_of(incident.source, *incident.also_in)
         around = Surroundings(
@@ -378,6 +381,8 @@ class Engine:
 
     def _together(self, ours: Incident, at: datetime) -> IncidentChanged:
         """What failures mean together, explained: it rests on their lines."""
+        from gpuwatch.core.advice import shortened  # noqa: PLC0415 - as in _diagnosed
+
         return self._told(ours, at, *map(shortened, ours.excerpt))
 
     def _told(self, ours: Incident, at: datetime, *evidence: str) -> IncidentChanged:

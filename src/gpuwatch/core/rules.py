@@ -32,6 +32,8 @@ Label = Literal[
 ]  # fmt: skip
 """The failure classes: a closed set, because it is also a metric's label. Extend by adding."""
 LABELS: tuple[Label, ...] = get_args(Label)
+MEMORY_LABELS: frozenset[Label] = frozenset({"cuda_oom", "cuda_oom_fragmentation", "hip_oom", "xpu_oom"})
+"""Those whose message accounts for the card's memory."""
 
 ACTIONS = (
     "shrink_size", "valid_size", "tiny_checkpoint", "free_memory", "unload_others", "switch_node", "expandable_segments",

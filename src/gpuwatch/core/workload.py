@@ -6,7 +6,7 @@ The numbers come from traces and from constants with their source (core/memory);
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from gpuwatch.core.memory.simulate import Size
 from gpuwatch.texts import Text, text
 
 __all__ = [
-    "MIB", "Band", "Claim", "FormInput", "JobShape", "Need", "Variant", "WorkloadProfile", "Workloads", "fits",
+    "MIB", "Band", "Claim", "FormInput", "JobShape", "Need", "Variant", "WorkloadProfile", "fits",
     "largest_fitting_px", "predict", "shape_from_inputs",
 ]  # fmt: skip
 INDEX_LIMIT = (1 << 31) - 1
@@ -266,30 +266,3 @@ class Claim:
     claims: tuple[Text, ...]
     """What was published, each with where."""
     references: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Workloads:
-    """The profiles that are known."""
-
-    profiles: tuple[WorkloadProfile, ...] = field(default=())
-    claimed: tuple[Claim, ...] = field(default=())
-
-    def find(self, node_type: str | None, pack: str | None) -> WorkloadProfile | None:
-        """The workload that a node type or a custom_nodes folder means."""
-        for profile in self.profiles:
-            if (node_type in profile.node_types) if node_type else (pack in profile.packs):
-                return profile
-        return None
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Their names."""
-        return tuple(profile.id for profile in self.profiles)
-
-    def named(self, workload: str) -> WorkloadProfile | None:
-        """The workload of that id."""
-        return next((profile for profile in self.profiles if profile.id == workload), None)
-
-    def __iter__(self) -> Iterator[WorkloadProfile]:
-        return iter(self.profiles)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gpuwatch.core.learned.jobs import Ran, ran_of
+from gpuwatch.core.learned.jobs import Ran
+from gpuwatch.core.learned.reading import ran_of
 from gpuwatch.core.learned.runs import Bound, Learned, RunMeasured
 from gpuwatch.core.workflow.graph import read_workflow
 from tests.standin.prompts import painting

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuwatch.core.learned.jobs import SizedNode, ran_of, share_left, smaller
+from gpuwatch.core.learned.jobs import SizedNode, share_left, smaller
+from gpuwatch.core.learned.reading import ran_of
 from gpuwatch.core.workflow.graph import NotWorkflow, read_workflow
 from tests.core.learned.samples import ran
 from tests.standin.prompts import TINY, painting, workflow

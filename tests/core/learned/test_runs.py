@@ -13,7 +13,8 @@ from gpuwatch.core.workflow.changes import Card
 from gpuwatch.core.workflow.graph import read_workflow
 from gpuwatch.core.workflow.plan import plan_fix
 from gpuwatch.core.workflow.trouble import Trouble
-from gpuwatch.core.workload import Workloads, predict
+from gpuwatch.core.workload import predict
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import render
 from tests.core.learned.samples import GIB, learned, ran, run
 from tests.standin.prompts import LARGE, painting, workflow

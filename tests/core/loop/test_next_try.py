@@ -18,7 +18,8 @@ from gpuwatch.core.loop.tried import Scene, Tried, as_json, from_json, values_of
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.workflow.changes import Card
 from gpuwatch.core.workflow.trouble import Trouble
-from gpuwatch.core.workload import Workloads, fits, predict
+from gpuwatch.core.workload import fits, predict
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import plain, render
 from tests.standin.prompts import LARGE, workflow
 from tests.workflows import knowledge

@@ -18,7 +18,7 @@ from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 
 MARK = "gpuwatch_id"
 """Where a prompt of ours has its id once more, in its extra data: for a server that gives it another."""

@@ -24,7 +24,7 @@ from gpuwatch.core.observations import FixOutcome, FixTried
 from gpuwatch.core.workflow.graph import NotWorkflow
 from gpuwatch.core.workflow.nodes import Knowledge
 from gpuwatch.core.workflow.trouble import troubles_of
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gpuwatch.core.learned.jobs import Ran, ran_of
+from gpuwatch.core.learned.jobs import Ran
+from gpuwatch.core.learned.reading import ran_of
 from gpuwatch.core.observations import JobEnded, JobOutcome, JobProgress, ServerSeen
 from gpuwatch.core.workflow.graph import NotWorkflow, read_workflow
 

@@ -24,7 +24,7 @@ from gpuwatch.core.workflow.places import edited
 from gpuwatch.core.workflow.plan import plan_fix
 from gpuwatch.core.workflow.tiling import TILED
 from gpuwatch.core.workflow.trouble import Trouble
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 MOST_TRIES = 3

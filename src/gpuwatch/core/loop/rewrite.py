@@ -15,7 +15,8 @@ from gpuwatch.core.workflow.nodes import Knowledge
 from gpuwatch.core.workflow.places import Edit
 from gpuwatch.core.workflow.sized import room_of
 from gpuwatch.core.workflow.trouble import Trouble, failed_nodes
-from gpuwatch.core.workload import WorkloadProfile, Workloads, fits, predict
+from gpuwatch.core.workload import WorkloadProfile, fits, predict
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 INPUT, REWRITE = "low_memory", "fold"

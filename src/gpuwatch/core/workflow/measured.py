@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpuwatch.core.learned.jobs import ran_of
+from gpuwatch.core.learned.reading import ran_of
 from gpuwatch.core.learned.runs import Learned, shrunk
 from gpuwatch.core.workflow.changes import Change, Outlook, Work
 from gpuwatch.core.workflow.graph import Node

@@ -16,7 +16,8 @@ from gpuwatch.core.workflow.places import edited
 from gpuwatch.core.workflow.sized import plan_sized
 from gpuwatch.core.workflow.tiling import plan_tiling
 from gpuwatch.core.workflow.trouble import Trouble, failed_nodes
-from gpuwatch.core.workload import WorkloadProfile, Workloads
+from gpuwatch.core.workload import WorkloadProfile
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 _NOTHING_LEARNED = Learned()

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpuwatch.core.advice import MEMORY_LABELS
 from gpuwatch.core.balance import Balance, balance_of
 from gpuwatch.core.incidents import Frame, Incident
+from gpuwatch.core.rules import MEMORY_LABELS
 from gpuwatch.core.workflow.graph import Node, Workflow
 from gpuwatch.core.workflow.nodes import Knowledge, Where
-from gpuwatch.core.workload import Workloads
+from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import Text, text
 
 PICTURES = frozenset({
