@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,7 @@ from gpuwatch.texts import text
 
 def shipped_folder(name: Literal["rules", "dashboards"]) -> Path:
     """The folder of that name. A wheel carries it inside the package, a checkout at its root."""
-    package = Path(str(files("gpuwatch")))
+    package = Path(__file__).parent
     inside = package / "_shipped" / name
     if inside.is_dir():
         return inside

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -95,8 +95,8 @@ def translate(template: str, language: Language | None = None) -> str:
 def _catalogue(language: Language) -> gettext.NullTranslations:
     if language == "en":
         return gettext.NullTranslations()
-    folder = files("gpuwatch") / "locale"
-    return gettext.translation("gpuwatch", str(folder), languages=["zh_CN"], fallback=True)
+    folder = Path(__file__).with_name("locale")
+    return gettext.translation("gpuwatch", folder, languages=["zh_CN"], fallback=True)
 
 
 def _shown(name: str, place: str, values: Mapping[str, Any], language: Language) -> str:

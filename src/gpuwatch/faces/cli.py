@@ -7,8 +7,6 @@ is imported before a verb runs, so that `--help` is instant.
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
 import errno
 import importlib
 import io
@@ -18,7 +16,6 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from types import FrameType, ModuleType
 
@@ -33,7 +30,9 @@ _INTERRUPTED = 130
 _USAGE = 2
 _NO_MORE_TO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """A write that fails so, and to no file that we named, was one to the output."""
-_TOP_OPTIONS = {"-h", "--help", "--version"}
+_QUOTES = '"""'
+_HELP = {"-h", "--help"}
+_TOP_OPTIONS = _HELP | {"--version"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,7 +101,9 @@ def dispatch(arguments: list[str]) -> int:
     first = next((word for word in arguments if not word.startswith("-")), None)
     if first not in names and not _TOP_OPTIONS & set(arguments):
         if first is not None and first.isalpha() and not Path(first).exists():
-            near = difflib.get_close_matches(first, names, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - few people mistype
+
+            near = get_close_matches(first, names, n=1)
             raise UsageError(
                 text("there is neither a verb nor a file called {word}.", word=first),
                 text("Is `gpuwatch {verb}` meant?", verb=near[0])
@@ -111,7 +112,8 @@ def dispatch(arguments: list[str]) -> int:
             )
         first, arguments = "watch", ["watch", *arguments]
     if first is None or first not in names:  # all are listed; each brings its own modules, and none of them is needed
-        build_parser(dict.fromkeys(names)).parse_args(arguments)
+        listed = names if first is not None or _HELP & set(arguments) else ()
+        build_parser(dict.fromkeys(listed)).parse_args(arguments)
         return 0
     verbs = {first: load_verb(first)}
     parsed = build_parser(verbs).parse_args(arguments)
@@ -133,8 +135,12 @@ def load_verb(name: str) -> ModuleType:
 
 def words_of(name: str) -> str:
     """What a verb's module says of itself, read without running it."""
-    source = (files(commands) / f"{name}.py").read_text("utf-8")
-    return ast.get_docstring(ast.parse(source)) or ""
+    from ast import literal_eval  # noqa: PLC0415 - for the list of verbs alone
+    from inspect import cleandoc  # noqa: PLC0415
+
+    source = Path(commands.__path__[0], f"{name}.py").read_text("utf-8")
+    end = source.index(_QUOTES, source.index(_QUOTES) + len(_QUOTES))
+    return cleandoc(literal_eval(source[: end + len(_QUOTES)]))
 
 
 def build_parser(verbs: Mapping[str, ModuleType | None]) -> argparse.ArgumentParser:
