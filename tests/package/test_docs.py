@@ -20,12 +20,17 @@ from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PAGES = [*READMES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+TWINS = sorted((ROOT / "docs").glob("*.zh-CN.md"))
+ABRIDGED = {"metrics.zh-CN.md"}
+"""Twins that send their reader to the other's tables."""
 VERBS = cli.verb_names()
 STALE = "run `python docs/generate.py`"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_MADE = re.compile(r"<!-- begin (.+?): made by .*?<!-- end \1 -->", re.DOTALL)
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -95,6 +100,24 @@ def test_the_readmes_have_the_same_commands_and_link_to_each_other() -> None:
     assert told(english) == told(chinese)
     assert f"]({chinese.name})" in english.read_text("utf-8")
     assert f"]({english.name})" in chinese.read_text("utf-8")
+
+
+@pytest.mark.parametrize("chinese", TWINS, ids=lambda page: page.name)
+def test_twins_link_to_each_other_and_tell_the_same_commands_and_numbers(chinese: Path) -> None:
+    english = chinese.with_name(chinese.name.replace(".zh-CN", ""))
+
+    def told(page: Path) -> tuple[list[list[str]], set[str]]:
+        words = _MADE.sub("", page.read_text("utf-8"))
+        return [words for block in blocks(page, "sh", "console") for words in commands(block)], set(
+            _NUMBER.findall(words)
+        )
+
+    assert f"]({chinese.name})" in english.read_text("utf-8")
+    assert f"]({english.name})" in chinese.read_text("utf-8")
+    (commands_here, numbers_here), (commands_there, numbers_there) = told(chinese), told(english)
+    assert commands_here == commands_there
+    assert numbers_here <= numbers_there
+    assert numbers_there <= numbers_here or chinese.name in ABRIDGED
 
 
 def test_every_metric_is_told() -> None:
