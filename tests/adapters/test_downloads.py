@@ -6,14 +6,16 @@ import errno
 import hashlib
 import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpuwatch.adapters import downloads
-from gpuwatch.adapters.downloads import Fetched, check_address, download
+from gpuwatch.adapters import downloads, part_file, range_request
+from gpuwatch.adapters.downloads import Fetched, download
+from gpuwatch.adapters.range_request import check_address
 from gpuwatch.errors import GpuwatchError, JobError, UnreachableError, UsageError
 from gpuwatch.texts import plain
 from tests.adapters.fileserver import Files, serving
@@ -143,7 +145,7 @@ def test_redirects_end(files: Files, to: Path) -> None:
     files.redirect = {f"/{step}": f"/{step + 1}" for step in range(20)}
     with pytest.raises(UnreachableError, match="HTTP 302"):
         get(files, to, "/0")
-    assert len(files.asked) == downloads.MOST_REDIRECTS + 1
+    assert len(files.asked) == range_request.MOST_REDIRECTS + 1
     files.redirect = {"/model.pth": "/model.pth"}
     with pytest.raises(UnreachableError, match="HTTP 302"):
         get(files, to)
@@ -158,9 +160,9 @@ def test_a_redirect_elsewhere_is_refused(target: str, files: Files, to: Path) ->
 
 
 def test_a_redirect_never_leaves_encryption_or_looks_inside() -> None:
-    told = downloads._Answer()
-    redirects = downloads._Redirects(told, plain_http=True)
-    request = downloads.urllib.request.Request("https://example.com/a")
+    told = range_request.Told()
+    redirects = range_request.Redirects(told, plain_http=True)
+    request = urllib.request.Request("https://example.com/a")
     for target, words in (("http://example.org/b", "not encrypted"), ("http://127.0.0.1:1/b", "own")):
         with pytest.raises(UsageError, match=words):
             redirects.redirect_request(request, None, 302, "Found", {}, target)
@@ -262,7 +264,7 @@ def test_two_at_once(files: Files, to: Path) -> None:
 
 
 def test_a_server_that_tells_too_much(files: Files, to: Path) -> None:
-    files.told_bytes = downloads.MOST_BYTES + 1
+    files.told_bytes = part_file.MOST_BYTES + 1
     with pytest.raises(JobError, match="which no checkpoint has"):
         get(files, to)
 
@@ -288,6 +290,9 @@ def test_nobody_there(to: Path) -> None:
         ("https://[::1/x", "is no address"),
         ("https://example.com:99999/x", "is no address"),
         ("model.pth", "no address of a file"),
+        ("https://例子.com/x", "no address of a file"),
+        (f"https://{'a' * 64}.com/x", "is no address"),
+        ("https://a..b/x", "is no address"),
     ],
 )
 def test_addresses_that_are_refused(url: str, words: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from gpuwatch.adapters.checkpoint_file import inspect_file
-from gpuwatch.adapters.downloads import Fetched, Progress, check_address, download
+from gpuwatch.adapters.downloads import Fetched, download
+from gpuwatch.adapters.range_request import Progress, check_address
 from gpuwatch.core.checkpoint import PUBLISHED, Inspection, Published, Source
 from gpuwatch.errors import GpuwatchError, JobError, UnreachableError, UsageError
 from gpuwatch.settings import DATA_VARIABLE, data_folder
