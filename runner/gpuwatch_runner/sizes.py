@@ -14,6 +14,7 @@ STRIDE_PX = 32
 """DDColor's encoder halves the size five times, so heights and widths are multiples of this."""
 
 INDEX_LIMIT = 2**31
+_LARGEST_BYTES = 1 << 60
 _LAST_CHANNELS = 256
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[KMGT]?)(?P<binary>i?)(?P<unit>B?)", re.IGNORECASE)
@@ -69,7 +70,7 @@ def parse_bytes(words: str) -> int:
     found = _SIZE.fullmatch(words.strip())
     if found and (found["prefix"] or not found["binary"]) and (found["unit"] or not found["prefix"]):
         base = 1024 if found["binary"] else 1000
-        count = int(float(found["number"]) * base ** _POWERS[found["prefix"].upper()])
-        if count > 0:
-            return count
-    raise UsageError(text("{words} is not a size; write 8GiB, 512MiB, 1.5GB or a number of bytes", words=words))
+        number = float(found["number"]) * base ** _POWERS[found["prefix"].upper()]
+        if 1 <= number < _LARGEST_BYTES:
+            return int(number)
+    raise UsageError(text("{words} is no size; write 8GiB, 512MiB, 1.5GB or a number of bytes", words=words))

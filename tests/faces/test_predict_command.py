@@ -87,6 +87,9 @@ def test_the_page_says_what_it_rests_on(say: Any) -> None:
         (("fit", "ddcolor"), "--gpu-memory"),
         (("fit", "ddcolor", "--gpu-memory", "-1GiB"), "expected one argument"),
         (("fit", "ddcolor", "--gpu-memory", "0"), "is no size"),
+        (("fit", "ddcolor", "--gpu-memory", "9" * 400), "is no size"),
+        (("fit", "ddcolor", "--gpu-memory", "99999999TiB"), "is no size"),
+        (("run", "ddcolor", "a.png", "--memory-limit", "9" * 400), "is no size"),
     ],
 )
 def test_wrong_use_is_exit_two(arguments: tuple[str, ...], words: str, say: Any) -> None:

@@ -132,7 +132,7 @@ def test_a_checkpoint_is_used_and_nothing_is_written_without_out(
         (("ddcolor", "x.jpg", "--size", "720"), "use 704 px or 736 px"),
         (("ddcolor", "x.jpg", "--size", "0"), "32 px is the smallest"),
         (("ddcolor", "x.jpg", "--batch", "0"), "--batch takes 1 or more, not 0"),
-        (("ddcolor", "x.jpg", "--memory-limit", "lots"), "lots is not a size; write 8GiB"),
+        (("ddcolor", "x.jpg", "--memory-limit", "lots"), "lots is no size; write 8GiB"),
         (("ddcolor", "x.jpg", "--dtype", "int8"), "invalid choice: 'int8'"),
         (("sonic", "x.jpg"), "invalid choice: 'sonic'"),
         ((), "required: workload"),

@@ -13,8 +13,11 @@ LOG_FORMAT = "--log-format"
 NOTIFY_FORMATS = ("auto", "json", "slack", "discord", "feishu", "dingtalk", "wecom")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+_PORT = re.compile(r"[0-9]{1,5}")
+_HIGHEST_PORT = 65535
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 30 * 86400
+_LARGEST_BYTES = 1 << 60
 _BINARY = {"": 1, "b": 1, "bytes": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
@@ -23,7 +26,8 @@ def size(words: str) -> int:
     """Read a size: `8GiB`, `512MiB`, `1.5GB` (10^9), or bytes. Raises what argparse reports."""
     found = _SIZE.fullmatch(words.strip())
     factor = (_BINARY | _DECIMAL).get(found[2].lower()) if found else None
-    count = round(float(found[1]) * factor) if found and factor else 0
+    number = float(found[1]) * factor if found and factor else 0.0
+    count = round(number) if number < _LARGEST_BYTES else 0
     if count <= 0:
         raise argparse.ArgumentTypeError(
             render(text("{words} is no size; write 8GiB, 512MiB, 1.5GB or a number of bytes", words=words))
@@ -45,7 +49,7 @@ def duration(words: str) -> float:
 def address(words: str) -> tuple[str, int]:
     """Read HOST:PORT. Raises what argparse reports."""
     host, colon, port = words.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not _PORT.fullmatch(port) or int(port) > _HIGHEST_PORT:
         raise argparse.ArgumentTypeError(render(text("{words} is no address; write 127.0.0.1:9877", words=words)))
     return host.strip("[]") or "127.0.0.1", int(port)
 
