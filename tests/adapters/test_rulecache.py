@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 
@@ -85,6 +86,28 @@ def test_a_broken_rule_is_told_of_although_the_others_are_kept(tmp_path: Path) -
     mine.mkdir()
     (mine / "own.yaml").write_text("id: [")
     with pytest.raises(UsageError):
+        load_matcher(mine)
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def make_huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(65 << 20)
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_endless, make_huge])
+def test_what_is_no_file_of_rules_is_told_and_not_waited_for(make: Callable[[Path], None], tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    make(mine / "own.yaml")
+    with pytest.raises(UsageError, match=r"own\.yaml: (?:is no ordinary file|the file is larger)"):
         load_matcher(mine)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,20 @@ def test_a_changed_file_is_not_written_over(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "grafana" / "gpuwatch-gpu.json").exists()
     assert cli.main(["dashboards", "export", str(tmp_path), "--force"]) == 0
     assert mine.read_text() != "{}"
+
+
+@pytest.mark.parametrize("stands_there", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_neither_read_nor_written_over(
+    tmp_path: Path, stands_there: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "grafana" / "gpuwatch-now.json"
+    place.parent.mkdir()
+    stands_there(place)
+    assert cli.main(["dashboards", "export", str(tmp_path)]) == 2
+    assert "gpuwatch-now.json is there already and differs" in capsys.readouterr().err
+    assert cli.main(["dashboards", "check", str(tmp_path)]) == 2
+    assert "gpuwatch-now.json: is no ordinary file" in capsys.readouterr().err
+    assert not place.is_file()
 
 
 def board(expr: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,7 +94,10 @@ def read_contents(folder: Path) -> Contents:
 def panel_queries(path: Path) -> Iterator[Query]:
     """Every query of a dashboard, with the title of its panel."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Problem(str(path), text("is no ordinary file."))
+        if status.st_size > _MOST_BYTES:
             raise Problem(str(path), text("is too large for a dashboard."))
         board = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -282,6 +282,9 @@ def _stamp_bytes(mode: Mode, files: Mapping[str, bytes]) -> bytes:
 
 def _digest_of(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        if not path.is_file():
+            return "" if os.path.lexists(path) else None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

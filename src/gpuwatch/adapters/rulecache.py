@@ -8,6 +8,7 @@ that cannot be had, or anything about it is odd, the rules are made anew and not
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -90,8 +91,16 @@ def _parts(folder: Path | None) -> Iterator[bytes]:
             for path in sorted(layer.iterdir()):
                 if path.suffix in (".yaml", ".yml"):
                     yield os.fsencode(path)
-                    yield path.read_bytes()
+                    yield _content(path)
         yield b""
+
+
+def _content(path: Path) -> bytes:
+    """A rule file's bytes. Raises OSError for what is no file of rules: its reader says what is wrong with it."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_BYTES:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return path.read_bytes()
 
 
 @lru_cache(maxsize=1)

@@ -43,7 +43,7 @@ class TriedFile:
             write_whole(self._path, json.dumps(as_json(self.tried), indent=1).encode(), mode=0o600)
 
     def _read(self) -> Tried:
-        if self._path is None:
+        if self._path is None or not self._path.is_file():
             return Tried()
         try:
             with self._path.open("rb") as file:

@@ -60,7 +60,7 @@ def read_workflow_file(path: str) -> WorkflowFile:
 
 
 def read_bounded(path: str) -> bytes:
-    """The bytes of an ordinary file, of bounded size. Raises UsageError."""
+    """The bytes of a file or a pipe, at most MOST_BYTES. Raises UsageError."""
     try:
         with Path(path).open("rb") as file:
             if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
