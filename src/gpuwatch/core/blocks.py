@@ -16,6 +16,9 @@ from gpuwatch.core.matching.literals import required_literals
 _LONGEST_TRACEBACK = 400
 _QUIET_AFTER_LINES = 8
 _MOST_FRAMES = 64
+_REPORT_HEAD_LINES = 3
+_REPORT_SPREAD_LINES = 10
+"""How far a report's node may stand from its heading where it was pasted with empty lines between."""
 
 
 class LineKind(Enum):
@@ -140,6 +143,13 @@ class Block:
             if found := _PACK.search(frame.file):
                 return found[1]
         return None
+
+    def is_reported_by(self, text: bytes, line: int) -> bool:
+        """Whether a line of a report is of the report that began this block: its second heading, or a node not named yet."""
+        if line - self.first_line <= _REPORT_HEAD_LINES:
+            return True
+        found = _REPORT_NODE.search(text) if line - self.first_line <= _REPORT_SPREAD_LINES else None
+        return found is not None and (self.node_id if found["what"].upper() == b"ID" else self.node_type) is None
 
     def begins_traceback(self, line: int, nearness: int) -> bool:
         """Whether a traceback that starts at this line is this failure's."""

@@ -28,7 +28,6 @@ _TRACEBACK_NEARNESS_LINES = 12
 _HEAD_NEARNESS_LINES = 60
 _TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
-_REPORT_HEAD_LINES = 3
 _EXCERPT_LINES = 80
 _WRAPPED_BYTES = 400
 _WRAPPED = re.compile(rb"[\w;,(:]\x00\s*(?:[a-z0-9(]|[KMGT]?i?B\b)")
@@ -119,7 +118,7 @@ class Failures:
         if self._block is not None and self._line - self._block.last_line > _BLOCK_GAP_LINES:
             self._close_block()
         if kind is not LineKind.OTHER:
-            self._take_shape(kind)
+            self._take_shape(kind, record.text)
         if self._block is None:
             return
         if told or kind not in _UNSHAPED or not self._block.is_quiet(self._line):
@@ -128,7 +127,7 @@ class Failures:
                 if len(gathering.excerpt) < _EXCERPT_LINES:
                     gathering.excerpt.append(decoded(record.text))
 
-    def _take_shape(self, kind: LineKind) -> None:
+    def _take_shape(self, kind: LineKind, text: bytes) -> None:
         """What a line that has a meaning of its own does to the block that is open."""
         block = self._block
         if kind is LineKind.PROMPT:
@@ -149,8 +148,8 @@ class Failures:
             if kind is LineKind.STARTED:
                 self._boot += 1
                 self.standing.clear_after(("success", "restart"))
-        elif kind is LineKind.REPORT and block is not None and self._line - block.first_line <= _REPORT_HEAD_LINES:
-            pass  # a report's second heading
+        elif kind is LineKind.REPORT and block is not None and block.is_reported_by(text, self._line):
+            pass
         elif kind in {LineKind.HEAD, LineKind.REPORT}:
             self._close_block()
             self._block = Block(self._line, head=True)
