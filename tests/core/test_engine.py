@@ -174,7 +174,13 @@ def test_the_node_comes_from_the_folder_that_the_traceback_ran_through_last() ->
 
 @pytest.mark.parametrize("between", ["\n", "\n\n"], ids=["as written", "with empty lines"])
 def test_two_reports_are_two_failures_with_a_node_each(between: str) -> None:
-    lines = ["# ComfyUI Error Report", "## Error Details", "- **Node ID:** {}", "- **Node Type:** {}", "- **Exception Message:** {}"]
+    lines = [
+        "# ComfyUI Error Report",
+        "## Error Details",
+        "- **Node ID:** {}",
+        "- **Node Type:** {}",
+        "- **Exception Message:** {}",
+    ]
     report = between.join(lines) + between
     log = Log()
     log.say(report.format(7, "ImageBlend", "CUDA error: misaligned address") + report.format(9, "ImageScale", NATIVE))
