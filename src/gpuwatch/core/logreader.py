@@ -114,7 +114,7 @@ class LogReader:
             while hit < len(hits) and hits[hit][0] < end:
                 hit += 1
             self._skimmed = (lines, place)
-            candidates = self.matcher.candidates(hits[first:hit]) if hit > first else {}
+            candidates = self.matcher.candidates(hits[first:hit]) if hit > first else None
             self._read_line(lines[place:end], candidates, at)
             left -= 1
             place = end
@@ -185,10 +185,10 @@ class LogReader:
         """The failures whose label is certain since the last call, and how many of each; every failure comes once."""
         return self._failures.standing.take_counted()
 
-    def _read_line(self, line: bytes, candidates: Candidates, at: datetime) -> None:
+    def _read_line(self, line: bytes, candidates: Candidates | None, at: datetime) -> None:
         """Read one whole line that only these rules may speak of."""
         for record in self.cutter.feed_line(line):
-            matches = self.matcher.matching(candidates, record.text) if candidates else ()
+            matches = self.matcher.matching(candidates, record.text) if candidates is not None else ()
             self._take(record, matches, at)
 
     def _read_all(self, records: Iterator[LogRecord], at: datetime) -> list[LogRecord]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import accumulate
 from typing import Any
 
-import regex
-
 from gpuwatch.core.blocks import RESTART, marks_of_beginnings
-from gpuwatch.core.matching.literals import folds_case, required_literals
+from gpuwatch.core.matching.alike import LONGEST_BYTES, remember, without_numbers
+from gpuwatch.core.matching.compiled import Compiled, Ready, Stopwatch
 from gpuwatch.core.matching.nominate import Nominator, nominator_of
 from gpuwatch.core.matching.probes import Probe, probe_of
 from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
@@ -28,60 +27,19 @@ _STRIKES = 3
 _PACKED_PROBE = 0
 """The place of the probe that finds lines which docker wrapped."""
 _NEWLINE = re.compile(b"\n")
+_MOST_CANDIDATES = 512
+_MOST_DECIDED = 1024
+_Span = tuple[str, int, int, int, int]
+"""A fact's name, where its words begin and end, and where the match does."""
 
 
-_Ready = tuple[Any, tuple[bytes, ...]]
-"""A compiled pattern, and literals one of which stands in every match; none where none is known."""
+@dataclass(eq=False, frozen=True, slots=True)
+class Candidates:
+    """Rules that may speak of a record, each with those of its patterns that may match."""
 
-
-@dataclass(eq=False, slots=True)
-class Compiled:
-    """A rule whose patterns are compiled when they are first tried: of five hundred, a log meets a few."""
-
-    rule: Rule
-    strikes: int = 0
-    _made: dict[bytes, _Ready] = field(default_factory=dict)
-    _facts: tuple[_Ready, ...] | None = None
-
-    def pattern(self, source: bytes) -> _Ready:
-        """One of the rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
-        made = self._made.get(source)
-        if made is None:
-            literals = () if folds_case(source) else tuple(required_literals(source))
-            made = self._made[source] = regex.compile(source), literals
-        return made
-
-    @property
-    def facts(self) -> tuple[_Ready, ...]:
-        """The patterns that take facts."""
-        if self._facts is None:
-            self._facts = tuple(self.pattern(source) for source in self.rule.facts)
-        return self._facts
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """How long rules' patterns took. The clock is whoever's who wants to know; without one nothing is measured."""
-
-    clock: Callable[[], float] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    """By rule, those that were tried, in the order in which they first were."""
-
-    def timed(self, rule_id: str, found: Iterator[Any], clock: Callable[[], float]) -> Iterator[Any]:
-        """The matches; the searches between them are timed, also one that raises."""
-        while True:
-            started = clock()
-            try:
-                match = next(found, None)
-            finally:
-                self.seconds[rule_id] = self.seconds.get(rule_id, 0.0) + clock() - started
-            if match is None:
-                return
-            yield match
-
-
-Candidates = Mapping[Compiled, Collection[bytes]]
-"""Rules that may speak of a record, each with those of its patterns that may match."""
+    rules: tuple[tuple[Compiled, tuple[bytes, ...]], ...]
+    alike: bool
+    """Whether all that is asked of a record is the same for one that differs in its digits alone."""
 
 
 @dataclass(slots=True)
@@ -101,6 +59,14 @@ class Matcher:
     _nominator: Nominator = field(init=False)
     skips: bool = field(init=False)
     """Whether a line that no probe is found on can be left out unread."""
+    _candidates: dict[frozenset[int], Candidates] = field(default_factory=dict)
+    """By probes that were found on one line."""
+    _decided: dict[tuple[Candidates, bytes], tuple[Rule, ...]] = field(default_factory=dict)
+    """By a record's text, without numbers where that tells the same: the rules that match."""
+    _spans: dict[tuple[Compiled, bytes], tuple[_Span, ...]] = field(default_factory=dict)
+    """The same for where a rule's facts stand."""
+    _strikes: int = 0
+    """How often any pattern overran the limit."""
 
     def __post_init__(self, dumped: bytes | None) -> None:
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
@@ -137,34 +103,36 @@ class Matcher:
         cleaned = clean(unpacked(lines))
         return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True, count=count)
 
-    def candidates(self, hits: Iterable[Hit]) -> dict[Compiled, set[bytes]]:
-        """The rules that these hits nominate."""
-        candidates: dict[Compiled, set[bytes]] = {}
-        for _, number in hits:
-            if (owner := self._owners[number]) is not None:
-                candidates.setdefault(owner[0], set()).add(owner[1])
-        return candidates
+    def candidates(self, hits: Iterable[Hit]) -> Candidates | None:
+        """The rules that these hits on one line nominate, and those that have to be tried everywhere; None where none is."""
+        places = frozenset([place for _, place in hits])
+        candidates = self._candidates.get(places)
+        if candidates is None:
+            candidates = self._nominated(places)
+            remember(self._candidates, places, candidates, _MOST_CANDIDATES)
+        return candidates if candidates.rules else None
 
-    def matching(self, candidates: Candidates, text: bytes) -> list[Rule]:
+    def matching(self, candidates: Candidates, text: bytes) -> Sequence[Rule]:
         """The candidates that match the record, vetoed and overridden ones left out, in the rule set's order."""
-        found = [compiled.rule for compiled, patterns in candidates.items() if self._decides(compiled, patterns, text)]
-        if len(found) > 1:
-            found = [rule for rule in found if not any(other.beats(rule) for other in found)]
-            found.sort(key=lambda rule: self._order[rule.id])
+        key = candidates, without_numbers(text) if candidates.alike else text
+        found = self._decided.get(key)
+        if found is None:
+            strikes = self._strikes
+            found = self._deciding(candidates, text)
+            if len(text) <= LONGEST_BYTES and strikes == self._strikes:
+                remember(self._decided, key, found, _MOST_DECIDED)
         return found
 
-    def matches(self, texts: Sequence[bytes]) -> dict[int, list[Rule]]:
+    def matches(self, texts: Sequence[bytes]) -> dict[int, Sequence[Rule]]:
         """For each record of a batch that any rule matches: its place, and its rules, vetoed and overridden ones left out."""
         starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
         nominated: dict[int, list[Hit]] = {}
         for hit in self._nominator.hits(b"\n".join(texts)):
             nominated.setdefault(bisect_right(starts, hit[0]) - 1, []).append(hit)
-        matched: dict[int, list[Rule]] = {}
+        matched: dict[int, Sequence[Rule]] = {}
         for place in sorted(nominated) if not self._always else range(len(texts)):
             candidates = self.candidates(nominated.get(place, ()))
-            for compiled, patterns in self._always.items():
-                candidates.setdefault(compiled, set()).update(patterns)
-            found = self.matching(candidates, texts[place])
+            found = self.matching(candidates, texts[place]) if candidates is not None else ()
             if found:
                 matched[place] = found
         return matched
@@ -174,57 +142,93 @@ class Matcher:
 
         With `across` only those whose words stand on both sides of that place.
         """
-        compiled = self._compiled[rule.id]
         facts: list[tuple[str, Any]] = []
-        for ready in compiled.facts:
-            if not _may_match(ready, text):
-                continue
-            for found in self._finditer(compiled, ready, text):
-                if across is not None and not found.start() < across < found.end():
-                    continue
-                for name, raw in found.groupdict().items():
-                    value = None if raw is None else convert_fact(name, raw)
-                    if value is not None:
-                        facts.append((name, value))
+        for name, begin, end, first, last in self._spans_of(self._compiled[rule.id], text):
+            if across is None or first < across < last:
+                value = convert_fact(name, text[begin:end])
+                if value is not None:
+                    facts.append((name, value))
         return facts
 
     def clears(self, rule_id: str, text: bytes) -> bool:
         """Whether the record says that what this rule found is over."""
         compiled = self._compiled.get(rule_id)
         clear = None if compiled is None else compiled.rule.clear_match
-        return compiled is not None and clear is not None and self._search(compiled, clear, text)
+        return compiled is not None and clear is not None and self._any_found(compiled, (clear,), text, text.lower())
 
-    def _decides(self, compiled: Compiled, patterns: Iterable[bytes], text: bytes) -> bool:
-        return any(self._search(compiled, pattern, text) for pattern in patterns) and not any(
-            self._search(compiled, pattern, text) for pattern in compiled.rule.unless
+    def _nominated(self, places: Iterable[int]) -> Candidates:
+        """The candidates whose probes these are."""
+        nominated: dict[Compiled, set[bytes]] = {}
+        for place in places:
+            if (owner := self._owners[place]) is not None:
+                nominated.setdefault(owner[0], set()).add(owner[1])
+        for compiled, patterns in self._always.items():
+            nominated.setdefault(compiled, set()).update(patterns)
+        asked = (
+            compiled.pattern(pattern)
+            for compiled, patterns in nominated.items()
+            for pattern in (*patterns, *compiled.rule.unless)
         )
+        alike = all(ready.alike for ready in asked)
+        return Candidates(tuple((compiled, tuple(patterns)) for compiled, patterns in nominated.items()), alike)
 
-    def _search(self, compiled: Compiled, pattern: bytes, text: bytes) -> bool:
-        ready = compiled.pattern(pattern)
-        return _may_match(ready, text) and next(self._finditer(compiled, ready, text), None) is not None
+    def _deciding(self, candidates: Candidates, text: bytes) -> tuple[Rule, ...]:
+        lowered = text.lower()
+        found = [
+            compiled.rule
+            for compiled, patterns in candidates.rules
+            if self._any_found(compiled, patterns, text, lowered)
+            and not self._any_found(compiled, compiled.rule.unless, text, lowered)
+        ]
+        if len(found) > 1:
+            found = [rule for rule in found if not any(other.beats(rule) for other in found)]
+            found.sort(key=lambda rule: self._order[rule.id])
+        return tuple(found)
 
-    def _finditer(self, compiled: Compiled, ready: _Ready, text: bytes) -> Iterator[Any]:
+    def _any_found(self, compiled: Compiled, patterns: Iterable[bytes], text: bytes, lowered: bytes) -> bool:
+        for pattern in patterns:
+            ready = compiled.pattern(pattern)
+            if ready.may_match(text, lowered) and next(self._finditer(compiled, ready, text), None) is not None:
+                return True
+        return False
+
+    def _spans_of(self, compiled: Compiled, text: bytes) -> tuple[_Span, ...]:
+        """Where the rule's facts stand in the record."""
+        lowered = text.lower()
+        worth = [ready for ready in compiled.facts if ready.may_match(text, lowered)]
+        if not worth:
+            return ()
+        key = compiled, without_numbers(text) if compiled.facts_alike else text
+        spans = self._spans.get(key)
+        if spans is None:
+            strikes = self._strikes
+            spans = tuple(
+                (name, *found.span(name), *found.span())
+                for ready in worth
+                for found in self._finditer(compiled, ready, text)
+                for name in ready.pattern.groupindex
+                if found.start(name) >= 0
+            )
+            if len(text) <= LONGEST_BYTES and strikes == self._strikes:
+                remember(self._spans, key, spans, _MOST_DECIDED)
+        return spans
+
+    def _finditer(self, compiled: Compiled, ready: Ready, text: bytes) -> Iterator[Any]:
         if compiled.rule.id in self.quarantined:
             return
-        found = ready[0].finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
+        found = ready.pattern.finditer(text, timeout=PATTERN_TIMEOUT_SECONDS, concurrent=True)
         try:
             if self.stopwatch.clock is None:
                 yield from found
             else:
                 yield from self.stopwatch.timed(compiled.rule.id, found, self.stopwatch.clock)
         except TimeoutError:
+            self._strikes += 1
             compiled.strikes += 1
             if compiled.strikes >= _STRIKES:
                 self.quarantined.add(compiled.rule.id)
-
-
-def _may_match(ready: _Ready, text: bytes) -> bool:
-    """Whether a literal that the pattern requires stands in the text: to look for it is quicker than to try the pattern."""
-    literals = ready[1]
-    for literal in literals:  # a loop, for a generator costs more than what it does here
-        if literal in text:
-            return True
-    return not literals
+                self._decided.clear()
+                self._spans.clear()
 
 
 def _moved(hits: Sequence[Hit], cleaned: bytes, lines: bytes) -> list[Hit]:
