@@ -28,6 +28,7 @@ from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
 from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.matching.succession import handed_over
 from gpuwatch.core.mutes import Mutes
 from gpuwatch.core.observations import (
     FixOutcome,
@@ -46,7 +47,7 @@ from gpuwatch.core.observations import (
     Tick,
 )
 from gpuwatch.core.records import LogRecord
-from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded, handed_over
+from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded
 from gpuwatch.core.rules import MEMORY_LABELS, RuleSet
 from gpuwatch.core.survey import Survey
 from gpuwatch.core.twins import Twins

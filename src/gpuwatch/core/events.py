@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import RunMeasured
 from gpuwatch.core.observations import SourceKind, Told
-from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change
 from gpuwatch.core.rules import Label, Severity
+
+if TYPE_CHECKING:  # what is told of a log is mostly counts
+    from gpuwatch.core.records import LogRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,12 @@ from gpuwatch.core.reloads import MutesLoaded, MutesRefused, RulesLoaded, RulesR
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.narration import Narrate, in_words
 from gpuwatch.faces.report import console_for, head_line, incident_json, json_line, print_incident
+from gpuwatch.faces.watching import stop_on_signals
+from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import Text, plain, render, text, visible
 
 _MOST_INPUTS = 6
+_LOOK_UP_SECONDS = 0.1
 
 
 class Printer:
@@ -144,3 +147,19 @@ def reload_words(event: RulesLoaded | RulesRefused | MutesLoaded | MutesRefused)
             return text("Mutes read anew: {count} in force.", count=len(event.mutes.entries))
         case MutesRefused():
             return text("The mutes stay as they were: {reason}", reason=event.reason)
+
+
+def print_until_end(pipeline: Pipeline, *, as_json: bool, say: Narrate = in_words) -> int:
+    """Print failures until every source has ended or someone says stop."""
+    printer = Printer(as_json=as_json, say=say)
+    pipeline.subscribe(printer)
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        pipeline.start()
+        while not pipeline.wait(_LOOK_UP_SECONDS) and not stop.is_set() and not printer.closed.is_set():
+            pass
+        pipeline.stop()
+        printer.flush()
+    if printer.closed.is_set():
+        raise BrokenPipeError
+    return 0

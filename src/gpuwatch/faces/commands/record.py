@@ -31,11 +31,10 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.incident import own_names
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, add_sources
 from gpuwatch.faces.printing import Printer
+from gpuwatch.faces.sourcing import headers_of, named_sources
 from gpuwatch.faces.watching import (
-    headers_of,
     machine_sources,
     make_engine,
-    named_sources,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline

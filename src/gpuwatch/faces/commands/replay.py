@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 
 from gpuwatch.adapters.sources.replay import ReplaySource
-from gpuwatch.faces.commands.watch import has_screen, print_until_end
+from gpuwatch.faces.commands.watch import has_screen
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.faces.printing import print_until_end
 from gpuwatch.faces.watching import make_engine
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render, text

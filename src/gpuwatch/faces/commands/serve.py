@@ -37,11 +37,10 @@ from gpuwatch.faces.narration import Narrate, narrator
 from gpuwatch.faces.notifying import Desk, keep_desk
 from gpuwatch.faces.options import add_watching
 from gpuwatch.faces.printing import Printer
+from gpuwatch.faces.sourcing import headers_of, named_sources
 from gpuwatch.faces.watching import (
-    headers_of,
     machine_sources,
     make_engine,
-    named_sources,
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline

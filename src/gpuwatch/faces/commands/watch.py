@@ -17,37 +17,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
-from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.heap import give_large_blocks_back
-from gpuwatch.adapters.rule_watch import RuleWatch
 from gpuwatch.adapters.sources import Source
 from gpuwatch.adapters.sources.stdin import take_terminal
-from gpuwatch.faces.journaling import Books, open_journal
-from gpuwatch.faces.narration import Narrate, in_words, narrator
-from gpuwatch.faces.notifying import Desk, Ringer, keep_desk
+from gpuwatch.faces.narration import narrator
 from gpuwatch.faces.options import add_bell, add_watching
-from gpuwatch.faces.printing import Printer
-from gpuwatch.faces.servers import mender_of
-from gpuwatch.faces.watching import (
-    headers_of,
-    machine_sources,
-    make_engine,
-    named_sources,
-    stop_on_signals,
-)
-from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import Text
+from gpuwatch.faces.sourcing import headers_of, named_sources
 from gpuwatch.texts import translate as _
-
-if TYPE_CHECKING:
-    from gpuwatch.faces.exporter import Exporter
-
-_LOOK_UP_SECONDS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,74 +58,33 @@ def run(arguments: argparse.Namespace) -> int:
         headers=headers_of(arguments),
         say=narrator(arguments.log_format),
     )
-    with open_journal(arguments, narrator(arguments.log_format)) as books:
-        return watch_with(books, sources, arguments, plain=plain)
+    return watch_plainly(sources, arguments) if plain else watch_on_screen(sources, arguments)
 
 
-def watch_with(
-    books: Books | None,
-    sources: Sequence[Source],
-    arguments: argparse.Namespace,
-    *,
-    plain: bool,
-    read_only: bool = False,
-) -> int:
-    """Watch, keeping a journal where there is one."""
-    files = RuleWatch(arguments.rules)
-    engine = make_engine(arguments, shows_records=False)
-    pipeline = Pipeline(engine, [*sources, *([] if plain else machine_sources())], attendants=[files])
-    if books is not None:
-        books.keep(pipeline)
-    with ExitStack() as opened:
-        desk = opened.enter_context(keep_desk(arguments, pipeline, narrator(arguments.log_format)))
-        exporter = open_exporter(arguments, pipeline, desk)
-        if exporter is not None:
-            opened.callback(exporter.close)
-        if plain:
-            if sys.stderr.isatty():
-                desk.ring = Ringer(ring_plainly, bell=arguments.bell, desktop=arguments.desktop)
-            return print_until_end(pipeline, as_json=as_json(arguments), say=narrator(arguments.log_format))
-        give_large_blocks_back()
-        from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
-        from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415 - as above
-        from gpuwatch.faces.tui.remembered import screen_file  # noqa: PLC0415 - as above
+def watch_plainly(sources: Sequence[Source], arguments: argparse.Namespace) -> int:
+    """Print failures until every source has ended."""
+    from gpuwatch.faces.notifying import Ringer  # noqa: PLC0415 - the screen is drawn before the engine is brought
+    from gpuwatch.faces.opening import open_watch  # noqa: PLC0415 - as above
+    from gpuwatch.faces.printing import print_until_end  # noqa: PLC0415 - as above
 
-        app = WatchApp(
-            pipeline,
-            metrics_address=exporter.address if exporter else None,
-            remembers=screen_file(),
-            language_asked=any(word.startswith("--lang") for word in sys.argv),
-            menders={name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()},
-            read_only=read_only,
-        )
-        if books is not None:
-            books.say = unsaid  # the screen is Textual's
-        desk.say, desk.ring = app.say, Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
-        try:
-            app.run()
-        finally:
-            desk.say, desk.ring = in_words, None
-        return app.return_code or 0
+    say = narrator(arguments.log_format)
+    with open_watch(sources, arguments, say) as opened:
+        if sys.stderr.isatty():
+            opened.desk.ring = Ringer(ring_plainly, bell=arguments.bell, desktop=arguments.desktop)
+        return print_until_end(opened.pipeline, as_json=as_json(arguments), say=say)
 
 
-def open_exporter(arguments: argparse.Namespace, pipeline: Pipeline, desk: Desk) -> Exporter | None:
-    """The metrics page, where one is wanted."""
-    if not arguments.listen:
-        return None
-    from gpuwatch.faces.exporter import Exporter  # noqa: PLC0415 - it brings the metrics library, which few runs need
+def watch_on_screen(sources: Sequence[Source], arguments: argparse.Namespace, *, read_only: bool = False) -> int:
+    """Show the screen until the person leaves."""
+    give_large_blocks_back()
+    from gpuwatch.faces.tui.entrance import show  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
 
-    workloads = pipeline.engine.workloads.ids
-    rules = pipeline.engine.rules
-    return Exporter(lambda: pipeline.snapshot, rules, *arguments.listen, workloads=workloads, notified=desk.counts)
+    return show(sources, arguments, read_only=read_only)
 
 
 def ring_plainly(signal: str) -> None:
     """Ring where no screen is drawn."""
     print(signal, end="", file=sys.stderr, flush=True)
-
-
-def unsaid(_words: Text) -> None:
-    """Say nothing."""
 
 
 def has_screen() -> bool:
@@ -164,19 +101,3 @@ def has_signs(environment: Mapping[str, str]) -> bool:
 def as_json(arguments: argparse.Namespace) -> bool:
     """Whether failures are printed as JSON."""
     return bool(arguments.json or arguments.log_format == "json")
-
-
-def print_until_end(pipeline: Pipeline, *, as_json: bool, say: Narrate = in_words) -> int:
-    """Print failures until every source has ended or someone says stop."""
-    printer = Printer(as_json=as_json, say=say)
-    pipeline.subscribe(printer)
-    stop = threading.Event()
-    with stop_on_signals(stop):
-        pipeline.start()
-        while not pipeline.wait(_LOOK_UP_SECONDS) and not stop.is_set() and not printer.closed.is_set():
-            pass
-        pipeline.stop()
-        printer.flush()
-    if printer.closed.is_set():
-        raise BrokenPipeError
-    return 0

@@ -36,7 +36,7 @@ from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import add_gpu_memory, add_rules, add_sources
-from gpuwatch.faces.watching import found_source, headers_of, named_sources
+from gpuwatch.faces.sourcing import found_source, headers_of, named_sources
 from gpuwatch.faces.web.door import LEAST_TOKEN_LENGTH, MOST_TOKEN_LENGTH, Door, names_for, new_token
 from gpuwatch.faces.web.screen import words_for
 from gpuwatch.texts import current, render, text

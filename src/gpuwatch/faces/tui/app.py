@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
-from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
@@ -30,24 +30,33 @@ from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar, keys_of
-from gpuwatch.faces.tui.log import Asked
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mend import MakeMender, Mends
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.notice import FIRST_HINT, NoticeLine, reload_trouble, rules_are_new
-from gpuwatch.faces.tui.pages import PAGES, Page, TabLine
-from gpuwatch.faces.tui.pane import Rows, Sized
+from gpuwatch.faces.tui.pages import TabLine
+from gpuwatch.faces.tui.pane import Rows
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.terminal import draw_on_output
 from gpuwatch.faces.tui.themes import ANSI
 from gpuwatch.faces.tui.wording import unsolved
-from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import LANGUAGES, Text, current, render, text, use
 from gpuwatch.texts import translate as _
 
+if TYPE_CHECKING:  # the first screen is drawn before the engine is brought
+    from gpuwatch.pipeline import Pipeline
+
 _REPAINT_SECONDS = 1 / 12
-_TABS_FROM = 20
 _ACTIONS = {"pane", "fix"} | {key.action.partition("(")[0] for key in KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a screen shows, and what acts for it."""
+
+    pipeline: Pipeline
+    metrics_address: str | None = None
+    menders: Mapping[str, MakeMender] = field(default_factory=dict)
 
 
 class WatchApp(Desk):
@@ -69,7 +78,7 @@ class WatchApp(Desk):
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline | None = None,
         *,
         metrics_address: str | None = None,
         title: str = "",
@@ -77,11 +86,13 @@ class WatchApp(Desk):
         remembers: Path | None = None,
         language_asked: bool = False,
         menders: Mapping[str, MakeMender] | None = None,
+        opens: Callable[[], Watched] | None = None,
         read_only: bool = False,
     ) -> None:
         """`remembers`: the file of what was chosen last time. `language_asked`: the command line named a language.
 
         `menders`: what queues failed jobs anew, by the server's name; without any, nothing is queued from here.
+        `opens`: brings what is to be shown, on a thread, once the first screen is drawn; in the place of a pipeline.
         `read_only`: nothing is written and no server is asked for anything; what was chosen last time is read, not kept.
         """
         draw_on_output()
@@ -89,34 +100,41 @@ class WatchApp(Desk):
         self.read_only = read_only
         self._remembers = remembers
         self._chosen = (Remembered.read(remembers) if remembers is not None else None) or Remembered()
+        self.put_on(self._chosen.theme)
         if remembers is not None and not remembers.exists() and notice is None:
             notice = FIRST_HINT
         if not language_asked and self._chosen.language in LANGUAGES:
             use("zh" if self._chosen.language == "zh" else "en")
-        self.pipeline = pipeline
+        self.trouble: BaseException | None = None
+        """Why what was to be shown could not be opened."""
         self.snapshot = Snapshot()
         self.choice = Choice()
-        self._metrics_address = metrics_address
+        self._metrics_address: str | None = None
         self._source_title = title
         self._painted_at = 0.0
-        self._feed = Feed(lambda: self.post_message(self.Arrived()))
-        self.mends = Mends(
-            (not read_only and menders) or {},
-            pipeline.emit,
-            lambda: self.post_message(self.Arrived()),
-            self.known_incidents,
-        )
+        self._feed = Feed(self._tell_arrival)
         self._started = False
-        self._draw_due = False
-        pipeline.subscribe(self._feed)
         self.health = HealthBar(id="health")
         self.notice_line = NoticeLine(notice, id="notice")
         self.tabs = TabLine(id="tabs")
         self.body = Body()
-        pipeline.overhear(self.body.log_pane.view.book.take)
         self.mute_bar = MuteBar(id="mute")
         self.keys = KeyBar(id="keys", read_only=read_only)
         self.animation_level = "none"
+        self.mends = Mends({}, lambda _tried: None, self._tell_arrival)
+        self._opens = opens
+        self._watching: Pipeline | None = None
+        if pipeline is not None:
+            self._take_over(Watched(pipeline, metrics_address, menders or {}))
+
+    def _take_over(self, watched: Watched) -> None:
+        """Show this from now on."""
+        self.pipeline = watched.pipeline
+        self._metrics_address = watched.metrics_address
+        menders = {} if self.read_only else watched.menders
+        self.mends = Mends(menders, watched.pipeline.emit, self._tell_arrival, self.known_incidents)
+        watched.pipeline.subscribe(self._feed)
+        watched.pipeline.overhear(self.body.log_pane.view.book.take)
 
     def compose(self) -> ComposeResult:
         """Health on top, keys below, the panes between."""
@@ -129,12 +147,30 @@ class WatchApp(Desk):
 
     def on_mount(self) -> None:
         """Begin to watch."""
-        self.take_terminal(self._chosen.theme)
+        self.take_terminal()
         self.body.restore(self._chosen)
         self.title = "gpuwatch"
-        self._arrange()
+        self.arrange()
         self._started = True
-        self.pipeline.start()
+        if self._opens is None:
+            self._start()
+        else:
+            self.call_after_refresh(self.run_worker, self._open(self._opens), exit_on_error=False)
+
+    async def _open(self, opens: Callable[[], Watched]) -> None:
+        """Have it opened behind the screen; where that fails there is nothing to show."""
+        try:
+            self._take_over(await asyncio.to_thread(opens))
+        except Exception as error:  # noqa: BLE001 - told where the screen was started, as every failure is
+            self.trouble = error
+            self.exit()
+            return
+        if self._started:
+            self._start()
+
+    def _start(self) -> None:
+        self._watching = self.pipeline
+        self._watching.start()
 
     async def on_unmount(self) -> None:
         """Cease to watch; a source may need a moment to end."""
@@ -142,7 +178,8 @@ class WatchApp(Desk):
             self._started = False
             self._remember()
             self.mends.close()
-            await asyncio.to_thread(self.pipeline.stop)
+            if self._watching is not None:
+                await asyncio.to_thread(self._watching.stop)
 
     def _remember(self) -> None:
         if self._remembers is not None and not self.read_only:
@@ -165,6 +202,9 @@ class WatchApp(Desk):
                 "",
                 lambda action=key.action: self.call_later(self.run_action, action),
             )
+
+    def _tell_arrival(self) -> None:
+        self.post_message(self.Arrived())
 
     # -- what the pipeline tells -----------------------------------------------------------------------------------------
 
@@ -190,7 +230,7 @@ class WatchApp(Desk):
         self.snapshot = news.snapshot
         self.body.log_pane.take(news)
         if news.incidents:
-            self._arrange()
+            self.arrange()
         self.draw()
 
     def _tell_reload(self, before: Snapshot, now: Snapshot) -> None:
@@ -213,16 +253,6 @@ class WatchApp(Desk):
         self.notice_line.draw(self.size)
         self.mute_bar.draw()
         self.body.draw(self.snapshot, self.choice, self.mends)
-
-    @on(Sized)
-    def _draw_soon(self) -> None:
-        if not self._draw_due:
-            self._draw_due = True
-            self.call_after_refresh(self._draw_due_now)
-
-    def _draw_due_now(self) -> None:
-        self._draw_due = False
-        self.draw()
 
     # -- what is chosen --------------------------------------------------------------------------------------------------
 
@@ -281,87 +311,6 @@ class WatchApp(Desk):
             self.notify(_("Its line is no longer in the log kept here."), timeout=3)
             return
         self.body.log_pane.view.show_row(place)
-
-    # -- where to look ---------------------------------------------------------------------------------------------------
-
-    def _arrange(self, size: Size | None = None) -> None:
-        if not self.body.is_attached:
-            return
-        size = size or self.size
-        self.tabs.display = size.height >= _TABS_FROM
-        self.body.place_panes(size, calm=not self.snapshot.incidents)
-        self._draw_soon()
-
-    def look_at(self, name: str) -> None:
-        """Bring a pane into view and give it the keys."""
-        self.body.looked_at, self.body.page = name, "home"
-        self._arrange()
-
-    def action_pane(self, step: int) -> None:
-        """Go to the next or previous pane."""
-        self.look_at(self.body.neighbour(step))
-
-    def action_page(self, page: Page) -> None:
-        """Open a page, or go back from it."""
-        self.body.page = "home" if self.body.page == page else page
-        self._arrange()
-
-    def action_turn(self, step: int) -> None:
-        """The next or previous page."""
-        names = [name for name, _key, _title in PAGES]
-        self.body.page = names[(names.index(self.body.page) + step) % len(names)]
-        self._arrange()
-
-    def action_zoom(self) -> None:
-        """This pane alone, or all."""
-        self.body.zoomed = not self.body.zoomed
-        self._arrange()
-
-    def on_descendant_focus(self) -> None:
-        """Show where the keys go now."""
-        self.draw()
-
-    def on_mouse_down(self, event: events.MouseDown) -> None:
-        """A click is a look at its pane. The focus alone is none: a pane that has no room any more hands it on by itself."""
-        widget, _region = self.get_widget_at(event.screen_x, event.screen_y)
-        self.body.clicked(widget, calm=not self.snapshot.incidents)
-        self._draw_soon()
-
-    def on_resize(self, event: events.Resize) -> None:
-        """Arrange the panes for the new size; the app's own is the old one until its other handler ran."""
-        self._arrange(event.size)
-
-    def action_follow(self) -> None:
-        """Follow the log's end."""
-        self.body.log_pane.view.action_follow()
-
-    def action_search(self) -> None:
-        """Type what to search."""
-        self._ask("search")
-
-    def _ask(self, what: Asked) -> None:
-        self.look_at("log")
-        self.body.log_pane.ask(what)
-
-    def action_only(self) -> None:
-        """Type what the lines must hold that are shown."""
-        self._ask("only")
-
-    def action_without(self) -> None:
-        """Type what the lines must not hold that are shown."""
-        self._ask("without")
-
-    def action_go(self) -> None:
-        """Type where to go."""
-        self._ask("go")
-
-    def action_histogram(self) -> None:
-        """Show when how much was said."""
-        self.body.log_pane.toggle_histogram()
-
-    def action_found(self, forward: bool) -> None:
-        """Go to the next or previous line that holds what is searched."""
-        self.body.log_pane.step_found(forward=forward)
 
     def action_dismiss(self) -> None:
         """End the choice, the zoom, the search or the notice, one at a time."""

@@ -18,13 +18,15 @@ def calm_rows(snapshot: Snapshot, width: int) -> list[Row]:
     """Nothing is wrong, as far as is known; what could not be watched is said first."""
     prose = min(width - 2, _WIDEST)
     watched = [source for source in snapshot.sources.values() if source.kind not in INSTRUMENTS]
-    if any(source.state == "failed" for source in watched):
+    if snapshot.at is None:
+        rows = [row(), row((" ○ ", "dim"), (_("Starting: the rules are made ready."), "strong")), row()]
+    elif any(source.state == "failed" for source in watched):
         rows = [row(), row((" ✗ ", "error"), (_("Not everything can be watched."), "strong")), row()]
     else:
         rows = [row(), row((" ✓ ", "good"), (_("Nothing wrong so far."), "strong")), row()]
     for source in watched:
         rows += source_rows(source, prose)
-    if not watched:
+    if not watched and snapshot.at is not None:
         rows += paragraph(_("No log is read yet."), prose, "dim", 1)
     rows.append(row())
     rows += paragraph(

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.mute_file import add_mute, remove_mute
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mute
 from gpuwatch.core.reloads import MutesLoaded
-from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import GpuwatchError
-from gpuwatch.faces.tui.body import Body
 from gpuwatch.faces.tui.choice import Choice
 from gpuwatch.faces.tui.export import copied_file, export_incident
+from gpuwatch.faces.tui.looking import Looking
 from gpuwatch.faces.tui.mend import Mend, Mends
 from gpuwatch.faces.tui.mute import MuteBar
-from gpuwatch.faces.tui.shell import Shell
 from gpuwatch.faces.tui.wording import said
-from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:
+    from gpuwatch.pipeline import Pipeline
 
 ONLY_SHOWS = text("This screen only shows; `gpuwatch web --allow-actions` starts one that may act.")
 
 
-class Desk(Shell):
+class Desk(Looking):
     """An app whose keys act on the failure that is chosen."""
 
     pipeline: Pipeline
-    snapshot: Snapshot
     choice: Choice
     mends: Mends
-    body: Body
     mute_bar: MuteBar
     read_only: bool
-
-    def look_at(self, name: str) -> None:
-        """Bring a pane into view and give it the keys."""
-        raise NotImplementedError
 
     def _only_shows(self) -> bool:
         """Whether nothing may be done from here; says so."""
@@ -80,6 +74,8 @@ class Desk(Shell):
 
     async def _write_mute(self, mute: Mute, *, muted: bool) -> None:
         """Write or take out an entry, and have it in force at once."""
+        from gpuwatch.adapters.mute_file import add_mute, remove_mute  # noqa: PLC0415 - YAML, once something is muted
+
         try:
             mutes = await asyncio.to_thread(remove_mute if muted else add_mute, mute)
         except GpuwatchError as error:

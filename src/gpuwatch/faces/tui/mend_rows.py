@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from gpuwatch.core.workflow.changes import Change, Outlook, Plan
-from gpuwatch.faces.fix_page import shown
 from gpuwatch.faces.tui.consent import Question
 from gpuwatch.faces.tui.mend import Mend
 from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, width_of, wrapped
@@ -13,6 +12,9 @@ from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import FITS, said
 from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:  # plans come once a person asks for one
+    from gpuwatch.core.workflow.changes import Change, Outlook, Plan
 
 MEND = "mend"
 """The key of its rows, by which they are found among the others."""
@@ -61,6 +63,8 @@ def plan_rows(plan: Plan, width: int) -> list[Row]:
 
 def change_rows(change: Change, width: int) -> list[Row]:
     """A value before and after, on one line where both fit, else each on its own: nothing of it may be out of view."""
+    from gpuwatch.faces.fix_page import shown  # noqa: PLC0415 - as above
+
     name, before, after = visible(change.input), shown(change.before), shown(change.after)
     line = row((f"   {name}  ", "dim"), (before, "error"), ("  →  ", "dim"), (after, "good"))
     if width_of(line.spans) <= width:

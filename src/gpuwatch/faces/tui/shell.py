@@ -35,11 +35,20 @@ class Shell(App[None]):
         """Whether nobody sees it: a test, or a picture."""
         return self._driver is None or self._driver.is_headless
 
-    def take_terminal(self, last_theme: str) -> None:
-        """Put on a look, and watch the terminal's size."""
+    def put_on(self, last_theme: str) -> None:
+        """Put on the look of last time; before the app runs, because for another look every style is read anew."""
         for palette in PALETTES.values():
             self.register_theme(palette.theme())
-        self.theme = self.first_theme(last_theme)
+        first = PALETTES.get(last_theme, DARK)
+        self.set_reactive(App.theme, first.name)
+        self.set_class(first.dark, "-dark-mode", update=False)
+        self.set_class(not first.dark, "-light-mode", update=False)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    def take_terminal(self) -> None:
+        """Look as this terminal can, and watch its size."""
+        if not self.headless and self.console.color_system in {"standard", "windows"}:
+            self.theme = ANSI.name  # made of sixteen colours
         self.app_resume_signal.subscribe(self, lambda _app: self.draw_everything())
         if not self.headless:
             self.set_interval(_SIZE_SECONDS, self._look_at_size)
@@ -50,12 +59,6 @@ class Shell(App[None]):
         if threading.current_thread() is threading.main_thread() and sys.platform != "win32":
             for number in (signals.SIGTERM, signals.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, partial(self.exit, return_code=128 + number))
-
-    def first_theme(self, last: str) -> str:
-        """The look of last time; on a terminal of sixteen colours, one that is made of them."""
-        if not self.headless and self.console.color_system in {"standard", "windows"}:
-            return ANSI.name
-        return last if last in PALETTES else DARK.name
 
     def draw_everything(self) -> None:
         """All of it anew: another look, or the terminal showed something else meanwhile."""

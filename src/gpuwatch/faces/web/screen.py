@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell, without_language
 from gpuwatch.faces.commands import watch
-from gpuwatch.faces.journaling import open_journal
-from gpuwatch.faces.narration import in_words
-from gpuwatch.faces.watching import headers_of, named_sources
+from gpuwatch.faces.sourcing import headers_of, named_sources
 from gpuwatch.texts import language_of, use
 
 _MODULE = "gpuwatch.faces.web.screen"
@@ -29,8 +27,7 @@ def main(argv: Sequence[str]) -> int:
         sources = named_sources(
             arguments.sources, from_start=arguments.from_start, show_history=True, headers=headers_of(arguments)
         )
-        with open_journal(arguments, in_words) as books:
-            return watch.watch_with(books, sources, arguments, plain=False, read_only=arguments.read_only)
+        return watch.watch_on_screen(sources, arguments, read_only=arguments.read_only)
     except GpuwatchError as error:
         tell(error)
         return error.exit_code

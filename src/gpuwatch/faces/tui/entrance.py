@@ -1,0 +1,64 @@
+"""How `watch` comes to its screen: it is drawn at once, and what it shows is opened behind it.
+
+The engine, the rules, the journal and what acts on servers take longer to bring than the screen itself. A person sees where
+things will stand meanwhile, and the keys work. What cannot be opened ends the screen and is told on the terminal below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gpuwatch.faces.narration import in_words
+from gpuwatch.faces.tui.app import WatchApp, Watched
+from gpuwatch.faces.tui.remembered import screen_file
+
+if TYPE_CHECKING:
+    from gpuwatch.adapters.sources import Source
+    from gpuwatch.faces.notifying import Desk
+    from gpuwatch.texts import Text
+
+
+def show(sources: Sequence[Source], arguments: argparse.Namespace, *, read_only: bool) -> int:
+    """Show the screen over the sources until the person leaves; the exit code."""
+    with ExitStack() as opened:
+        app = WatchApp(
+            opens=lambda: open_behind(app, opened, sources, arguments),
+            remembers=screen_file(),
+            language_asked=any(word.startswith("--lang") for word in sys.argv),
+            read_only=read_only,
+        )
+        app.run()
+        if app.trouble is not None:
+            raise app.trouble
+        return app.return_code or 0
+
+
+def open_behind(app: WatchApp, opened: ExitStack, sources: Sequence[Source], arguments: argparse.Namespace) -> Watched:
+    """Bring and open what the screen shows; on a thread beside it."""
+    from gpuwatch.faces.notifying import Ringer  # noqa: PLC0415 - all of these come behind the first screen
+    from gpuwatch.faces.opening import open_watch  # noqa: PLC0415
+    from gpuwatch.faces.servers import mender_of  # noqa: PLC0415
+    from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415
+    from gpuwatch.faces.watching import machine_sources  # noqa: PLC0415
+
+    watch = opened.enter_context(open_watch([*sources, *machine_sources()], arguments, app.say))
+    if watch.books is not None:
+        watch.books.say = unsaid  # what the journal has to say is on the screen, and the terminal is Textual's
+    watch.desk.ring = Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
+    opened.callback(speak_below, watch.desk)
+    menders = {name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()}
+    return Watched(watch.pipeline, watch.metrics_address, menders)
+
+
+def speak_below(desk: Desk) -> None:
+    """What is still to be said goes to the terminal that the screen has left."""
+    desk.say, desk.ring = in_words, None
+
+
+def unsaid(_words: Text) -> None:
+    """Say nothing."""
