@@ -340,6 +340,18 @@ def test_every_key_is_in_the_help() -> None:
     assert all(f"  {key.shown} " in shown for key in KEYS)
 
 
+def test_the_help_in_a_browser_names_no_key_that_is_the_browser_s() -> None:
+    here, there = (
+        "\n".join("".join(words for words, _ in line.spans) for line in help_rows(80, in_browser=told))
+        for told in (False, True)
+    )
+    assert "Ctrl-C" in here
+    assert "^Z" in here
+    assert "Ctrl-C" not in there
+    assert "^Z" not in there
+    assert all(f"  {key.shown} " in there for key in KEYS)
+
+
 @pytest.mark.parametrize("size", [(20, 5), (300, 90), (1, 1)])
 def test_any_size_will_do(size: tuple[int, int]) -> None:
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:

@@ -188,7 +188,9 @@ def test_an_acknowledged_failure_gives_way() -> None:
         assert explained(app).rule.id == "kernel"
         await pilot.press("d")
         assert explained(app).rule.id == "kernel", "the one that is read stays"
-        await until(pilot, lambda: ", seen" in app.body.incidents.rows.shown, "the word; by now its lines may have ceased")
+        await until(
+            pilot, lambda: ", seen" in app.body.incidents.rows.shown, "the word; by now its lines may have ceased"
+        )
         app.choice.chosen = None
         assert explained(app).rule.id == "memory"
         app.choice.take(app.snapshot, next(i.id for i in app.snapshot.incidents.values() if i.rule.id == "kernel"))

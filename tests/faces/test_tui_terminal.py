@@ -85,6 +85,17 @@ def test_ctrl_z_gives_the_shell_back_and_fg_the_screen(log: Path) -> None:
         opened.close()
 
 
+def test_rules_that_cannot_be_read_end_the_screen_and_are_told_below_it(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("id: mine\nlabel: no_such_label\n")
+    words = [sys.executable, "-m", "gpuwatch.faces.cli", "watch", str(log), "--rules", str(tmp_path)]
+    opened = Terminal(words, 100, 30, GPUWATCH_STATE_DIR=str(tmp_path / "state"))
+    try:
+        opened.until("mine.yaml:", "`title` is", "ended with 2", absent="turn the page")
+        assert opened.tmux("display-message", "-p", "#{alternate_on}#{mouse_any_flag}#{cursor_flag}") == "001\n"
+    finally:
+        opened.close()
+
+
 def test_a_terminal_that_is_dumb_gets_lines(log: Path) -> None:
     opened = Terminal(["env", "TERM=dumb", sys.executable, "-m", "gpuwatch.faces.cli", "watch", str(log)], 100, 30)
     try:
@@ -105,7 +116,7 @@ def test_the_screen_stands_where_standard_error_goes_to_a_file(log: Path, tmp_pa
         opened.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_that_ends_it_gives_the_terminal_back(log: Path, number: signal.Signals) -> None:
     opened = watch(log, 100, 30)
     try:

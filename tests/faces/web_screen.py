@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import select
 import sys
 import threading
 import time
@@ -117,3 +119,15 @@ def closing_code(socket: ClientConnection) -> int | None:
         for _message in socket:
             pass
     return socket.close_code
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends; who started it is left to wait for it."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], SECONDS)[0])
+    finally:
+        os.close(process)

@@ -198,7 +198,7 @@ class WatchApp(Desk):
         del screen
         for key in keys_of(read_only=self.read_only):
             yield SystemCommand(
-                f"{render(key.meaning)}  ({key.shown})",
+                f"{render(key.meaning_in(browser=self.is_web))}  ({key.shown})",
                 "",
                 lambda action=key.action: self.call_later(self.run_action, action),
             )
@@ -332,7 +332,7 @@ class WatchApp(Desk):
 
     async def action_help(self) -> None:
         """Show every key."""
-        await self.push_screen(Help(read_only=self.read_only))
+        await self.push_screen(Help(read_only=self.read_only, in_browser=self.is_web))
 
     def action_language(self) -> None:
         """The other language."""

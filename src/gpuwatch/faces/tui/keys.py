@@ -34,6 +34,12 @@ class Key:
     """How soon it has a place at the bottom; 99 never."""
     acts: bool = False
     """Whether it writes a file or asks a server for something; a screen that is read-only refuses it."""
+    in_browser: Text | None = None
+    """Its meaning in a browser, where that is another."""
+
+    def meaning_in(self, *, browser: bool) -> Text:
+        """What it does there."""
+        return self.in_browser if browser and self.in_browser is not None else self.meaning
 
 
 KEYS: tuple[Key, ...] = (
@@ -81,15 +87,17 @@ KEYS: tuple[Key, ...] = (
     Key("l", "l", "language", text("language"), text("English or Chinese"), 7),
     Key("t", "t", "theme", text("theme"), text("dark, light, high contrast, sixteen colours"), 10),
     Key("escape", "Esc", "dismiss", text("back"), text("end the search, the zoom, the notice, the choice")),
-    Key("q", "q", "leave", text("quit"), text("quit; Ctrl-C does too"), 0),
+    Key("q", "q", "leave", text("quit"), text("quit; Ctrl-C does too"), 0, in_browser=text("end this page's screen")),
 )
+_BACKGROUND = "^Z"
+"""A browser has no background: there it does nothing."""
 MOVES: tuple[tuple[str, Text], ...] = (
     ("Tab  Shift-Tab", text("the next or previous pane; a click does too")),
     ("j k  ↓ ↑", text("down and up; in the list: choose a failure")),
     ("g G  Home End", text("first and last")),
     ("PgDn PgUp  ^D ^U", text("a page down and up")),
     ("^P", text("the command palette: every key by its meaning")),
-    ("^Z", text("to the background; fg comes back")),
+    (_BACKGROUND, text("to the background; fg comes back")),
     ("s", text("on the GPU page: sort the processes")),
     ("1 … 9", text("choose a fix by its number")),
     ("Enter", text("in the list: show the failure in the log")),
@@ -160,9 +168,10 @@ class Help(ModalScreen[None]):
         Binding("k,up", "scroll(-1)", show=False),
     ]
 
-    def __init__(self, *, read_only: bool = False) -> None:
+    def __init__(self, *, read_only: bool = False, in_browser: bool = False) -> None:
         super().__init__()
         self._keys = keys_of(read_only=read_only)
+        self._in_browser = in_browser
 
     def compose(self) -> ComposeResult:
         """A sheet in the middle."""
@@ -179,7 +188,7 @@ class Help(ModalScreen[None]):
 
     def _fill(self) -> None:
         rows = self.query_one(Rows)
-        rows.show(help_rows(max(rows.size.width, 20), self._keys))
+        rows.show(help_rows(max(rows.size.width, 20), self._keys, in_browser=self._in_browser))
 
     def action_scroll(self, lines: int) -> None:
         """Scroll, where the terminal is small."""
@@ -190,12 +199,14 @@ class Help(ModalScreen[None]):
         self.dismiss(result)
 
 
-def help_rows(width: int, keys: Sequence[Key] = KEYS) -> list[Row]:
+def help_rows(width: int, keys: Sequence[Key] = KEYS, *, in_browser: bool = False) -> list[Row]:
     """The page."""
+    meanings = [(key.shown, key.meaning_in(browser=in_browser)) for key in keys]
+    moves = [move for move in MOVES if not (in_browser and move[0] == _BACKGROUND)]
     rows = [row(("gpuwatch  ", "title"), (_("sees a GPU failure, says why, and what helps"), "dim"))]
     for title, entries in (
-        (_("Keys"), tuple((key.shown, key.meaning) for key in keys)),
-        (_("Moving"), MOVES),
+        (_("Keys"), meanings),
+        (_("Moving"), moves),
         (_("Signs"), SIGNS),
     ):
         rows += [row(), row((title, "strong"))]

@@ -1,13 +1,12 @@
 """The log's lines, drawn one by one as they come into view; follow, marks, what was found, what was chosen.
 
-Textual's own log widgets keep rendered lines and freeze at a few thousand a second. This keeps a place: the row at the top,
-or that it stands at the end. Rows are read from the book when they come into view, and nothing is drawn again where what is
-in view is the same. The last column is a map of the whole log: where the view is, and where the incidents are.
+Textual's own log widgets keep rendered lines and freeze at a few thousand a second. This keeps a place, which is in
+`logwalk`: rows are read when they come into view, and nothing is drawn again where what is in view is the same. The last
+column is a map of the whole log: where the view is, and where the incidents are.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import ClassVar
 
 from textual import events
@@ -15,72 +14,42 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
-from gpuwatch.faces.tui.entry import Entry
 from gpuwatch.faces.tui.hunt import Hunt, Only, Sheet, Without
-from gpuwatch.faces.tui.logbook import Logbook
-from gpuwatch.faces.tui.logline import Piece, gutter_spans, gutter_width, parts_of, words_row
+from gpuwatch.faces.tui.logline import gutter_spans, words_row
 from gpuwatch.faces.tui.logmap import map_cells
+from gpuwatch.faces.tui.logwalk import LogWalk
 from gpuwatch.faces.tui.paint import Span, row, strip_of
 from gpuwatch.faces.tui.pane import palette_of
 from gpuwatch.faces.tui.search import Search
 
-_STEP = 8
 _WHEEL = 3
-_ENTRIES_AT_HAND = 400
 _MOST_COPIED = 2_000
 
 
-class LogView(Widget, can_focus=True):
+class LogView(LogWalk):
     """The lines."""
 
     class Changed(Message):
         """The view follows or stays, or there is something new to say above it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "move(1)", show=False),
-        Binding("k,up", "move(-1)", show=False),
-        Binding("left", "sideways(-1)", show=False),
-        Binding("right", "sideways(1)", show=False),
-        Binding("0", "sideways(-1000)", show=False),
-        Binding("g,home", "to_begin", show=False),
-        Binding("G,end", "follow", show=False),
-        Binding("ctrl+d,pagedown", "page(1)", show=False),
-        Binding("ctrl+u,pageup", "page(-1)", show=False),
-        Binding("r", "raw", show=False),
-        Binding("w", "wrap", show=False),
         Binding("b", "bookmark", show=False),
         Binding("B", "next_bookmark", show=False),
         Binding("v", "select", show=False),
     ]
 
     def __init__(self) -> None:
-        super().__init__(id="log-view")
-        self.book = Logbook()
-        self.sheet = Sheet(self.book)
-        self.following = True
-        self.current: int | None = None
-        self.mark_from: int | None = None
-        """The other end of what is selected."""
+        super().__init__()
         self.search: Search | None = None
         self.hunt: Hunt | None = None
         """The search's."""
         self.filter: Hunt | None = None
-        self.raw = False
-        self.wrap = False
-        self.left = 0
         self.bookmarks: set[int] = set()
-        self._top = 0
-        """The row at the top while the view stays."""
-        self._part = 0
-        self._seen = 0
         self._to_first_hit = False
         self._dragging = False
-        self._pieces: list[Piece] = []
         self._edge: list[Span] = []
         self._drawn: object = None
-        self._entries: OrderedDict[int, Entry] = OrderedDict()
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
@@ -96,11 +65,6 @@ class LogView(Widget, can_focus=True):
             if len(self.hunt.hits):
                 self.step_found(forward=False)
         self.update()
-
-    @property
-    def unseen(self) -> int:
-        """Rows that came since the view ceased to follow."""
-        return 0 if self.following else max(self.sheet.count - self._seen, 0)
 
     def update(self) -> None:
         """Lay out what is in view; draw it where it is not the same as before."""
@@ -121,151 +85,6 @@ class LogView(Widget, can_focus=True):
             self._edge = edge
             self.refresh(Region(self.size.width - 1, 0, 1, self.size.height))
         self.post_message(self.Changed())
-
-    def _first_place(self) -> int:
-        return self.sheet.rank(self._pieces[0].entry.number) if self._pieces else 0
-
-    # -- layout ----------------------------------------------------------------------------------------------------------
-
-    def _lay(self) -> None:
-        """Read the rows that are in view."""
-        height = self.size.height
-        if not self.following:
-            self._pieces = self._down(self.sheet.rank(self._top), self._part, height)
-            if len(self._pieces) >= height or (self._pieces and self._first_place() == 0 and not self._part):
-                return
-        self._pieces = self._up(height)
-
-    def _down(self, place: int, part: int, height: int) -> list[Piece]:
-        pieces: list[Piece] = []
-        for number in range(place, min(place + height, self.sheet.count)):
-            pieces += self._pieces_of(self.sheet.row(number))[part if number == place else 0 :]
-            if len(pieces) >= height:
-                return pieces[:height]
-        if (half := self._half()) is not None:
-            pieces += self._parts(half)
-        return pieces[:height]
-
-    def _up(self, height: int) -> list[Piece]:
-        """What stands at the end."""
-        half = self._half()
-        pieces = self._parts(half) if half is not None else []
-        for number in range(self.sheet.count - 1, max(self.sheet.count - 1 - height, -1), -1):
-            if len(pieces) >= height:
-                break
-            pieces = [*self._pieces_of(self.sheet.row(number)), *pieces]
-        return pieces[-height:]
-
-    def _half(self) -> Entry | None:
-        return self.book.half() if type(self.sheet) is Sheet else None
-
-    def _pieces_of(self, number: int) -> list[Piece]:
-        entry = self.entry(number)
-        return self._parts(entry) if entry is not None else []
-
-    def entry(self, number: int) -> Entry | None:
-        """A row; the last few hundred are at hand."""
-        if (known := self._entries.get(number)) is not None:
-            return known
-        entry = self.book.at(number)
-        if entry is not None:
-            self._entries[number] = entry
-            if len(self._entries) > _ENTRIES_AT_HAND:
-                self._entries.popitem(last=False)
-        return entry
-
-    def _parts(self, entry: Entry) -> list[Piece]:
-        words = entry.words(raw=self.raw)
-        if not self.wrap:
-            self.book.longest = max(self.book.longest, len(words))
-            return [Piece(entry, 0, words, 0)]
-        return parts_of(entry, words, max(self.size.width - 1 - self.gutter_width, 8))
-
-    # -- moving ----------------------------------------------------------------------------------------------------------
-
-    def action_move(self, steps: int) -> None:
-        """Down or up by lines of the screen; while lines are selected, the selection's end."""
-        if self.mark_from is not None and self.current is not None and not self._dragging:
-            self._extend(steps)
-            return
-        self._scroll(steps)
-
-    def _scroll(self, steps: int) -> None:
-        if not self._pieces or (self.following and steps > 0):
-            return
-        height, first = self.size.height, self._pieces[0]
-        if self.following and len(self._pieces) < height:
-            return  # all of it is in view
-        place, part = self.sheet.rank(first.entry.number), first.part + steps
-        if self.wrap:
-            while part < 0 and place > 0:
-                place -= 1
-                part += len(self._pieces_of(self.sheet.row(place)))
-            while part and place < self.sheet.count and part >= (size := len(self._pieces_of(self.sheet.row(place)))):
-                part -= max(size, 1)
-                place += 1
-        else:
-            place, part = place + part, 0
-        place, part = max(place, 0), max(part, 0)
-        self._stay(place, part)
-        if len(self._down(place, part, height + 1)) <= height and steps > 0:
-            self.set_following(following=True)
-        else:
-            self.update()
-
-    def _stay(self, place: int, part: int = 0) -> None:
-        if self.following:
-            self._seen = self.sheet.count
-        self.following = False
-        self._top, self._part = self.sheet.row(place), part
-
-    def action_page(self, pages: int) -> None:
-        """A page down or up."""
-        self.action_move(pages * max(self.size.height - 2, 1))
-
-    def action_to_begin(self) -> None:
-        """The first line that is kept."""
-        self._stay(0)
-        self.update()
-
-    def action_follow(self) -> None:
-        """Follow the end."""
-        self.current = self.mark_from = None
-        self.set_following(following=True)
-
-    def set_following(self, *, following: bool) -> None:
-        """Follow the end, or stay where the view is."""
-        if following:
-            self.following = True
-        elif self._pieces:
-            self._stay(self._first_place(), self._pieces[0].part)
-        else:
-            self._stay(self.sheet.count)
-        self.update()
-
-    def action_sideways(self, steps: int) -> None:
-        """Scroll sideways."""
-        room = max(self.size.width - 1 - self.gutter_width, 1)
-        self.left = 0 if self.wrap else min(max(self.left + steps * _STEP, 0), max(2 * self.book.longest - room, 0))
-        self.update()
-
-    def show_row(self, number: int) -> None:
-        """Bring a row to a third of the height and mark it."""
-        self.current, self.mark_from = number, None
-        place = max(self.sheet.rank(number) - self.size.height // 3, 0)
-        self._stay(min(place, max(self.sheet.count - self.size.height, 0)) if not self.wrap else place)
-        self.update()
-
-    def action_raw(self) -> None:
-        """Show lines as they were printed, or tidied."""
-        self.raw = not self.raw
-        self.update()
-
-    def action_wrap(self) -> None:
-        """Break long lines, or let them go on beyond the edge."""
-        self.wrap, self.left = not self.wrap, 0
-        self._part = 0
-        self.update()
 
     # -- finding ---------------------------------------------------------------------------------------------------------
 
@@ -349,6 +168,13 @@ class LogView(Widget, can_focus=True):
             self.current = self.mark_from = self.here
         self.update()
 
+    def action_move(self, steps: int) -> None:
+        """Down or up; while lines are selected, the selection's end."""
+        if self.mark_from is not None and self.current is not None and not self._dragging:
+            self._extend(steps)
+            return
+        super().action_move(steps)
+
     def _extend(self, steps: int) -> None:
         place = self.sheet.rank(self.current or 0) + steps
         self.current = self.sheet.row(min(max(place, 0), max(self.sheet.count - 1, 0)))
@@ -370,11 +196,6 @@ class LogView(Widget, can_focus=True):
         return [entry.words(raw=self.raw) for entry in entries if entry is not None]
 
     # -- drawing ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def gutter_width(self) -> int:
-        """Cells before a line's words."""
-        return gutter_width(self.size.width, self.book)
 
     def render_line(self, y: int) -> Strip:
         """One line of what is in view, and its cell of the map."""

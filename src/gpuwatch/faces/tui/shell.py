@@ -57,7 +57,7 @@ class Shell(App[None]):
     def _end_when_told(self) -> None:
         """End in order where a signal asks for it: a terminal that is left as it is drawn on is of no use to its shell."""
         if threading.current_thread() is threading.main_thread() and sys.platform != "win32":
-            for number in (signals.SIGTERM, signals.SIGHUP):
+            for number in (signals.SIGTERM, signals.SIGHUP, signals.SIGQUIT):
                 asyncio.get_running_loop().add_signal_handler(number, partial(self.exit, return_code=128 + number))
 
     def draw_everything(self) -> None:
