@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from textual.pilot import Pilot
 
 from gpuwatch.core.engine import Engine
@@ -50,7 +51,7 @@ def test_what_cannot_be_opened_ends_the_screen() -> None:
     assert isinstance(app.trouble, UsageError)
 
 
-def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start() -> None:
+def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, opened = threading.Event(), threading.Event()
     started = []
 
@@ -67,8 +68,8 @@ def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start() -> None:
 
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "Starting" in screen(app), "the first screen")
+        monkeypatch.setattr(app.mends, "close", go_on.set)  # by then it has ceased to watch
         await pilot.press("q")
-        go_on.set()
 
     play(app, scene)
     assert opened.wait(DEADLINE_SECONDS)
