@@ -283,3 +283,25 @@ def test_sigterm_takes_away_what_a_verb_made_for_itself(tmp_path: Path) -> None:
     _ended, left = psutil.wait_procs(children, timeout=120)
     assert left == []
     assert list(tmp_path.glob("gpuwatch-*")) == [], "what torch keeps there is its own"
+
+
+def test_a_word_too_long_for_a_file_is_no_verb() -> None:
+    done = gpuwatch("x" * 5000)
+    assert done.returncode == 2
+    assert "there is neither a verb nor a file called xxx" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["rules", "--help"], ["rules", "list"]])
+def test_output_that_cannot_be_written_is_told_also_of_help(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*GPUWATCH, *words], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, check=False)
+    assert done.returncode == 4
+    assert done.stderr == b"gpuwatch: the output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_words_that_nobody_can_read_change_no_exit_code() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*GPUWATCH, "diagnose", "/missing"], stderr=full, env=ENVIRONMENT, check=False)
+    assert done.returncode == 2

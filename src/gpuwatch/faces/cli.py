@@ -18,12 +18,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, TextIO
 
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
 from gpuwatch.texts import LANGUAGES, language_of, plain, render, text, translate, use, visible
 from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
 _INTERRUPTED = 130
@@ -48,23 +52,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked, arguments = without_language(arguments)
         use(language_of(asked))
-        code = dispatch(arguments)
-        sys.stdout.flush()
+        code = dispatched(arguments)
     except GpuwatchError as error:
         tell(error, arguments)
         code = error.exit_code
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:
-        give_output_up()  # whoever read us has gone, as with `| head`
+        give_up(sys.stdout)  # whoever read us has gone, as with `| head`
         code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is not None or error.errno not in _NO_MORE_TO_WRITE:
             raise
-        give_output_up()
+        give_up(sys.stdout)
         told = GpuwatchError(text("the output cannot be written: {error}.", error=error.strerror or str(error)))
         tell(told, arguments)
         code = told.exit_code
+    try:
+        sys.stderr.flush()
+    except OSError:
+        give_up(sys.stderr)  # what happened is in the exit code, too
+    return code
+
+
+def dispatched(arguments: list[str]) -> int:
+    """Run the verb, and have all that it printed written; also where argparse printed help and ends."""
+    try:
+        code = dispatch(arguments)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
     return code
 
 
@@ -90,9 +108,9 @@ def hold_streams() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
 
 
-def give_output_up() -> None:
-    """Say no more, and keep the interpreter from flushing at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def give_up(stream: TextIO) -> None:
+    """Say no more there, and keep the interpreter from failing when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -100,7 +118,7 @@ def dispatch(arguments: list[str]) -> int:
     names = verb_names()
     first = next((word for word in arguments if not word.startswith("-")), None)
     if first not in names and not _TOP_OPTIONS & set(arguments):
-        if first is not None and first.isalpha() and not Path(first).exists():
+        if first is not None and first.isalpha() and not os.path.exists(first):  # noqa: PTH110 - Path's raises
             from difflib import get_close_matches  # noqa: PLC0415 - few people mistype
 
             near = get_close_matches(first, names, n=1)
@@ -184,6 +202,10 @@ class _Parser(argparse.ArgumentParser):
             plain(f"{verb}: {message}" if (verb := self.prog.partition(" ")[2]) else message),
             text("`{program} --help` shows the options.", program=self.prog),
         )
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print help or the version; unlike argparse's own, say so where that cannot be written."""
+        (file or sys.stderr).write(message)
 
 
 def without_language(arguments: list[str]) -> tuple[str | None, list[str]]:
