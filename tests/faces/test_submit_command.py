@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -406,3 +410,23 @@ def test_a_manifest_that_was_cut_off_or_is_hostile_says_no_more_than_it_can() ->
     lines = [good, good[:40], b"[]", b"\xff", good.replace(b"a.png", b"../a.png").replace(b'"a"', b'"b"')]
     assert set(read_entries(lines)) == {"a"}
     assert read_entries(lines)["a"].outputs == ("a.png",)
+
+
+def test_a_signal_ends_the_reading_of_what_never_comes(tmp_path: Path, photos: Path) -> None:
+    pipe = tmp_path / "workflow.json"
+    os.mkfifo(pipe)
+    words = [
+        "submit",
+        "--server",
+        "http://127.0.0.1:9",
+        "--workflow",
+        str(pipe),
+        "--out",
+        str(tmp_path / "out"),
+        str(photos),
+    ]
+    started = subprocess.Popen([sys.executable, "-m", "gpuwatch.faces.cli", *words], stderr=subprocess.PIPE)
+    with started as child, pipe.open("wb"):  # which opens once it is read
+        child.terminate()
+        assert child.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
     from gpuwatch.faces.watching import stop_on_signals  # noqa: PLC0415 - --help must not load the sources
 
     stop = threading.Event()
-    with stop_on_signals(stop):
-        return submit(arguments, stop)
+    return submit(arguments, stop, stop_on_signals(stop))
 
 
-def submit(arguments: argparse.Namespace, stop: threading.Event) -> int:
-    """Find the photos, greet the servers, and give them out."""
+def submit(
+    arguments: argparse.Namespace, stop: threading.Event, hearing: AbstractContextManager[None] | None = None
+) -> int:
+    """Find the photos, greet the servers, and give them out. What is read first, a signal ends at once; then `hearing` does."""
     from gpuwatch.adapters.comfyui.bulk_folder import OutputFolder, find_photos  # noqa: PLC0415
     from gpuwatch.faces.journaling import open_ledger, unkept  # noqa: PLC0415
     from gpuwatch.faces.narration import in_words  # noqa: PLC0415
@@ -104,7 +105,7 @@ def submit(arguments: argparse.Namespace, stop: threading.Event) -> int:
     template = template_of(arguments)
     servers = servers_named(arguments.server, arguments)
     photos = find_photos(arguments.photos, arguments.out)
-    with ExitStack() as opened:
+    with hearing or nullcontext(), ExitStack() as opened:
         ledger = open_ledger(arguments, in_words)
         keep = ledger.add if ledger is not None else unkept
         menders = greeted([mender_of(server, arguments, keep) for server in servers], opened)
