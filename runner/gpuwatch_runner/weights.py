@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import pickletools
+import stat
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -69,14 +70,21 @@ def read_checkpoint(path: Path, asked: Variant | None = None) -> tuple[State, Va
 
 
 def _entries_of(path: Path) -> dict[str, Tensor]:
-    if not path.exists():
-        raise UsageError(text("The checkpoint {path} does not exist", path=path))
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(text("The checkpoint {path} does not exist", path=path)) from error
+    except OSError as error:
+        reason = plain(error.strerror or str(error))
+        raise UsageError(text("The checkpoint {path} cannot be read: {reason}", path=path, reason=reason)) from error
+    if stat.S_ISDIR(status.st_mode):
         raise UsageError(text("The checkpoint {path} is a directory; name the file in it", path=path))
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(text("The checkpoint {path} is a pipe or a device; name a file", path=path))
     if path.suffix.lower() not in SUFFIXES:
         known = plain(", ".join(SUFFIXES))
         raise UsageError(text("The checkpoint {path} is not one of {known} by its name", path=path, known=known))
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise UsageError(text("The checkpoint {path} is empty", path=path), _download_again())
     try:
         loaded = load_file(path) if path.suffix.lower() == ".safetensors" else _load_pickle(path)

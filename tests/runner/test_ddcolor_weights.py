@@ -79,6 +79,13 @@ def test_a_directory(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"The checkpoint {tmp_path} is a directory; name the file in it"
 
 
+def test_a_name_that_is_too_long_and_a_pipe(tmp_path: Path) -> None:
+    long, pipe = tmp_path / ("x" * 300), tmp_path / "pipe.pth"
+    os.mkfifo(pipe)
+    assert refusal(long) == f"The checkpoint {long} cannot be read: File name too long"
+    assert refusal(pipe) == f"The checkpoint {pipe} is a pipe or a device; name a file"
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_an_empty_file(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"empty{suffix}"

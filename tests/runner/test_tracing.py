@@ -18,6 +18,7 @@ from gpuwatch.core.memory.trace import Trace, trace_of
 from gpuwatch.shipped import shipped_folder
 from gpuwatch_runner.cost import gflop_per_image
 from gpuwatch_runner.ddcolor import DDColor
+from gpuwatch_runner.tracing.__main__ import main as tracing_main
 from gpuwatch_runner.tracing.compiling import coefficients
 from gpuwatch_runner.tracing.ddcolor import shipped_names
 from gpuwatch_runner.tracing.files import file_name, packed
@@ -120,3 +121,22 @@ def test_births_and_deaths_are_recorded_in_order() -> None:
 def test_a_file_is_the_same_for_the_same_trace() -> None:
     trace = shipped("tiny", "fp32", "none")
     assert packed(trace) == packed(trace_of(trace.as_json()))
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("../../etc", "../../etc is no function that can be imported"),
+        ("gone\x1b]0;x\x07:build", "gone␛]0;x␇:build is no function that can be imported"),
+        ("broken:build", "broken:build is no function that can be imported: out of paper"),
+        ("broken", "is no function"),
+    ],
+)
+def test_what_cannot_be_imported_is_told_in_a_sentence(
+    module: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('out of paper')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert tracing_main([f"--network={module}"]) == 2
+    assert words in capsys.readouterr().err

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuwatch.errors import GpuwatchError, UsageError
-from gpuwatch.texts import language_of, plain, render, text, use
+from gpuwatch.texts import language_of, plain, render, text, use, visible
 from gpuwatch_runner.tracing.compiling import Subject, compile_trace
 from gpuwatch_runner.tracing.ddcolor import DTYPES, make, shipped_names
 from gpuwatch_runner.tracing.files import write_trace_file
@@ -46,9 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _trace_shipped(given)
     except GpuwatchError as error:
-        sys.stderr.write(f"{error}\n")
-        if error.hint is not None:
-            sys.stderr.write(f"{render(error.hint)}\n")
+        told = [error.message] if error.hint is None else [error.message, error.hint]
+        sys.stderr.writelines(f"{visible(render(words))}\n" for words in told)
         return error.exit_code
     return 0
 
@@ -99,7 +98,8 @@ def _function(words: str) -> Callable[[], Any]:
     sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
+        # Whatever the module of somebody else's raises while it is imported.
         raise UsageError(
             text("{network} is no function that can be imported: {reason}", network=words, reason=plain(str(error))),
             text("Write MODULE:FUNCTION, and start where the module lies"),

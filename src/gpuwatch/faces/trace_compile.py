@@ -27,11 +27,11 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
 
 def compile_network(arguments: argparse.Namespace) -> int:
     """Have the runner trace the network; its words and its exit code."""
-    words = [sys.executable, "-m", "gpuwatch_runner.tracing", "--network", arguments.network]
+    words = [sys.executable, "-m", "gpuwatch_runner.tracing", f"--network={arguments.network}"]
     for name in _PASSED:
         value = getattr(arguments, name)
         if value is not None:
-            words += [f"--{name}", value]
+            words.append(f"--{name}={value}")
     language = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}[current()]
     code = subprocess.call(words, env={**os.environ, "LC_ALL": language})
     if code == 1:  # Python's own, for an error that nobody caught: no torch, above all

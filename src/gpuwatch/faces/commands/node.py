@@ -75,13 +75,12 @@ def put(custom_nodes: Path, arguments: argparse.Namespace) -> int:
     profile = load_workloads().find(_STOCK_NODE, None)
     if profile is None:
         raise UsageError(text("the profile of {node} is missing.", node=_STOCK_NODE), text("Install gpuwatch again."))
-    files = pack_files(mode, profile)
+    before = find_installed(custom_nodes)
+    if before is not None and not arguments.force:
+        refuse_changed(before)
+    files = pack_files(mode, profile)  # computes what the node will need, for seconds
     folder = custom_nodes / FOLDER
-    if arguments.dry_run:
-        before = find_installed(custom_nodes)
-        if before is not None and not arguments.force:
-            refuse_changed(before)
-    else:
+    if not arguments.dry_run:
         before = install(custom_nodes, mode, files, force=arguments.force)
     size_bytes = sum(len(content) for content in files.values())
     if arguments.json:
