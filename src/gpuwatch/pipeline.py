@@ -196,6 +196,8 @@ class Pipeline:
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             quiet = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
+            if quiet:
+                self._engine.prepare()
             batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS)
             if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
                 heard_at = time.monotonic()

@@ -1,5 +1,7 @@
 """The rules made ready, kept on disk: reading and compiling a hundred rules takes a second, and a log should not wait for it.
 
+Their examples are left out, here as in what is read back: no log needs them.
+
 What is kept is found by a hash of everything that it depends on: the rule files, this program's own code, the libraries, the
 processor. It lies in a folder that only its user can write to, since what is read back is trusted as compiled Python is; where
 that cannot be had, or anything about it is odd, the rules are made anew and nothing is said.
@@ -17,16 +19,14 @@ import stat
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import regex
-
 import gpuwatch
-from gpuwatch.adapters.whole_file import beside
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.rules import RuleSet
+from gpuwatch.core.rules import RuleSet, rule_set
 from gpuwatch.settings import cache_folder, own_rules_folder
 from gpuwatch.shipped import shipped_folder
 
@@ -50,13 +50,13 @@ _VALUES = {
 
 
 def load_matcher(folder: Path | None = None) -> Matcher:
-    """The rules in force, as `load_rules` gives them, made ready to match. Raises UsageError that names every mistake."""
+    """The rules in force, without their examples, made ready to match. Raises UsageError that names every mistake."""
     place = _place(folder)
     if place is not None and (kept := _read(place)) is not None:
         return kept
     from gpuwatch.adapters.rulebook import load_rules  # noqa: PLC0415 - it brings YAML, which the cache saves
 
-    rules = load_rules(folder)
+    rules = rule_set(rule.bare for rule in load_rules(folder).every)
     matcher = Matcher(rules)
     if place is not None:
         _write(place, rules, matcher.dump())
@@ -80,17 +80,18 @@ def _place(folder: Path | None) -> Path | None:
 
 def _parts(folder: Path | None) -> Iterator[bytes]:
     """Everything that the rules made ready depend on."""
-    yield f"{gpuwatch.__version__} {sys.version} {regex.__version__} {_library()} {Path.cwd()}".encode()
+    yield f"{gpuwatch.__version__} {sys.version} {_library()}".encode()
     yield _processor()
     code = Path(gpuwatch.__file__).parent
-    for path in sorted([*code.glob("core/**/*.py"), *code.glob("adapters/*.py")]):
-        status = path.stat()
-        yield f"{path} {status.st_size} {status.st_mtime_ns}".encode()
+    for package in (code, code / "core", code / "core" / "matching", code / "core" / "planners", code / "adapters"):
+        yield from _modules_in(package)
+    if (found := find_spec("regex")) is not None and found.origin is not None:  # not imported: that takes a while
+        yield from _modules_in(Path(found.origin).parent)
     for layer in (shipped_folder("rules"), own_rules_folder(), folder):
         if layer is not None:
             for path in sorted(layer.iterdir()):
                 if path.suffix in (".yaml", ".yml"):
-                    yield os.fsencode(path)
+                    yield os.fsencode(path.name)
                     yield _content(path)
         yield b""
 
@@ -101,6 +102,13 @@ def _content(path: Path) -> bytes:
     if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_BYTES:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return path.read_bytes()
+
+
+def _modules_in(package: Path) -> list[bytes]:
+    """A package's modules, each by its name, size and time."""
+    with os.scandir(package) as entries:
+        modules = [(entry.path, entry.stat()) for entry in entries if entry.name.endswith((".py", ".so", ".pyd"))]
+    return sorted(f"{path} {status.st_size} {status.st_mtime_ns}".encode() for path, status in modules)
 
 
 @lru_cache(maxsize=1)
@@ -143,6 +151,8 @@ def _read(place: Path) -> Matcher | None:
 
 
 def _write(place: Path, rules: RuleSet, dumped: bytes | None) -> None:
+    from gpuwatch.adapters.whole_file import beside  # noqa: PLC0415 - it brings tempfile, which the cache saves
+
     written = io.BytesIO()
     _Writer(written, protocol=5).dump((rules, dumped))
     body = written.getvalue()

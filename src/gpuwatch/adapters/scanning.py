@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.scan import CountNewlines, Scan, count_newlines
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _LONGEST_LINE_BYTES = 1 << 20
 """Of a longer line, no whole is waited for: it is given in pieces, unscanned."""
@@ -44,6 +47,8 @@ def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int = 0) -> Iter
     if threads == 0:
         yield from ((piece, matcher.scan(piece, count) if whole else None) for piece, whole in pieces)
         return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - it brings logging
+
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         waiting: deque[tuple[bytes, Future[Scan] | None]] = deque()
         try:

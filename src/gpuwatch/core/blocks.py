@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gpuwatch.core.incidents import Frame
-from gpuwatch.core.matching.literals import required_literals
 
 _LONGEST_TRACEBACK = 400
 _QUIET_AFTER_LINES = 8
@@ -61,6 +60,8 @@ _BEGINNINGS = {LineKind.HEAD, LineKind.TRACEBACK, LineKind.REPORT, LineKind.INTE
 
 def marks_of_beginnings() -> frozenset[bytes]:
     """Literals, one of which stands in every record that may begin a failure or says that one was asked for."""
+    from gpuwatch.core.matching.literals import required_literals  # noqa: PLC0415 - the rules' cache saves what follows
+
     return frozenset().union(
         *(required_literals(part) for kind, pattern in _KINDS if kind in _BEGINNINGS for part in pattern.split(b"|^"))
     )

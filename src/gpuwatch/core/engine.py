@@ -186,6 +186,12 @@ class Engine:
         predicted_bytes = None if need is None else round(need.high)
         return [measured, PeakCompared(job.at, job.workload, measured.peak_bytes, predicted_bytes)]
 
+    def prepare(self) -> None:
+        """Load what a first failure would wait for; for whoever has nothing else to do."""
+        from gpuwatch.core import advice  # noqa: F401, PLC0415
+
+        _ = self.workloads.ids
+
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""
         events: list[Event] = []

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import regex
-
 from gpuwatch.core.rules import Label
 from gpuwatch.texts import Text, text
 
@@ -70,7 +68,8 @@ class Mutes:
     _strikes: dict[Mute, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._compiled = {mute: regex.compile(mute.pattern) for mute in self.entries if mute.pattern is not None}
+        patterns = {mute: mute.pattern for mute in self.entries if mute.pattern is not None}
+        self._compiled = {mute: _compiled(pattern) for mute, pattern in patterns.items()}
 
     @property
     def set_aside(self) -> tuple[Mute, ...]:
@@ -114,8 +113,16 @@ class Mutes:
         return found is not None
 
 
+def _compiled(pattern: bytes) -> Any:
+    import regex  # noqa: PLC0415 - who mutes nothing need not wait for it
+
+    return regex.compile(pattern)
+
+
 def line_pattern(line: str) -> str:
     """A pattern for lines like this one: the same words, other numbers."""
+    import regex  # noqa: PLC0415
+
     begin = line[:_LONGEST_LIKE]
     pieces = regex.split(r"(0x[0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?)", begin)
     made = "".join(

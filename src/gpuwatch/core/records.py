@@ -10,21 +10,18 @@ SwarmUI, pm2, ray, torchrun and tqdm.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
+
+from gpuwatch.core.wrapping import clean, unpacked
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LONGEST_RECORD_BYTES = 64 * 1024
 
-_ESCAPES = re.compile(
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    rb"|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
-    rb"|[ -/]*[0-~])"  # two-byte escapes
-)
 _BAR = re.compile(
     rb"^[^|]{0,160}?(?<!\d)\d{1,3}%\|[^|]{0,400}\|\s*[\d.,?]+\s?[kKMGTi]*B?\s*/\s*[\d.,?]+\s?[kKMGTi]*B?\s*"
     rb"\[[^\[\]]{0,120}\]?(?:, [^\x1b]{0,40}?(?=\x1b|$))?"
@@ -80,18 +77,9 @@ _ALTERNATIVES: tuple[tuple[bytes, bytes], ...] = (
      rb"(?: +- |: |:(?:root|__main__|asyncio|py\.warnings|comfy\w{0,30}|[a-z_]\w{0,30}\.[\w.]{1,80}):)"),
 )  # fmt: skip
 """What may stand before a line's own words, each with the bytes that it can begin with; the first that fits is taken off."""
-_PREFIXES = {
-    first: re.compile(b"|".join(b"(?:%s)" % pattern for firsts, pattern in _ALTERNATIVES if first in firsts))
-    for first in frozenset().union(*(firsts for firsts, _ in _ALTERNATIVES))
-}
 _STAMPS = ("kube", "syslog", "journal", "journald", "dmesg", "bracket", "loguru", "plain", "clock")
 _WORDS = ("l1", "l2", "l3", "l4", "l5", "l6")
 _MOST_PREFIXES = 8
-PACKED = b'{"log":"'
-_PACKED_LINE = re.compile(
-    rb'^\{"log":"(?:[^"\\\r\n]|\\.)*","stream":"std(?:out|err)"[^{}\r\n]{0,400}\}(?=\r?$)', re.MULTILINE
-)
-"""A line as docker's json-file driver keeps it."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -211,23 +199,11 @@ class Cutter:
         return LogRecord(line, text, raw, level, stamp, long)
 
 
-def clean(raw: bytes) -> bytes:
-    """The bytes without escape sequences."""
-    return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
-
-
-def unpacked(lines: bytes) -> bytes:
-    """The lines that the program printed, where docker's json-file driver wrapped them; as many as before."""
-    return _PACKED_LINE.sub(_printed, lines) if PACKED in lines else lines
-
-
-def _printed(packed: re.Match[bytes]) -> bytes:
-    try:
-        line = str(json.loads(packed[0])["log"]).rstrip("\r\n")
-    except ValueError:
-        return packed[0]
-    # Of what a bar's carriage returns wiped, the last is what a screen would show.
-    return packed[0] if "\n" in line else line.rpartition("\r")[2].encode("utf-8", "replace")
+@lru_cache(maxsize=256)
+def _prefix(first: int) -> re.Pattern[bytes] | None:
+    """What may stand before a line's own words and begins with this byte; compiled when a line first begins so."""
+    patterns = [pattern for firsts, pattern in _ALTERNATIVES if first in firsts]
+    return re.compile(b"|".join(b"(?:%s)" % pattern for pattern in patterns)) if patterns else None
 
 
 def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
@@ -235,7 +211,7 @@ def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:
     level: Level | None = None
     stamp: bytes | None = None
     for _ in range(_MOST_PREFIXES):
-        pattern = _PREFIXES.get(text[0]) if text else None
+        pattern = _prefix(text[0]) if text else None
         prefix = pattern.match(text) if pattern else None
         if prefix is None:
             break

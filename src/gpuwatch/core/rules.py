@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -150,6 +150,13 @@ class Rule:
     def beats(self, other: Rule) -> bool:
         """Whether `other` gives way to this rule when both speak of one failure."""
         return other.id in self.overrides or (other.fallback and not self.fallback)
+
+    @property
+    def bare(self) -> Rule:
+        """Without its examples and its place: all that a log needs of it, and the same wherever it was read."""
+        return replace(
+            self, matching_examples=(), ignored_examples=(), matching_sequences=(), ignored_sequences=(), where=""
+        )
 
 
 @dataclass(frozen=True, eq=False)

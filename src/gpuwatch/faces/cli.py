@@ -173,7 +173,9 @@ def build_parser(verbs: Mapping[str, ModuleType | None]) -> argparse.ArgumentPar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gpuwatch {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar=_("VERB"), required=True, parser_class=_Parser)
+    subparsers = parser.add_subparsers(
+        dest="verb", metavar=_("VERB"), required=True, parser_class=_Parser, prog=parser.prog
+    )
     for name, verb in verbs.items():
         summary, _blank, rest = ((verb.__doc__ or "") if verb is not None else words_of(name)).strip().partition("\n")
         child = subparsers.add_parser(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gpuwatch.core.observations import Observation, SourceKind
 from gpuwatch.texts import Text
 
-Emit = Callable[[Observation], bool]
+if TYPE_CHECKING:  # who only opens a file need not wait for them
+    from gpuwatch.core.observations import Observation, SourceKind
+
+Emit = Callable[["Observation"], bool]
 """Hands an observation on, waiting while the pipeline is busy; False once the pipeline is stopping."""
 
 

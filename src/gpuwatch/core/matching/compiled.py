@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import regex
-
 from gpuwatch.core.matching.alike import takes_digits_alike
-from gpuwatch.core.matching.literals import folds_case, required_literals
 from gpuwatch.core.rules import Rule
 
 _MOST_LITERALS = 8
@@ -51,6 +48,10 @@ class Compiled:
         """One of the rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
         made = self._made.get(source)
         if made is None:
+            import regex  # noqa: PLC0415 - with what reads a pattern: where no line may match, none is
+
+            from gpuwatch.core.matching.literals import folds_case, required_literals  # noqa: PLC0415
+
             folds = folds_case(source)
             literals = required_literals(source)
             kept = [literal.lower() if folds else literal for literal in literals if len(literals) <= _MOST_LITERALS]

@@ -11,16 +11,17 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpuwatch.core.blocks import RESTART, marks_of_beginnings
 from gpuwatch.core.matching.alike import LONGEST_BYTES, remember, without_numbers
 from gpuwatch.core.matching.compiled import Compiled, Ready, Stopwatch
 from gpuwatch.core.matching.nominate import Nominator, nominator_of
-from gpuwatch.core.matching.probes import Probe, probe_of
 from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
-from gpuwatch.core.records import PACKED, clean, unpacked
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
+from gpuwatch.core.wrapping import PACKED, clean, unpacked
+
+if TYPE_CHECKING:
+    from gpuwatch.core.matching.probes import Probe
 
 PATTERN_TIMEOUT_SECONDS = 0.25
 _STRIKES = 3
@@ -53,8 +54,8 @@ class Matcher:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     _order: Mapping[str, int] = field(init=False)
     _compiled: dict[str, Compiled] = field(init=False)
-    _owners: tuple[tuple[Compiled, bytes] | None, ...] = field(init=False)
-    """For each probe the pattern that it stands for; None where its line is to be read whatever the rules say."""
+    _owners: dict[int, tuple[Compiled, bytes]] = field(init=False)
+    """By a probe's place the pattern that it stands for; of the others the line is to be read whatever the rules say."""
     _always: dict[Compiled, list[bytes]] = field(init=False)
     _nominator: Nominator = field(init=False)
     skips: bool = field(init=False)
@@ -71,22 +72,19 @@ class Matcher:
     def __post_init__(self, dumped: bytes | None) -> None:
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
         self._compiled = {rule.id: Compiled(rule) for rule in self.rules}
-        marks = [Probe(frozenset({mark}), folds=False) for mark in (PACKED, *sorted(marks_of_beginnings()))]
-        marks.append(Probe(frozenset({RESTART[0]}), RESTART[1], folds=False))
-        owners: list[tuple[Compiled, bytes] | None] = [None] * len(marks)
+        self._owners = {}
         patterns: list[bytes] = []
         for rule in self.rules:
-            patterns += rule.match
-            owners += [(self._compiled[rule.id], pattern) for pattern in rule.match]
+            for pattern in rule.match:
+                patterns.append(pattern)
+                self._owners[_PACKED_PROBE + len(patterns)] = self._compiled[rule.id], pattern
             if rule.clear_match is not None:
                 patterns.append(rule.clear_match)
-                owners.append(None)
-        self._owners = tuple(owners)
-        self._nominator = nominator_of(lambda: [*marks, *map(probe_of, patterns)], dumped)
+        self._nominator = nominator_of(lambda: _probes(patterns), dumped)
         self.skips = not self._nominator.blind
         self._always = {}
         for place in sorted(self._nominator.blind):
-            if (owner := owners[place]) is not None:
+            if (owner := self._owners.get(place)) is not None:
                 self._always.setdefault(owner[0], []).append(owner[1])
 
     def dump(self) -> bytes | None:
@@ -160,7 +158,7 @@ class Matcher:
         """The candidates whose probes these are."""
         nominated: dict[Compiled, set[bytes]] = {}
         for place in places:
-            if (owner := self._owners[place]) is not None:
+            if (owner := self._owners.get(place)) is not None:
                 nominated.setdefault(owner[0], set()).add(owner[1])
         for compiled, patterns in self._always.items():
             nominated.setdefault(compiled, set()).update(patterns)
@@ -229,6 +227,17 @@ class Matcher:
                 self.quarantined.add(compiled.rule.id)
                 self._decided.clear()
                 self._spans.clear()
+
+
+def _probes(patterns: Iterable[bytes]) -> list[Probe]:
+    """What to look for: lines that docker wrapped, what stands for the patterns, and what begins a failure."""
+    # What decides that is loaded only where it is not ready yet, in the rules' cache.
+    from gpuwatch.core.blocks import RESTART, marks_of_beginnings  # noqa: PLC0415
+    from gpuwatch.core.matching.probes import Probe, probe_of  # noqa: PLC0415
+
+    packed, *marks = (Probe(frozenset({mark}), folds=False) for mark in (PACKED, *sorted(marks_of_beginnings())))
+    marks.append(Probe(frozenset({RESTART[0]}), RESTART[1], folds=False))
+    return [packed, *map(probe_of, patterns), *marks]
 
 
 def _moved(hits: Sequence[Hit], cleaned: bytes, lines: bytes) -> list[Hit]:

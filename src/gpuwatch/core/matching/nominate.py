@@ -10,11 +10,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from gpuwatch.core.matching.probes import Probe, coarsened
 from gpuwatch.core.matching.scan import Hit
 from gpuwatch.core.matching.scanners import AllAtOnce, OneByOne, PieceByPiece
+
+if TYPE_CHECKING:
+    from gpuwatch.core.matching.probes import Probe
 
 _FEW_LINES = 8
 _SPACED_BYTES = 2048
@@ -96,6 +98,8 @@ def nominator_of(make_probes: Callable[[], Sequence[Probe]], dumped: bytes | Non
 
 def in_two_steps(scanner: Callable[[Sequence[Probe]], Nominator], probes: Sequence[Probe]) -> TwoSteps:
     """Both steps by one kind of scanner. hyperscan gains a half by it; RE2 loses, which leaves out whole pieces anyway."""
+    from gpuwatch.core.matching.probes import coarsened  # noqa: PLC0415 - not where a dump tells
+
     fine = scanner(probes)
     coarse = scanner(coarsened(probe for number, probe in enumerate(probes) if number not in fine.blind))
     return TwoSteps(fine if coarse.blind else coarse, fine)

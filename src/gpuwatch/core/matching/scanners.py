@@ -6,14 +6,15 @@ Each finds every line that a probe is found on, at least once; the slower ones t
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from gpuwatch.core.matching.probes import Probe
 from gpuwatch.core.matching.scan import Hit
+
+if TYPE_CHECKING:
+    from gpuwatch.core.matching.probes import Probe
 
 _Written = tuple[bytes, int]
 """An expression and its flags."""
@@ -44,7 +45,7 @@ class AllAtOnce:
         blind, found, database = dumped.partition(b"\n")
         if not found:
             raise ValueError("no dump")
-        made.blind = frozenset(json.loads(blind))
+        made.blind = frozenset(map(int, blind.split()))
         if database:
             try:
                 made._database = made._hyperscan.loadb(database, made._hyperscan.HS_MODE_BLOCK)
@@ -55,7 +56,7 @@ class AllAtOnce:
     def dump(self) -> bytes | None:
         """See `Nominator`."""
         database = b"" if self._database is None else bytes(self._hyperscan.dumpb(self._database))
-        return json.dumps(sorted(self.blind)).encode() + b"\n" + database
+        return b" ".join(b"%d" % place for place in sorted(self.blind)) + b"\n" + database
 
     def hits(self, data: bytes) -> list[Hit]:
         """See `Nominator`."""

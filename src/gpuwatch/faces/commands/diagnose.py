@@ -17,30 +17,25 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.scanning import scanned
 from gpuwatch.adapters.sources.decoding import decoded
-from gpuwatch.adapters.sources.file import read_file_chunks
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine
-from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RecordsRead
-from gpuwatch.core.incidents import Incident
-from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.mutes import Mutes
-from gpuwatch.core.observations import LogChunk
+from gpuwatch.adapters.sources.opening import read_file_chunks
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
-from gpuwatch.faces.report import console_for, incident_json, json_line, print_incident
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
-MOST_LISTED = 10_000
+if TYPE_CHECKING:
+    from gpuwatch.core.matching.matcher import Matcher
+    from gpuwatch.core.mutes import Mutes
+    from gpuwatch.faces.diagnosing import Told
+
 MOST_THREADS = 64
 _CHUNK_BYTES = 1 << 18
 
@@ -71,32 +66,39 @@ def threads(words: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
-    matcher, workloads = load_matcher(arguments.rules), load_workloads()
-    mutes = own_mutes()
+    matcher, mutes = load_matcher(arguments.rules), own_mutes()
+    begin = partial(begun, matcher=matcher, mutes=mutes, gpu_memory=arguments.gpu_memory)
     worst = 0
     for name in arguments.files:
-        found = Found("stdin" if name == "-" else name)
-        engine = Engine(matcher.rules, workloads, arguments.gpu_memory, shows_records=False, mutes=mutes, ready=matcher)
-        readable = True
+        source = "stdin" if name == "-" else name
+        told: Told | None = None
         try:
             chunks = decoded(read_stdin()) if name == "-" else read_file_chunks(name)
             for data, scan in scanned(chunks, matcher, arguments.threads):
-                found.size_bytes += len(data)
-                found.take(engine.feed(LogChunk(utc_now(), found.source, data, scan=scan)))
+                told = told or begin(source)
+                told.read(data, scan)
         except GpuwatchError as error:
             tell(error)
-            readable, worst = False, 2
-        found.take(engine.end(utc_now()))
-        if not readable and not found.size_bytes:
-            continue
+            worst = 2
+            if told is None:
+                continue
+        told = told or begin(source)
+        told.end()
         if arguments.json:
-            print(json_line(found.as_json()), flush=True)
+            print(told.as_json(), flush=True)
         else:
-            show(found, headed=len(arguments.files) > 1)
-        if found.failures and worst == 0:
+            told.show(headed=len(arguments.files) > 1)
+        if told.failures and worst == 0:
             worst = 1
     tell_overruns(matcher, mutes)
     return worst
+
+
+def begun(source: str, matcher: Matcher, mutes: Mutes, gpu_memory: int | None) -> Told:
+    """What understands an input, before its first bytes."""
+    from gpuwatch.faces.diagnosing import Told  # noqa: PLC0415 - to scan the first bytes, the engine is not needed yet
+
+    return Told(source, matcher, mutes, gpu_memory)
 
 
 def tell_overruns(matcher: Matcher, mutes: Mutes) -> None:
@@ -115,68 +117,3 @@ def read_stdin() -> Iterator[bytes]:
     """Standard input's bytes."""
     while chunk := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
         yield chunk
-
-
-@dataclass(slots=True)
-class Found:
-    """What one input told."""
-
-    source: str
-    size_bytes: int = 0
-    records: int = 0
-    incidents: dict[str, Incident] = field(default_factory=dict)
-    unlisted: int = 0
-    """Failures of the incidents beyond MOST_LISTED."""
-    failures: int = 0
-    """Incidents above info that are not muted."""
-
-    def take(self, events: list[Event]) -> None:
-        """Keep what the events tell, in bounded memory."""
-        for event in events:
-            if isinstance(event, RecordsRead):
-                self.records += event.lines
-            elif isinstance(event, IncidentChanged):
-                incident = event.incident
-                if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:
-                    self.incidents[incident.id] = incident
-            elif isinstance(event, FailureCounted):
-                self.failures += event.severity != "info" and not event.muted
-                if event.incident_id not in self.incidents:
-                    self.unlisted += event.failures
-
-    def as_json(self) -> dict[str, Any]:
-        """One object, as `diagnose --json` prints it."""
-        value: dict[str, Any] = {
-            "source": self.source,
-            "bytes": self.size_bytes,
-            "records": self.records,
-            "incidents": [incident_json(incident) for incident in self.incidents.values()],
-        }
-        if self.unlisted:
-            value["truncated"] = self.unlisted
-        return value
-
-
-def show(found: Found, *, headed: bool) -> None:
-    """Print what was found for a person."""
-    console = console_for(sys.stdout)
-    if headed:
-        console.print(found.source, style="bold underline")
-    for incident in found.incidents.values():
-        print_incident(console, incident)
-        console.print()
-    if found.unlisted:
-        console.print(render(text("{failures} more failures are not listed.", failures=found.unlisted)))
-    muted = sum(incident.muted for incident in found.incidents.values())
-    if muted:
-        console.print(render(text("{count} muted; `gpuwatch rules mutes` lists why.", count=muted)), style="dim")
-    if not found.incidents:
-        console.print(
-            render(
-                text(
-                    "No failure found in {size_bytes} ({records} lines).",
-                    size_bytes=found.size_bytes,
-                    records=found.records,
-                )
-            )
-        )

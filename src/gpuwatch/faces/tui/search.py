@@ -9,7 +9,7 @@ from typing import Any
 
 import regex
 
-from gpuwatch.core.records import clean
+from gpuwatch.core.wrapping import clean
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 

@@ -1,0 +1,40 @@
+"""What a terminal or docker put around the lines that a program printed, taken off.
+
+It may be asked of a whole stretch of log before its lines are cut out; what a single line begins with is for `records`.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    rb"|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
+    rb"|[ -/]*[0-~])"  # two-byte escapes
+)
+PACKED = b'{"log":"'
+_PACKED_LINE = re.compile(
+    rb'^\{"log":"(?:[^"\\\r\n]|\\.)*","stream":"std(?:out|err)"[^{}\r\n]{0,400}\}(?=\r?$)', re.MULTILINE
+)
+"""A line as docker's json-file driver keeps it."""
+
+
+def clean(raw: bytes) -> bytes:
+    """The bytes without escape sequences."""
+    return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
+
+
+def unpacked(lines: bytes) -> bytes:
+    """The lines that the program printed, where docker's json-file driver wrapped them; as many as before."""
+    return _PACKED_LINE.sub(_printed, lines) if PACKED in lines else lines
+
+
+def _printed(packed: re.Match[bytes]) -> bytes:
+    import json  # noqa: PLC0415 - few logs are docker's own files
+
+    try:
+        line = str(json.loads(packed[0])["log"]).rstrip("\r\n")
+    except ValueError:
+        return packed[0]
+    # Of what a bar's carriage returns wiped, the last is what a screen would show.
+    return packed[0] if "\n" in line else line.rpartition("\r")[2].encode("utf-8", "replace")
