@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import html
 import itertools
+import json
 import os
 import re
 import sys
@@ -217,7 +218,7 @@ def beside() -> Iterator[tuple[float, Observation]]:
             ended,
             JobEnded(
                 AT, server, f"night-{number}", "success", duration_seconds=seconds, waited_seconds=2.5 * number,
-                workload="ddcolor", node_seconds={"DDColor_Colorize": seconds - 3.0, "SaveImage": 0.4},
+                workload="ddcolor", tokens_per_image=1024, node_seconds={"DDColor_Colorize": seconds - 3.0, "SaveImage": 0.4},
             ),
         )  # fmt: skip
     yield STOP_SECONDS - 0.5, QueueState(AT, server, 17, 1)
@@ -243,6 +244,34 @@ def card() -> Iterator[tuple[float, GpuSample]]:
         )  # fmt: skip
 
 
+def trace_of_ours() -> str:
+    """A profiler's trace of that run, in the folder where the pictures are made."""
+    events: list[dict[str, object]] = [
+        {"ph": "X", "name": "ProfilerStep#2", "cat": "user_annotation", "pid": 10, "tid": 11, "ts": 0, "dur": 84_000}
+    ]
+    begin = 0
+    for stage, length, kernel, held_mib in (
+        ("encoder", 17_600, "cutlass_80_tensorop_f16_s16816gemm_relu", 496),
+        ("pixel_decoder", 37_100, "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32", 1203),
+        ("colour_decoder", 20_300, "flash_fwd_kernel", 870),
+        ("refine", 5_900, "vectorized_elementwise_kernel", 612),
+    ):
+        times: dict[str, object] = {"ph": "X", "ts": begin, "dur": length}
+        held = {"Total Reserved": 1434 << 20, "Total Allocated": held_mib << 20, "Bytes": 1 << 20, "Addr": begin + 1,
+                "Device Id": 0, "Device Type": 1}  # fmt: skip
+        events += [
+            {**times, "name": stage, "cat": "user_annotation", "pid": 10, "tid": 11},
+            {**times, "name": kernel, "cat": "kernel", "pid": 0, "tid": 7, "dur": length * 9 // 10, "args": {"device": 0}},
+            {"ph": "i", "cat": "cpu_instant_event", "s": "t", "name": "[memory]", "pid": 10, "tid": 11,
+             "ts": begin + length // 2, "args": held},
+        ]  # fmt: skip
+        begin += length
+    path = Path("traces/ddcolor-tiny-512.pt.trace.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(events))
+    return str(path)
+
+
 def run_of_ours() -> list[RunEvent]:
     """A run of our own runner, ended."""
     report = {
@@ -250,7 +279,7 @@ def run_of_ours() -> list[RunEvent]:
         "load_seconds": 1.9, "first_seconds": 0.61, "warm_seconds": {"p50": 0.084, "p95": 0.102}, "images_per_second": 11.9,
         "peak_allocated_bytes": 1288490188, "peak_reserved_bytes": 1503238553, "peak_device_bytes": 1992294400,
         "host_rss_bytes": 1395864371, "gflop_per_image": 301.4, "tokens_per_image": 1024, "weights": "checkpoint",
-        "trace_files": ["traces/ddcolor-tiny-512.json.gz"],
+        "predicted": {"process_bytes": {"high": 2008730112}}, "trace_files": [trace_of_ours()],
     }  # fmt: skip
     events = ({"event": "started", "images": 40, "device": "cuda:0"}, {"event": "image", "done": 40}, report)
     return [RunEvent(AT, event) for event in events]
@@ -320,7 +349,7 @@ PICTURES = (
     Picture("held", mended, scene="server"),
     Picture("gpu", then("p")),
     Picture("jobs", then("J"), (120, 30)),
-    Picture("runner", then("R"), (120, 30), ("en",)),
+    Picture("runner", then("R"), (120, 42)),
     Picture("log", searched, scene="long"),
     Picture("muted", muted, (120, 30)),
     Picture("help", then("question_mark"), (120, 66)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +14,13 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, RulesQuarantined
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.learned.reading import ran_of
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import FixTried, HostSample, JobEnded, LogChunk, LogRestarted, ServerSeen, Tick
 from gpuwatch.core.rules import Rule, RuleSet
+from gpuwatch.core.workflow.graph import read_workflow
 from gpuwatch.texts import Text
+from tests.standin.prompts import painting, workflow
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 RULES, WORKLOADS = load_rules(), load_workloads()
@@ -402,3 +406,28 @@ def test_a_fix_that_failed_and_the_machines_memory_reach_the_diagnosis() -> None
     log.say("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2147483648 bytes.\n" + DONE)
     assert log.only.diagnosis is not None
     assert "1.00 GiB of 32.00 GiB was available" in str(log.only.diagnosis.cause)
+
+
+@pytest.mark.parametrize(
+    ("node_type", "inputs", "prompt", "tokens"),
+    [
+        (None, {}, workflow(512), 32 * 32),
+        ("DDColor_Colorize", {"model_input_size": 520}, None, 33 * 33),
+        ("DDColor_Colorize", {"model_input_size": ["7", 0]}, None, None),
+        ("DDColor_Colorize", {"model_input_size": float("nan")}, None, None),
+        ("DDColor_Colorize", {"model_input_size": True}, None, None),
+        ("KSampler", {"model_input_size": 512}, None, None),
+        (None, {}, painting(512, 512), None),
+        (None, {}, workflow(64), None),
+    ],
+    ids=["from the workflow", "from the failed node", "a link", "no number", "no size", "another node", "another workload",
+         "another node is larger"],
+)  # fmt: skip
+def test_a_job_s_compute_tokens_are_those_of_its_network(
+    node_type: str | None, inputs: dict[str, Any], prompt: dict[str, Any] | None, tokens: int | None
+) -> None:
+    ran = ran_of(read_workflow(prompt)) if prompt is not None else None
+    log = Log()
+    log.take(log.engine.feed(JobEnded(AT, "s", "job", "success", node_type=node_type, inputs=inputs, ran=ran)))
+    (ended,) = (event for event in log.events if isinstance(event, JobEnded))
+    assert ended.tokens_per_image == tokens

@@ -49,6 +49,7 @@ def server() -> Story:
             JobEnded(
                 AT, SERVER, "a", "success", duration_seconds=12.5, waited_seconds=3, node_seconds={"KSampler": 9.0}
             ),
+            JobEnded(AT, SERVER, "c", "success", workload="ddcolor", tokens_per_image=6400),
             JobEnded(AT, SERVER, "b", "error", node_type="DDColor", exception_type="torch.OutOfMemoryError"),
         ],
     )
@@ -133,10 +134,12 @@ def test_the_jobs_page_tells_what_the_server_does() -> None:
             "ComfyUI 0.24.0",
             "node 12",
             "7/20",
-            "longest in KSampler: 9.0 s",
+            "longest: 9.0 s in KSampler",
             "waited",
             "3.0 s",
             "12.5 s",
+            "tokens an image",
+            "6,400",
         ):
             assert words in shown
         assert "ComfyUI 0.24.0 1 running, 3 waiting" in app.health.shown

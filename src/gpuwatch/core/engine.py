@@ -331,12 +331,17 @@ class Engine:
             yield IncidentChanged(at, self._diagnosed(self._with_node_type(with_job(incident, job)), job, at))
 
     def _named(self, job: JobEnded) -> JobEnded:
-        """The job with the workload that its failed node means, or one of the nodes that worked."""
+        """The job with the workload that its failed node means, or one of the nodes that worked, and its compute tokens."""
         if job.workload is not None:
             return job
         kinds = (job.node_type, *(job.ran.kind.nodes if job.ran is not None else ()))
         profile = next((found for kind in kinds if kind and (found := self.workloads.find(kind, None))), None)
-        return job if profile is None else replace(job, workload=profile.id)
+        if profile is None:
+            return job
+        sized = job.ran.sized if job.ran is not None else None
+        sizes = sized.sizes if sized is not None and sized.type in profile.node_types else {}
+        own = job.inputs if job.node_type in profile.node_types else {}
+        return replace(job, workload=profile.id, tokens_per_image=profile.tokens_per_image({**sizes, **own}))
 
     def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
         """A queue tells that its worker is dead, or that it runs again."""

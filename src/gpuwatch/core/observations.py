@@ -185,6 +185,8 @@ class JobEnded:
     """Seconds spent in nodes, by node type, where that was watched."""
     ran: Ran | None = None
     """Which kind of job it was and how large, where its workflow tells."""
+    tokens_per_image: int | None = None
+    """Compute tokens of a pass over one photo, where its workload counts them and its workflow tells the size."""
     fresh: bool = True
     """False for what had ended before we came: it explains, and is not counted."""
 

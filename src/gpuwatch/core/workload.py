@@ -106,6 +106,13 @@ class WorkloadProfile:
         name = checkpoint.replace("\\", "/").rpartition("/")[2]
         return next((v.name for v in self.variants.values() if name in v.checkpoints), None)
 
+    def tokens_per_image(self, sizes: Mapping[str, Any]) -> int | None:
+        """Visual tokens of a pass over one photo, which the node scales to a square; None where no input names the side."""
+        side = sizes.get(self.size_input)
+        if isinstance(side, bool) or not isinstance(side, int | float) or side != side // 1 or side < 1:
+            return None
+        return tokens_of(int(side), int(side))
+
     def valid_px(self, side_px: int) -> bool:
         """Whether the network accepts the side of a square at all."""
         return self.invalid(Size(side_px, side_px)) is None

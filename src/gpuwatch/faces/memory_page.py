@@ -109,8 +109,14 @@ def memory_name(device: str) -> str:
 
 
 def print_memory_line(console: Console, peak: MemoryPeak, summary: Summary) -> None:
+    """A trace's peak on one device, and its memory over the time."""
+    console.print(render(peak_line(peak, summary)))
+    console.print(spark(console, peak.timeline_bytes), style="cyan")
+
+
+def peak_line(peak: MemoryPeak, summary: Summary) -> Text:
     """A trace's peak on one device, in a sentence."""
-    told = text(
+    return text(
         "{device}: peak {peak_bytes} at {at}; {begin_bytes} at the begin, {end_bytes} at the end.",
         device=memory_name(peak.device),
         peak_bytes=peak.peak_bytes,
@@ -118,8 +124,6 @@ def print_memory_line(console: Console, peak: MemoryPeak, summary: Summary) -> N
         begin_bytes=peak.begin_bytes,
         end_bytes=peak.end_bytes,
     )
-    console.print(render(told))
-    console.print(spark(console, peak.timeline_bytes), style="cyan")
 
 
 def _device_lines(device: DeviceMemory) -> Iterable[Text]:

@@ -22,7 +22,7 @@ _MOST_STAGES = 40
 def print_summary(console: Console, read: Read, summary: Summary, top: int) -> None:
     """A trace's page."""
     print_head(console, read, summary.events)
-    for line in _opening(summary):
+    for line in opening_lines(summary):
         console.print(render(line))
     _stages(console, summary)
     _work(console, _("kernels by time"), summary.kernels, top)
@@ -109,7 +109,8 @@ def print_comparison(
         )
 
 
-def _opening(summary: Summary) -> Iterable[Text]:
+def opening_lines(summary: Summary) -> Iterable[Text]:
+    """How long it took, and how much of that nothing was done."""
     window = duration(summary.window_seconds)
     if summary.steps == 1:
         yield text("The recorded step took {window}.", window=window)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from gpuwatch.core.observations import JobEnded, JobOutcome
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.faces.tui.paint import Row, Span, bar, padded, paragraph, row, spread, width_of
+from gpuwatch.faces.tui.paint import Row, Span, bar, flushed, padded, paragraph, row, spread, width_of
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import clock
 from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
 _MOST_JOBS = 60
-_ROOMY = 90
-_COLUMN = 12
+_ROOMIEST, _ROOMY = 108, 90
+_COLUMNS = (16, 12, 12, 12)
 OUTCOME: Mapping[JobOutcome, tuple[str, Text, Tone]] = {
     "success": ("✓", text("done"), "good"),
     "error": ("✗", text("failed"), "error"),
@@ -88,9 +88,10 @@ def job_row(job: JobEnded, snapshot: Snapshot, width: int) -> Row:
         left.append((visible(job.exception_type.rpartition(".")[2]), "dim"))
     elif job.node_seconds:
         node, seconds = max(job.node_seconds.items(), key=lambda item: item[1])
-        left.append((render(text("longest in {node}: {time}", node=visible(node), time=show_seconds(seconds))), "dim"))
+        left.append((render(text("longest: {time} in {node}", node=visible(node), time=show_seconds(seconds))), "dim"))
     peak = peak_of(job, snapshot)
     told = (
+        f"{job.tokens_per_image:,}" if job.tokens_per_image is not None else "",
         show_bytes(peak) if peak is not None else "",
         show_seconds(job.waited_seconds) if job.waited_seconds is not None else "",
         show_seconds(job.duration_seconds) if job.duration_seconds is not None else "",
@@ -101,13 +102,14 @@ def job_row(job: JobEnded, snapshot: Snapshot, width: int) -> Row:
 def head_row(width: int) -> Row:
     """What the columns are."""
     title: list[Span] = [(" " + _("Ended, the newest first"), "title")]
-    return row(*spread(title, columns((_("on the card"), _("waited"), _("took")), width), width))
+    told = (_("tokens an image"), _("on the card"), _("waited"), _("took"))
+    return row(*spread(title, columns(told, width), width))
 
 
-def columns(told: tuple[str, str, str], width: int) -> list[Span]:
+def columns(told: Sequence[str], width: int) -> list[Span]:
     """The numbers at the right end, as many as there is room for; how long it took is the last to go."""
-    kept = told if width >= _ROOMY else told[2:]
-    return [(" " * max(_COLUMN - width_of([(words, "text")]), 0) + words + " ", "dim") for words in kept]
+    kept = list(zip(told, _COLUMNS, strict=True))[0 if width >= _ROOMIEST else 1 if width >= _ROOMY else 3 :]
+    return [(flushed(words, room) + " ", "dim") for words, room in kept]
 
 
 def peak_of(job: JobEnded, snapshot: Snapshot) -> int | None:

@@ -165,6 +165,14 @@ def queue_rows(snapshot: Snapshot, width: int) -> list[Row]:
 
 def run_rows(run: RunStatus, width: int) -> list[Row]:
     """Our own runner: how far it is, then what it measured."""
+    rows = run_head_rows(run, width)
+    for name, value in report_lines(run.report or {}):
+        rows.append(row(("   " + padded(name, 16) + " ", "dim"), (cut(value, max(width - 20, 4)), "text")))
+    return rows + run_end_rows(run, width)
+
+
+def run_head_rows(run: RunStatus, width: int) -> list[Row]:
+    """How far a run is, on what, and whether its colours mean something."""
     report = run.report or {}
     stage = render(STAGE[run.stage]) if run.stage in STAGE else visible(run.stage)
     device = visible(str(report.get("device") or run.device or ""))
@@ -180,9 +188,14 @@ def run_rows(run: RunStatus, width: int) -> list[Row]:
         rows += paragraph("▲ " + _("random weights: colours are meaningless"), width - 1, "warning", 3)
     elif report.get("weights") == "checkpoint":
         rows.append(row(("   " + _("weights from the checkpoint"), "dim")))
-    for name, value in report_lines(report):
-        rows.append(row(("   " + padded(name, 16) + " ", "dim"), (cut(value, max(width - 20, 4)), "text")))
-    failed = len(report["failed"]) if isinstance(report.get("failed"), list) else run.failed
+    return rows
+
+
+def run_end_rows(run: RunStatus, width: int) -> list[Row]:
+    """What of a run failed."""
+    told = (run.report or {}).get("failed")
+    failed = len(told) if isinstance(told, list) else run.failed
+    rows: list[Row] = []
     if failed:
         rows.append(row(("   ✗ ", "error"), (render(text("{count} images failed", count=failed)), "error")))
     if run.error is not None:

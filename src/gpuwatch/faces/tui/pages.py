@@ -11,8 +11,9 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.gpu_page import gpu_page
 from gpuwatch.faces.tui.jobs_page import jobs_page
 from gpuwatch.faces.tui.paint import Span, row, width_of
-from gpuwatch.faces.tui.pane import OneLine, Pane, Rows
+from gpuwatch.faces.tui.pane import OneLine, Pane, Rows, Sized
 from gpuwatch.faces.tui.runner_page import runner_page
+from gpuwatch.faces.tui.traced import TraceDesk
 from gpuwatch.texts import Text, render, text
 from gpuwatch.texts import translate as _
 
@@ -80,6 +81,7 @@ class PagePane(Pane):
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
         self.rows = PageRows()
         super().__init__(self.rows, id=id)
+        self._traces = TraceDesk(lambda: self.post_message(Sized()))
 
     def draw(self, snapshot: Snapshot, page: Page, predicted_bytes: int | None) -> None:
         """Draw it."""
@@ -88,7 +90,8 @@ class PagePane(Pane):
         elif page == "jobs":
             rows = jobs_page(snapshot, self.width)
         else:
-            rows = runner_page(snapshot, self.width)
+            report = snapshot.run.report if snapshot.run is not None else None
+            rows = runner_page(snapshot, self.width, self._traces.of(report or {}))
         self.rows.show(rows)
         title = next(title for name, _key, title in PAGES if name == page)
         self.heading.write(render(title), (), focused=self.focused)

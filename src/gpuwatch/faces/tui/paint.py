@@ -77,6 +77,12 @@ def padded(words: str, width: int) -> str:
     return words + " " * max(width - cell_len(words), 0)
 
 
+def flushed(words: str, width: int) -> str:
+    """The words at the right end of so many cells."""
+    words = cut(words, width)
+    return " " * max(width - cell_len(words), 0) + words
+
+
 def wrapped(words: str, width: int) -> list[str]:
     """The words in lines of at most so many cells: broken at spaces, between CJK characters, and inside only where it must."""
     width = max(width, 2)
