@@ -52,13 +52,13 @@ def _table(kind: str, log: Log) -> Table:
     child: list[str | Path] = [sys.executable, "-m", "benchmarks.scanning"]
     script = Path(sys.executable).with_name("gpuwatch")
     ours: list[str | Path] = [script] if script.exists() else [sys.executable, "-m", "gpuwatch.faces.cli"]
-    diagnose: list[str | Path] = [*ours, "diagnose", "--json", log.path, "--threads"]
+    diagnose: list[str | Path] = [*ours, "diagnose", "--json", log.path, "--workers"]
     begin = log.path.with_suffix(".begin")
     with log.path.open("rb") as file:
         begin.write_bytes(file.read(SLICE_BYTES))
     tools = (
-        Tool("`gpuwatch diagnose --json --threads 0`", [*diagnose, "0"], log.size_bytes),
-        Tool("`gpuwatch diagnose --json --threads 2`", [*diagnose, "2"], log.size_bytes),
+        Tool("`gpuwatch diagnose --json --workers 1`", [*diagnose, "1"], log.size_bytes),
+        Tool("`gpuwatch diagnose --json --workers 2`", [*diagnose, "2"], log.size_bytes),
         Tool("`rg -c -a -f benchmarks/ripgrep_150.pat`", ["rg", "-c", "-a", "-f", PATTERNS, log.path], log.size_bytes),
         Tool("`grep -c -a -E` of 5 literals", ["grep", "-c", "-a", "-E", _ALTERNATIVES, log.path], log.size_bytes),
         Tool("Python, one `re` of 5 literals on each line", [*child, "literals", begin], SLICE_BYTES),
@@ -79,13 +79,14 @@ def _table(kind: str, log: Log) -> Table:
             f"Median of {ROUNDS} (min..max)",
             "MB/s",
             "lines/s",
-            "Peak RSS",
-            "Speed, one thread of ours = 1",
+            "Peak RSS of one process",
+            "Speed, one process of ours = 1",
         ),
         tuple(tool.row(engine, log.lines / log.size_bytes) for tool in present),
         (
             f"Ours gives {len(told['incidents']):,} incidents ({counted:,} failures listed) with facts, node, cause and fixes, and "
-            f"tells which of {told['records']:,} lines they are on. `--threads N` are threads that scan beside the one that reads. "
+            f"tells which of {told['records']:,} lines they are on. `--workers 2` are two processes that look through it "
+            "beside the one that explains, the default from 64 MiB on. "
             f"The Python loops read only the first {SLICE_BYTES >> 20} MiB, start-up included. ripgrep and grep count lines: not "
             "the same work.",
             *(f"Skipped: {tool.name}; `{tool.command[0]}` is not installed." for tool in tools if tool not in present),

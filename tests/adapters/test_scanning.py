@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpuwatch.adapters import scanning
+from gpuwatch.adapters.newlines import newline_counter
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.scanning import Newlines, scanned, whole_lines
+from gpuwatch.adapters.scanning import Piece, scanned, scanned_file, whole_lines
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.events import IncidentChanged, RecordsRead
+from gpuwatch.core.events import Event, IncidentChanged, RecordsRead
+from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import plain
@@ -46,24 +51,32 @@ PIECES = st.sampled_from(
 )
 
 
-def told(chunks: list[bytes], threads: int, *, ahead: bool = True) -> tuple[int, list[tuple[object, ...]]]:
-    engine = Engine(MATCHER.rules, shows_records=False, ready=MATCHER)
-    events = []
-    for data, scan in scanned(chunks, MATCHER, threads) if ahead else ((chunk, None) for chunk in chunks):
-        events += engine.feed(LogChunk(AT, "log", data, scan=scan))
+Told = tuple[int, list[tuple[object, ...]]]
+
+
+def told(pieces: Iterable[Piece], *, shows_records: bool = False) -> Told:
+    """What an engine makes of the pieces; where it shows records, it reads every one and skips nothing."""
+    engine = Engine(MATCHER.rules, shows_records=shows_records, ready=MATCHER)
+    events: list[Event] = []
+    for piece in pieces:
+        ahead = isinstance(piece, Scan)
+        events += engine.feed(LogChunk(AT, "log", b"" if ahead else piece, scan=piece if ahead else None))
     events += engine.end(AT)
     incidents = {e.incident.id: e.incident for e in events if isinstance(e, IncidentChanged)}
     lines = sum(e.lines for e in events if isinstance(e, RecordsRead))
-    return lines, [(i.line, i.rule.id, i.state, i.count, i.text, dict(i.facts)) for i in incidents.values()]
+    return lines, [(i.line, i.rule.id, i.state, i.count, i.text, dict(i.facts), i.excerpt) for i in incidents.values()]
 
 
-def slowly(chunks: list[bytes]) -> tuple[int, list[tuple[object, ...]]]:
-    """Every record read, nothing skipped."""
-    engine = Engine(MATCHER.rules, shows_records=True, ready=MATCHER)
-    events = [event for chunk in chunks for event in engine.feed(LogChunk(AT, "log", chunk))] + engine.end(AT)
-    incidents = {e.incident.id: e.incident for e in events if isinstance(e, IncidentChanged)}
-    lines = sum(e.lines for e in events if isinstance(e, RecordsRead))
-    return lines, [(i.line, i.rule.id, i.state, i.count, i.text, dict(i.facts)) for i in incidents.values()]
+def in_chunks(log: bytes, size_bytes: int) -> list[bytes]:
+    return [log[at : at + size_bytes] for at in range(0, len(log), size_bytes)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that a test's log has many, and lines that are too long to be waited for."""
+    monkeypatch.setattr(scanning, "_BLOCK_BYTES", 300)
+    monkeypatch.setattr(scanning, "_OVER_BYTES", 20)
+    monkeypatch.setattr(scanning, "_LONGEST_LINE_BYTES", 3000)
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,17 +85,79 @@ def test_the_same_incidents_whatever_was_scanned_ahead(pieces: list[bytes], cuts
     log = b"".join(pieces)
     places = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})
     chunks = [log[begin:end] for begin, end in pairwise(places)]
-    expected = slowly(chunks)
-    assert told(chunks, 0) == expected
-    assert told(chunks, 2) == expected
-    assert told(chunks, None, ahead=False) == expected
+    expected = told(chunks, shows_records=True)
+    assert told(scanned(chunks, MATCHER)) == expected
+    assert told(chunks) == expected
 
 
+@pytest.mark.usefixtures("small_blocks")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(PIECES, max_size=12), block_bytes=st.integers(8, 3000))
+def test_a_file_in_blocks_tells_the_same(pieces: list[bytes], block_bytes: int, tmp_path: Path) -> None:
+    log = b"".join(pieces)
+    path = tmp_path / "log"
+    path.write_bytes(log)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "_BLOCK_BYTES", block_bytes)
+        found = list(scanned_file(str(path), MATCHER, 1))
+    assert b"".join(piece.lines if isinstance(piece, Scan) else piece for piece in found) == log
+    assert told(found) == told([log], shows_records=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.parent.name}-{path.parent.name}")
 def test_recordings_tell_the_same(path: Path) -> None:
-    log = path.read_bytes()
-    chunks = [log[at : at + 3000] for at in range(0, len(log), 3000)]
-    assert told(chunks, 2) == slowly(chunks)
+    chunks = in_chunks(path.read_bytes(), 3000)
+    expected = told(chunks, shows_records=True)
+    assert told(scanned(chunks, MATCHER)) == expected
+    assert told(scanned_file(str(path), MATCHER, 1)) == expected
+    assert told(scanned_file(str(path), MATCHER, 3)) == expected
+
+
+@pytest.mark.parametrize("end", [b"", b"no line end", b"\r", b"x" * 9000])
+@pytest.mark.usefixtures("small_blocks")
+def test_processes_that_help_change_nothing(end: bytes, tmp_path: Path) -> None:
+    log = (b"line\n" * 90 + FAILURE) * 30 + b"y" * 2500 + b"\n" + b"\x1b[31m" + FAILURE + end
+    path = tmp_path / "log"
+    path.write_bytes(log)
+    assert told(scanned_file(str(path), MATCHER, 2)) == told([log], shows_records=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_process_that_dies_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = (b"line\n" * 90 + FAILURE) * 30
+    path = tmp_path / "log"
+    path.write_bytes(log)
+    found, here = scanning._Blocks._found, os.getpid()
+
+    def deadly(self: scanning._Blocks, number: int) -> scanning._Found:
+        if number == 21 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found(self, number)
+
+    monkeypatch.setattr(scanning._Blocks, "_found", deadly)
+    assert told(scanned_file(str(path), MATCHER, 2)) == told([log], shows_records=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+def test_a_file_in_another_encoding(encoding: str, tmp_path: Path) -> None:
+    text = FAILURE.decode() * 3 + "模型加载完成，正在生成图像\n" * 40 + FAILURE.decode()
+    path = tmp_path / "log"
+    path.write_bytes(text.encode(encoding))
+    assert told(scanned_file(str(path), MATCHER, 2)) == told([text.encode()], shows_records=True)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_file_that_shrinks_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes((b"line\n" * 90 + FAILURE) * 30)
+    pieces = iter(scanned_file(str(path), MATCHER, 2))
+    first = next(pieces)
+    path.write_bytes(b"line\n")
+    lines, incidents = told([first, *pieces])
+    assert lines >= first.lines.count(b"\n") if isinstance(first, Scan) else first.count(b"\n")
+    assert all(incident[1] for incident in incidents)
 
 
 @given(st.lists(st.sampled_from([b"", b"a", b"ab\n", b"\n", b"\n\nb", b"c\nd"])))
@@ -99,8 +174,7 @@ def test_a_line_without_end_is_given_in_pieces() -> None:
     assert max(len(piece) for piece, _ in pieces) < 2_000_000
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2])
-def test_what_came_before_a_failing_input_is_given(threads: int) -> None:
+def test_what_came_before_a_failing_input_is_given() -> None:
     def failing() -> Iterator[bytes]:
         yield b"first\nsec"
         yield b"ond\nhalf"
@@ -109,24 +183,28 @@ def test_what_came_before_a_failing_input_is_given(threads: int) -> None:
     given_bytes = bytearray()
 
     def take() -> None:
-        for piece, _scan in scanned(failing(), MATCHER, threads):
-            given_bytes.extend(piece)
+        for piece in scanned(failing(), MATCHER):
+            given_bytes.extend(piece.lines if isinstance(piece, Scan) else piece)
 
     with pytest.raises(UsageError):
         take()
     assert given_bytes == b"first\nsecond\nhalf"
 
 
-def test_newlines_are_counted_alike_after_many_bytes() -> None:
-    count = Newlines()
-    count._left = 3
-    many = b"\n" * 300_000
-    assert [count(data, 0, len(data)) for data in (b"a\nb", b"\n\n", many, b"")] == [1, 2, 300_000, 0]
-    assert count(b"\na\n\n", 1, 3) == 1
+def test_newlines_are_counted_alike_however_many_there_are() -> None:
+    many = b"\n" * 600_000
+    for count in (newline_counter(1), newline_counter(1 << 30)):
+        assert [count(data, 0, len(data)) for data in (b"a\nb", b"\n\n", many, b"")] == [1, 2, 600_000, 0]
+        assert count(b"\na\n\n", 1, 3) == 1
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_who_stops_taking_is_left_in_peace(threads: int) -> None:
-    pieces = scanned((b"line\n" * 20_000 for _ in range(50)), MATCHER, threads)
-    assert next(pieces)[0]
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_stops_taking_leaves_nothing_behind(workers: int, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"line\n" * 90_000)
+    pieces = scanned_file(str(path), MATCHER, workers)
+    assert next(pieces)
     pieces.close()  # type: ignore[attr-defined]  # a generator, whatever it is declared as
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

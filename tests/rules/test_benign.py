@@ -50,5 +50,9 @@ def test_the_prefilter_stops_at_fewer_than_three_lines_in_a_mebibyte_of_healthy_
     healthy = (BENIGN / "healthy.log").read_bytes()
     log = healthy * (MIB // len(healthy) + 1)
     matcher = Matcher(RULES)
-    nominated = [candidates for hit in matcher.scan(log).hits if (candidates := matcher.candidates([hit])) is not None]
+    nominated = [
+        candidates
+        for hit in matcher.scan(log, 0, len(log)).hits
+        if (candidates := matcher.candidates([hit])) is not None
+    ]
     assert len(nominated) < 3, [each.rule.id for some in nominated[:3] for each, _ in some.rules]

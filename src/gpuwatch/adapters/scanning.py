@@ -1,75 +1,72 @@
-"""Cuts a long log to whole lines and scans them before the engine reads them, on threads of its own where that is asked for.
+"""A whole log, once, in order, looked through before the engine reads it.
 
-The pieces come out in order, each with what was found in it. So little is scanned ahead that memory stays the same at any length
-of log.
+What comes as a stream is cut to whole lines and scanned piece by piece. A plain file is read in blocks that need nothing of one
+another, so that several processes can look through it, each on a core that has at hand what it read. So little is read ahead that
+memory stays the same at any length of log.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from io import FileIO
+from pathlib import Path
 
+from gpuwatch.adapters.forked import in_order
+from gpuwatch.adapters.newlines import newline_counter
+from gpuwatch.adapters.sources.decoding import Decoder, decoded
+from gpuwatch.adapters.sources.opening import CHUNK_BYTES, is_plain, opened, read_file_chunks, unreadable
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.matching.scan import CountNewlines, Scan, count_newlines
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from gpuwatch.core.matching.scan import Hit, Scan
 
 _LONGEST_LINE_BYTES = 1 << 20
 """Of a longer line, no whole is waited for: it is given in pieces, unscanned."""
 _PIECE_BYTES = 64 << 10
-"""Pieces of at least so many bytes: larger ones would not stay in a core's own cache while they are read, cut and scanned."""
+"""Pieces of at least so many bytes: much larger ones would not stay in a core's own cache while they are read, cut and scanned."""
 _FULL_BYTES = 16 << 10
 """A shorter chunk ends what is there for now: nothing is waited for."""
-_BATCH_BYTES = 1 << 20
-"""What a thread is given at once: handing over costs more than a small piece."""
-_AHEAD = 2
-"""Pieces a thread that may be scanned and not yet taken."""
-_MANY_BYTES = 128 << 20
-"""From here on numpy, where it is installed, repays its import: it counts newlines ten times as fast as Python."""
+_BLOCK_BYTES = 256 << 10
+_OVER_BYTES = 4 << 10
+"""Read beyond a block, for the end of its last line: longer lines take a second read."""
+_MANY_BYTES = 64 << 20
+"""From here on a second process repays its start."""
 
-Scanned = tuple[bytes, Scan | None]
+Piece = bytes | Scan
+"""Bytes that were not looked through, or whole lines that were."""
+_Found = tuple[int, int, int, int, Sequence[Hit], bool, bool, bool]
+"""A block: where in the file its bytes begin; where in them its lines begin and end; their newlines and hits; whether escape
+sequences stand in them; whether all is ASCII, or need not be; whether what follows has to be read in order, because the file ends
+or a line is too long to be waited for."""
 
 
-def scanned(chunks: Iterable[bytes], matcher: Matcher, threads: int = 0) -> Iterator[Scanned]:
-    """The bytes in order, in other pieces: whole lines with their scan, and what belongs to no whole line with none.
+def scanned(chunks: Iterable[bytes], matcher: Matcher) -> Iterator[Piece]:
+    """A stream's bytes in order, in other pieces: whole lines scanned, and what belongs to no whole line as it is."""
+    for piece, whole in whole_lines(chunks):
+        yield matcher.scan(piece, 0, len(piece)) if whole and matcher.skips else piece
 
-    `threads` scan ahead; with 0 this one scans, which is not slower on two cores: what a core has read, it has at hand.
+
+def scanned_file(path: str, matcher: Matcher, workers: int | None = None) -> Iterator[Piece]:
+    """A whole file's bytes in order, unpacked and in UTF-8. With two `workers` or more that many processes look through it.
+
+    By default two do where the file is large and there are two cores. Raises UsageError as `read_file_chunks` does.
     """
-    pieces = whole_lines(chunks, _BATCH_BYTES if threads else _PIECE_BYTES)
-    if not matcher.skips:
-        yield from ((piece, None) for piece, _ in pieces)
+    if not matcher.skips or not is_plain(path):
+        yield from scanned(read_file_chunks(path), matcher)
         return
-    count = Newlines()
-
-    if threads == 0:
-        yield from ((piece, matcher.scan(piece, count) if whole else None) for piece, whole in pieces)
-        return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - it brings logging
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        waiting: deque[tuple[bytes, Future[Scan] | None]] = deque()
+    place = Path(path)
+    with opened(place) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if workers is None:
+            workers = 2 if size_bytes >= _MANY_BYTES and (os.cpu_count() or 1) > 1 else 1
         try:
-            for piece, whole in pieces:
-                waiting.append((piece, pool.submit(matcher.scan, piece, count) if whole else None))
-                if len(waiting) > _AHEAD * threads:
-                    yield _taken(waiting)
-        except Exception:  # an input that fails half-way has told something by then
-            while waiting:
-                yield _taken(waiting)
-            raise
-        while waiting:
-            yield _taken(waiting)
+            yield from _Blocks(file, size_bytes, matcher).scanned(workers)
+        except OSError as error:
+            raise unreadable(place, error) from error
 
 
-def _taken(waiting: deque[tuple[bytes, Future[Scan] | None]]) -> Scanned:
-    piece, scan = waiting.popleft()
-    return piece, scan.result() if scan is not None else None
-
-
-def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iterator[tuple[bytes, bool]]:
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     """The same bytes, cut at line ends: each piece, and whether it is whole lines."""
     held: list[bytes] = []
     size_bytes = 0
@@ -77,7 +74,7 @@ def whole_lines(chunks: Iterable[bytes], most_bytes: int = _PIECE_BYTES) -> Iter
         for chunk in chunks:
             held.append(chunk)
             size_bytes += len(chunk)
-            if size_bytes < most_bytes and len(chunk) >= _FULL_BYTES:
+            if size_bytes < _PIECE_BYTES and len(chunk) >= _FULL_BYTES:
                 continue  # more comes at once: a larger piece is scanned sooner than two small ones
             last = chunk if b"\n" in chunk else b"".join(held)
             end = last.rfind(b"\n") + 1
@@ -104,35 +101,81 @@ def _rest(held: list[bytes]) -> Iterator[tuple[bytes, bool]]:
         yield joined[end:], False
 
 
-class Newlines:
-    """Counts newlines; after many bytes with numpy, where it is installed."""
+class _Blocks:
+    """A plain file in blocks. A line belongs to the block that its first byte lies in."""
 
-    def __init__(self) -> None:
-        self._left = _MANY_BYTES
-        self._count: CountNewlines = count_newlines
+    def __init__(self, file: FileIO, size_bytes: int, matcher: Matcher) -> None:
+        self._file = file
+        self._matcher = matcher
+        self._count = newline_counter(size_bytes)
+        self._decoder = Decoder()
+        self._kept = b""
+        """The block that was read last in this process."""
 
-    def __call__(self, data: bytes, begin: int, end: int) -> int:
-        """How many stand there."""
-        if self._left >= 0:
-            self._left -= end - begin
-            if self._left < 0:
-                self._count = _counter()
-        return self._count(data, begin, end)
+    def scanned(self, workers: int) -> Iterator[Piece]:
+        """The whole file, block by block, and in order from where that no longer serves."""
+        read_to = 0
+        for number, found in enumerate(in_order(self._found, workers)):
+            at, begin, end, newlines, hits, escaped, plain, last = found
+            held: bytes | Callable[[], bytes] = self._kept or partial(self._again, at, end)
+            if last and callable(held):  # while the file is open, for who looks back on it later
+                held = held()
+            self._kept = b""
+            scan = Scan(held, begin, end, newlines, hits, escaped, self._count)
+            read_to = max(read_to, at + end)
+            if not self._decoder.settled and not (plain and number):
+                lines = scan.lines
+                if (given := self._decoder.feed(lines)) != lines:
+                    yield given
+                    break
+            if begin < end:
+                yield scan
+        yield from scanned(decoded(self._chunks(read_to), self._decoder), self._matcher)
 
+    def _chunks(self, at: int) -> Iterator[bytes]:
+        while chunk := os.pread(self._file.fileno(), CHUNK_BYTES, at):
+            at += len(chunk)
+            yield chunk
 
-def _counter() -> CountNewlines:
-    try:
-        import numpy as np  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - an extra's, and slow to import
-    except ImportError:
-        return count_newlines
-    kept = threading.local()
+    def _found(self, number: int) -> _Found:
+        """Read one block and scan it."""
+        at = max(number * _BLOCK_BYTES - 1, 0)  # the byte before tells whether a line begins with the block
+        edge = (number + 1) * _BLOCK_BYTES - 1 - at
+        """The block's last byte: the first newline from here on ends its last line."""
+        data, whole = self._read(at, edge + 1 + _OVER_BYTES)
+        begin = data.find(b"\n", 0, edge) + 1 if number else 0
+        last = len(data) <= edge + 1
+        if number and not begin:
+            end = begin = 0
+        else:
+            end = data.find(b"\n", edge) + 1
+            while not end and not whole and len(data) < _LONGEST_LINE_BYTES:
+                more, whole = self._read(at + len(data), len(data))
+                data += more
+                end = data.find(b"\n", edge) + 1
+            if not end:
+                last, end = True, data.rfind(b"\n") + 1
+            end = max(end, begin)
+        self._kept = data
+        plain = self._decoder.settled or data.isascii()
+        if begin == end:
+            return at, begin, end, 0, [], False, plain, last
+        scan = self._matcher.scan(data, begin, end, self._count)
+        return at, begin, end, scan.newlines, scan.hits, scan.escaped, plain, last
 
-    def count(data: bytes, begin: int, end: int) -> int:
-        size = end - begin
-        found = getattr(kept, "found", None)
-        if found is None or len(found) < size:
-            found = kept.found = np.empty(max(size, 2 * _PIECE_BYTES), np.bool_)
-        np.equal(np.frombuffer(data, np.uint8, size, begin), ord("\n"), out=found[:size])
-        return int(np.count_nonzero(found[:size]))
+    def _read(self, at: int, most: int) -> tuple[bytes, bool]:
+        """At most so many bytes from there, and whether the file ends with them."""
+        data = os.pread(self._file.fileno(), most, at)
+        while len(data) < most:
+            more = os.pread(self._file.fileno(), most - len(data), at + len(data))
+            if not more:
+                return data, True
+            data += more
+        return data, False
 
-    return count
+    def _again(self, at: int, size_bytes: int) -> bytes:
+        """Bytes that another process has scanned; what cannot be had any more reads as empty lines."""
+        data = b""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed by now
+            data, _ = self._read(at, size_bytes)
+        return data.ljust(size_bytes, b"\n")

@@ -215,10 +215,11 @@ class Engine:
 
     def _read_chunk(self, log: LogReader, chunk: LogChunk) -> list[Event]:
         if self.shows_records:
-            records = log.feed(chunk.data, chunk.at, fresh=chunk.fresh)
-            events = self._read(log, records, chunk.at, chunk.data.count(b"\n"))
+            data = chunk.data if chunk.scan is None else chunk.scan.lines
+            records = log.feed(data, chunk.at, fresh=chunk.fresh)
+            events = self._read(log, records, chunk.at, data.count(b"\n"))
         else:
-            events = self._read(log, [], chunk.at, log.skim(chunk.data, chunk.at, fresh=chunk.fresh, scan=chunk.scan))
+            events = self._read(log, [], chunk.at, log.skim(chunk.scan or chunk.data, chunk.at, fresh=chunk.fresh))
         if chunk.place is not None:
             self._places[chunk.source] = chunk.place
             events += self._place_of(log, chunk.at)

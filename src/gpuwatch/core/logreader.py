@@ -20,6 +20,10 @@ _BACK_BYTES = 16 * 1024
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
 
+_Stretch = tuple[bytes, int, int]
+"""Bytes, and where in them a stretch of lines begins and ends."""
+_NOTHING: _Stretch = (b"", 0, 0)
+
 
 class LogReader:
     """Everything about one log: its cutter, and its failures as far as they are told."""
@@ -31,10 +35,10 @@ class LogReader:
         self._failures = Failures(source, matcher, self._earlier, before_lines=before_lines)
         self._recent: deque[LogRecord] = deque(maxlen=_BACK_RECORDS)
         self._quiet_since: datetime | None = None
-        self._before = b""
-        """The last lines of what was skimmed before, read or left out."""
-        self._skimmed: tuple[bytes, int] | None = None
-        """The lines that are skimmed now, and where in them the one that is read begins."""
+        self._before: Scan | None = None
+        """What was skimmed before, read or left out."""
+        self._skimmed: _Stretch | None = None
+        """What is skimmed now, up to the line that is read."""
 
     @property
     def matcher(self) -> Matcher:
@@ -71,51 +75,65 @@ class LogReader:
         self._quiet_since, self._failures.fresh = at, fresh
         return self._read_all(self.cutter.feed(data), at)
 
-    def skim(self, data: bytes, at: datetime, *, fresh: bool, scan: Scan | None = None) -> int:
+    def skim(self, data: bytes | Scan, at: datetime, *, fresh: bool) -> int:
         """Read the next bytes and leave out unread what tells nothing: the same incidents as `feed`, no records to show.
 
         Gives the number of newlines. A line is left out where no block is open, nothing in it can match a rule, begin a
-        failure or end a condition, and none is pending that a prompt's end would settle. `scan` is what the matcher
-        found in `data`, where that was asked before; it is of use where `data` are whole lines and follow whole lines.
+        failure or end a condition, and none is pending that a prompt's end would settle. A scan stands for its lines, which
+        these rules were looked for in before.
         """
         self._quiet_since, self._failures.fresh = at, fresh
         half = self.cutter.take_half() if self.matcher.skips else None
+        if isinstance(data, Scan):
+            if half == b"":
+                self._skim(data, at)
+                return data.newlines
+            data = data.lines
         end = data.rfind(b"\n") + 1
         if half is None or not end:
             self._read_all(self.cutter.feed((half or b"") + data), at)
             return data.count(b"\n")
-        if scan is None or half or end < len(data):
-            scan = self.matcher.scan(half + data[:end])
+        lines = half + data[:end] if half or end < len(data) else data
+        scan = self.matcher.scan(lines, 0, len(lines))
         self._skim(scan, at)
-        self._before = (self._before + scan.lines[-_BACK_BYTES:])[-_BACK_BYTES:]
-        self._skimmed = (b"", 0)
         if end < len(data):
             self._read_all(self.cutter.feed(data[end:]), at)
         return scan.newlines
 
     def _skim(self, scan: Scan, at: datetime) -> None:
-        lines, hits, size = scan.lines, scan.hits, len(scan.lines)
-        place, hit, left = 0, 0, scan.newlines
-        while place < size:
+        if scan.hits or self._failures.pending:
+            self._skim_lines(scan, at)
+        else:
+            self.cutter.skip(scan.newlines)
+        if scan.size_bytes < _BACK_BYTES:
+            before = self._tail_before() + scan.lines
+            scan = Scan(before, 0, len(before), 0, (), escaped=False)
+        self._before = scan
+        self._skimmed = _NOTHING
+
+    def _skim_lines(self, scan: Scan, at: datetime) -> None:
+        data, place, hits, left = scan.data, scan.begin, scan.hits, scan.newlines
+        hit = 0
+        while place < scan.end:
             if self._failures.is_quiet(self.cutter.line) and not (scan.escaped and self._failures.pending):
                 while hit < len(hits) and hits[hit][0] < place:
                     hit += 1
-                following = self._next_end(lines, place, hits[hit][0] if hit < len(hits) else size)
-                if following >= size:
+                following = self._next_end(data, place, hits[hit][0] if hit < len(hits) else scan.end)
+                if following >= scan.end:
                     break
-                begin = lines.rfind(b"\n", place, following) + 1 or place
+                begin = data.rfind(b"\n", place, following) + 1 or place
                 if begin > place:
-                    skipped = scan.count(lines, place, begin)
+                    skipped = scan.count(data, place, begin)
                     self.cutter.skip(skipped)
                     left -= skipped
                 place = begin
-            end = lines.find(b"\n", place) + 1
+            end = data.find(b"\n", place) + 1
             first = hit
             while hit < len(hits) and hits[hit][0] < end:
                 hit += 1
-            self._skimmed = (lines, place)
+            self._skimmed = (data, scan.begin, place)
             candidates = self.matcher.candidates(hits[first:hit]) if hit > first else None
-            self._read_line(lines[place:end], candidates, at)
+            self._read_line(data[place:end], candidates, at)
             left -= 1
             place = end
         self.cutter.skip(left)
@@ -133,8 +151,9 @@ class LogReader:
             return []
         if self._skimmed is None:
             return list(self._recent)[-count:]
-        lines, end = self._skimmed
-        before = (self._before + lines[max(end - _BACK_BYTES, 0) : end])[-_BACK_BYTES:]
+        before = _tail(*self._skimmed)
+        if len(before) < _BACK_BYTES:
+            before = (self._tail_before() + before)[-_BACK_BYTES:]
         begin = len(before)
         for _ in range(2 * count + 1):
             begin = before.rfind(b"\n", 0, begin)
@@ -144,6 +163,9 @@ class LogReader:
         if len(near) < count and begin >= 0:
             near = [record for record in Cutter().feed(before) if record.text]
         return near[-count:]
+
+    def _tail_before(self) -> bytes:
+        return b"" if self._before is None else _tail(self._before.data, self._before.begin, self._before.end)
 
     def tick(self, at: datetime) -> list[LogRecord]:
         """Time passed: a half line that waits becomes a record, what is complete is revealed, old blocks settle."""
@@ -168,7 +190,7 @@ class LogReader:
         records = self.end(at)
         self.cutter.restart()
         self._recent.clear()
-        self._before, self._skimmed = b"", None
+        self._before = self._skimmed = None
         self._failures.epoch += 1
         return records
 
@@ -202,3 +224,8 @@ class LogReader:
         self._failures.read(record, matches, at)
         if record.text:
             self._recent.append(record)
+
+
+def _tail(data: bytes, begin: int, end: int) -> bytes:
+    """The last bytes of a stretch."""
+    return data[max(end - _BACK_BYTES, begin) : end]

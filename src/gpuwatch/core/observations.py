@@ -41,7 +41,7 @@ class LogChunk:
     fresh: bool = True
     """False for what was in the file before we came: shown and diagnosed, never counted."""
     scan: Scan | None = field(default=None, compare=False)
-    """What the matcher found in `data`, where they are whole lines and were looked at ahead."""
+    """In the place of `data`, which are empty then: whole lines, and what the matcher found when it looked at them ahead."""
     place: str | None = field(default=None, compare=False)
     """Where its source goes on after these bytes, in the source's own words, so that the next run can."""
 

@@ -48,6 +48,8 @@ class Slowness:
     """The pace of one log's bars."""
 
     source: str
+    frame: bytes = b""
+    """The newest that was seen."""
     _usual: OrderedDict[int, float] = field(default_factory=OrderedDict)
     """By a bar's number of steps, the quickest pace in seconds."""
     _last: tuple[int, int] = (0, 0)
@@ -56,6 +58,7 @@ class Slowness:
 
     def see(self, bar: bytes, at: datetime, room_of: Callable[[], Room | None], rule: Rule) -> Incident | None:
         """Take a bar's newest frame; the incident that begins with it, or ends."""
+        self.frame = bar
         found = _PACE.search(bar[-400:])
         if found is None:
             return None

@@ -53,6 +53,9 @@ class Vigil:
 
     def bar(self, source: str, frame: bytes, at: datetime, room: Callable[[], slowness.Room | None]) -> Incident | None:
         """A log's progress bar moved on. `room` tells how full its card is."""
+        pace = self._paces.get(source)
+        if pace is not None and pace.frame == frame:
+            return None
         rule = self.rule_of(slowness.LABEL)
         if rule is None:
             return None

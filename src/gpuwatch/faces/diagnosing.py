@@ -15,9 +15,9 @@ from gpuwatch.texts import render, text
 if TYPE_CHECKING:
     from typing import Any
 
+    from gpuwatch.adapters.scanning import Piece
     from gpuwatch.core.incidents import Incident
     from gpuwatch.core.matching.matcher import Matcher
-    from gpuwatch.core.matching.scan import Scan
     from gpuwatch.core.mutes import Mutes
 
 MOST_LISTED = 10_000
@@ -39,9 +39,10 @@ class Told:
         self.failures = 0
         """Incidents above info that are not muted."""
 
-    def read(self, data: bytes, scan: Scan | None) -> None:
-        """Take the next bytes and what was found in them."""
-        self._size_bytes += len(data)
+    def read(self, piece: Piece) -> None:
+        """Take the next bytes."""
+        scan, data = (None, piece) if isinstance(piece, bytes) else (piece, b"")
+        self._size_bytes += len(data) if scan is None else scan.size_bytes
         self._take(self._engine.feed(LogChunk(utc_now(), self._source, data, scan=scan)))
 
     def end(self) -> None:

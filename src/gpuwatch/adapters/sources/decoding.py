@@ -88,6 +88,11 @@ class Decoder:
         """Whether every byte that was taken was given as it was."""
         return self._transcoder is None and not self._held
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that is to come passes as it is."""
+        return self._settled
+
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes and give what is certain of them."""
         return self._take(data, final=False)
@@ -183,9 +188,9 @@ class Decoder:
         return undecided
 
 
-def decoded(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A log's chunks in UTF-8; an empty one, which says that nothing came, is handed on."""
-    decoder = Decoder()
+def decoded(chunks: Iterable[bytes], decoder: Decoder | None = None) -> Iterator[bytes]:
+    """A log's chunks in UTF-8, those after what the decoder took; an empty one, which says that nothing came, is handed on."""
+    decoder = decoder or Decoder()
     try:
         for chunk in chunks:
             if (data := decoder.feed(chunk)) or not chunk:

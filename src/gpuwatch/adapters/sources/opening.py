@@ -7,6 +7,7 @@ more memory than a small one. Each format's module is imported when its file is 
 from __future__ import annotations
 
 import io
+import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,26 @@ def read_file_chunks(path: str) -> Iterator[bytes]:
     return decoded(_pieces(path))
 
 
+def is_plain(path: str) -> bool:
+    """Whether it is a file that can be read at any place as it is: no pipe, not packed, not plainly in another encoding.
+
+    A UsageError where it cannot be read, or is no log.
+    """
+    place = Path(path)
+    status = status_of(place)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size or not hasattr(os, "pread"):
+        return False
+    with opened(place) as file:
+        try:
+            begin = file.read(LOOKED_AT_BYTES)
+        except OSError as error:
+            raise unreadable(place, error) from error
+    if _packing(begin) is not None:
+        return False
+    refuse_binary(place, begin)
+    return not begins_as_utf16(begin)
+
+
 def _pieces(path: str) -> Iterator[bytes]:
     place = Path(path)
     status_of(place)
@@ -63,7 +84,7 @@ def status_of(path: Path) -> stat_result:
             text("Check the path. To follow a log that is yet to be written, create it empty first."),
         ) from error
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if stat.S_ISDIR(status.st_mode):
         raise UsageError(
             text("{path}: is a folder, not a log file.", path=str(path)),
@@ -77,7 +98,7 @@ def opened(path: Path) -> io.FileIO:
     try:
         return path.open("rb", buffering=0)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def refuse_packed(path: Path, begin: bytes) -> None:
@@ -105,7 +126,8 @@ def why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _unreadable(path: Path, error: Exception) -> UsageError:
+def unreadable(path: Path, error: Exception) -> UsageError:
+    """What a person is told of a file that the system does not give."""
     if isinstance(error, PermissionError):
         return UsageError(
             text("{path}: you may not read this file.", path=str(path)),

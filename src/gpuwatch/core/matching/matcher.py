@@ -91,15 +91,22 @@ class Matcher:
         """What makes the next `Matcher` of these rules quicker to make, on this machine; None where nothing does."""
         return self._nominator.dump()
 
-    def scan(self, lines: bytes, count: CountNewlines = count_newlines) -> Scan:
-        """Find in whole lines where a rule may match, a failure begins, or a condition may be over. Thread-safe."""
-        newlines = count(lines, 0, len(lines))
-        if b"\x1b" not in lines:
-            hits = self._nominator.hits(lines)
+    def scan(self, data: bytes, begin: int, end: int, count: CountNewlines = count_newlines) -> Scan:
+        """Find where in whole lines a rule may match, a failure begins, or a condition may be over. Thread-safe.
+
+        The lines are those from `begin` to `end`; what else stands in `data` is left alone.
+        """
+        newlines = count(data, begin, end)
+        if b"\x1b" not in data:
+            hits = self._nominator.hits(data)
+            if end < len(data) or begin:
+                hits = [hit for hit in hits if begin <= hit[0] < end]
             if all(number != _PACKED_PROBE for _, number in hits):
-                return Scan(lines, newlines, hits, escaped=False, count=count)
+                return Scan(data, begin, end, newlines, hits, escaped=False, count=count)
+        lines = data[begin:end]
         cleaned = clean(unpacked(lines))
-        return Scan(lines, newlines, _moved(self._nominator.hits(cleaned), cleaned, lines), escaped=True, count=count)
+        hits = [(begin + at, number) for at, number in _moved(self._nominator.hits(cleaned), cleaned, lines)]
+        return Scan(data, begin, end, newlines, hits, escaped=True, count=count)
 
     def candidates(self, hits: Iterable[Hit]) -> Candidates | None:
         """The rules that these hits on one line nominate, and those that have to be tried everywhere; None where none is."""

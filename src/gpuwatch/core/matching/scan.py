@@ -17,14 +17,34 @@ def count_newlines(data: bytes, begin: int, end: int) -> int:
     return data.count(b"\n", begin, end)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scan:
     """Whole lines, and where in them something may be told."""
 
-    lines: bytes
+    held: bytes | Callable[[], bytes]
+    """The lines, and perhaps more on either side: to cut them out would cost a copy of the log. Or what gets them."""
+    begin: int
+    end: int
     newlines: int
     hits: Sequence[Hit]
-    """By rising offset in `lines`."""
+    """By rising offset in `data`; only of the lines."""
     escaped: bool
     """Whether escape sequences stand in them."""
     count: CountNewlines = count_newlines
+
+    @property
+    def data(self) -> bytes:
+        """The bytes that `begin` and `end` speak of; fetched when they are first asked for, which in a calm log is seldom."""
+        if not isinstance(self.held, bytes):
+            self.held = self.held()
+        return self.held
+
+    @property
+    def lines(self) -> bytes:
+        """The lines alone."""
+        return self.data[self.begin : self.end]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the lines."""
+        return self.end - self.begin

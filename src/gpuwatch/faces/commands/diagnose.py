@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.scanning import scanned
+from gpuwatch.adapters.scanning import scanned, scanned_file
 from gpuwatch.adapters.sources.decoding import decoded
-from gpuwatch.adapters.sources.opening import read_file_chunks
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from gpuwatch.core.mutes import Mutes
     from gpuwatch.faces.diagnosing import Told
 
-MOST_THREADS = 64
+MOST_WORKERS = 64
 _CHUNK_BYTES = 1 << 18
 
 
@@ -47,19 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gpu_memory(parser)
     add_rules(parser)
     parser.add_argument(
-        "--threads",
-        type=threads,
-        default=0,
+        "--workers",
+        type=workers,
         metavar="N",
-        help=_("threads that scan ahead (default: 0; where they were measured they gained nothing)"),
+        help=_("how many processes look through a file (default: 2 from 64 MiB on, else 1)"),
     )
 
 
-def threads(words: str) -> int:
-    """Read a number of threads. Raises what argparse reports."""
-    if not (words.isascii() and words.isdigit() and int(words) <= MOST_THREADS):
+def workers(words: str) -> int:
+    """Read a number of processes. Raises what argparse reports."""
+    if not (words.isascii() and words.isdigit() and 1 <= int(words) <= MOST_WORKERS):
         raise argparse.ArgumentTypeError(
-            render(text("{words} is no number of threads; write one from 0 to {most}", words=words, most=MOST_THREADS))
+            render(
+                text("{words} is no number of processes; write one from 1 to {most}", words=words, most=MOST_WORKERS)
+            )
         )
     return int(words)
 
@@ -73,10 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
         source = "stdin" if name == "-" else name
         told: Told | None = None
         try:
-            chunks = decoded(read_stdin()) if name == "-" else read_file_chunks(name)
-            for data, scan in scanned(chunks, matcher, arguments.threads):
+            standard = name == "-"
+            pieces = (
+                scanned(decoded(read_stdin()), matcher) if standard else scanned_file(name, matcher, arguments.workers)
+            )
+            for piece in pieces:
                 told = told or begin(source)
-                told.read(data, scan)
+                told.read(piece)
         except GpuwatchError as error:
             tell(error)
             worst = 2
