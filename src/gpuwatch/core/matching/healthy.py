@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_HEALTHY = b"""\
+_HEALTHY = """\
 [START] ComfyUI-Manager [DONE] Security scan ** ComfyUI startup time: ** Platform: Linux ** Python version: [GCC
 ** Python executable: ** ComfyUI Path: ** User directory: ** ComfyUI-Manager config path: config.ini ** Log path: comfyui.log
 Prestartup times for custom nodes: installing dependencies done. Using GitPython backend network_mode: public
@@ -48,8 +48,12 @@ allocated GiB, reserved GiB, GPU memory in use, memory pool, free memory: total 
 step loss: lr: grad_norm: gpu_mem: epoch cached=True, took, mem_peak= errors=0, warnings=0 exit code 0, finished, success
 optional input failed validation: using default (no error) {'prompt_id': 'nodes': 'extra': {'seed': client_id
 requests: uploaded image saved output to queue size, running, pending, interrupted, cancelled, cleaned up, reset
+/mnt/模型/ComfyUI/models/checkpoints/国风3.safetensors custom_nodes/图像工具
+D:\\AI\\ComfyUI-aki\\秋葉整合包 加载模型 模型加载完成 下载完成
+正在加载节点 正在生成图像 采样步数 显存 内存 显卡 驱动 版本
+启动完成 任务完成 执行 队列 工作流 提示词 保存文件 输出目录 路径 系统 程序 进程 设备
 NCCL version NCCL INFO Using network Socket Connected all rings triton version compiled with torch.compile
-"""
+""".encode()
 
 _COMMON_WORDS = b"""\
 access allocated allocation already another argument attention available before between buffer cached callback called cannot
