@@ -34,7 +34,7 @@ _BATCH = 64
 _TICK_SECONDS = 0.25
 _QUIET_TICK_SECONDS = 1.0
 _QUIET_AFTER_SECONDS = 3.0
-"""Where for so long nothing but the machine was heard of, no failure is being put together, and time may pass in longer steps."""
+"""Where for so long nothing but the machine was heard of, time may pass in longer steps; also where no log is in suspense."""
 _STOP_SECONDS = STOP_SECONDS + 3.0
 """Longer than a source gives its child to end: what the child writes to is taken away afterwards."""
 
@@ -76,6 +76,9 @@ class Pipeline:
         self._listeners: list[Listener] = []
         self._keepers: list[Listener] = []
         self._witnesses: list[Witness] = []
+        self._over: list[Source] = []
+        """Sources that have ended and said so."""
+        self._at_end: list[Callable[[], object]] = []
         self._threads: list[threading.Thread] = []
         self._snapshot = Snapshot(mutes=engine.mutes)
         self._error: BaseException | None = None
@@ -101,6 +104,10 @@ class Pipeline:
     def overhear(self, witness: Witness) -> None:
         """Have a witness called with what each batch is made of; call before `start`."""
         self._witnesses.append(witness)
+
+    def when_ended(self, told: Callable[[], object]) -> None:
+        """Have this called, on the pipeline's thread, when the loop has ended; call before `start`."""
+        self._at_end.append(told)
 
     def attend(self, attendant: Attendant) -> None:
         """Have an attendant run beside the sources; call before `start`."""
@@ -134,8 +141,7 @@ class Pipeline:
     def stop(self) -> None:
         """End the sources and the loop; what was read is settled."""
         self._stop.set()
-        with suppress(queue.Full):
-            self._queue.put_nowait(Tick(self._clock()))  # so that the loop need not wait for its time to run out
+        self._wake()
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
             if thread is not threading.current_thread() and thread.ident is not None:
@@ -154,6 +160,11 @@ class Pipeline:
                 continue
             return True
         return False
+
+    def _wake(self) -> None:
+        """Have the loop look at what is over before its time runs out."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(Tick(self._clock()))
 
     def _has_room(self, size: int) -> bool:
         """Take so many bytes of the room that waiting logs have, when there is room for them; False where that took long."""
@@ -179,6 +190,8 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one source's fault must not end the others; it is shown
             reason, failed = text("stopped by an error: {error}", error=repr(error)), True
         self.emit(SourceDown(self._clock(), source.name, source.kind, reason, failed))
+        self._over.append(source)
+        self._wake()
 
     def _run_loop(self) -> None:
         try:
@@ -188,6 +201,8 @@ class Pipeline:
             self._stop.set()
         finally:
             self._finished.set()
+            for told in self._at_end:
+                told()
 
     def _loop(self) -> None:
         last_tick = self._clock()
@@ -195,9 +210,10 @@ class Pipeline:
         ahead = timedelta(0)
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
-            quiet = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
-            if quiet:
+            silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
+            if silent:
                 self._engine.prepare()
+            quiet = silent or not self._engine.in_suspense
             batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS)
             if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
                 heard_at = time.monotonic()
@@ -214,10 +230,8 @@ class Pipeline:
             self._count(len(batch), time.perf_counter() - started)
             self._publish(events)
             idle = self._queue.empty()
-            sources_alive = any(
-                thread.is_alive() for thread in self._threads if thread is not threading.current_thread()
-            )
-            if idle and (self._stop.is_set() or not sources_alive) and self._queue.empty():
+            all_over = len(self._over) == len(self._sources)
+            if idle and (self._stop.is_set() or all_over) and self._queue.empty():
                 break
         self._publish(self._engine.end(self._clock() + ahead))
 

@@ -11,8 +11,9 @@ import pytest
 from textual.pilot import Pilot
 
 from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.comfyui.pace import Pace
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.faces.servers import mender_of

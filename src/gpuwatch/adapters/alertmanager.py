@@ -12,7 +12,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from gpuwatch.adapters.bounded_server import POLL_SECONDS, BoundedServer
+from gpuwatch.adapters.bounded_server import BoundedServer
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.texts import render, text
 
@@ -38,9 +38,7 @@ class AlertReceiver:
                 text("cannot listen on {host}:{port}: {reason}.", host=host, port=port, reason=reason),
                 text("Choose another address with --listen."),
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, name="alerts", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, name="alerts", daemon=True)
         self._thread.start()
 
     @property

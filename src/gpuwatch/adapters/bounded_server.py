@@ -6,15 +6,17 @@ starts. What is answered is its handler's business.
 
 from __future__ import annotations
 
+import selectors
 import socket
 import threading
 import time
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-POLL_SECONDS = 0.1
-"""How often deadlines are looked at: for `serve_forever`."""
+from gpuwatch.adapters.hangup import hang_up
+
+_LEAST_WAIT_SECONDS = 0.1
+"""Between two looks at deadlines that are over: who was hung up on takes a moment to go."""
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -39,9 +41,43 @@ class BoundedServer(ThreadingHTTPServer):
         self._free = threading.Semaphore(most_connections)
         self._deadlines: dict[socket.socket, float] = {}
         self._deadlines_lock = threading.Lock()
+        self._wake, self._woken = socket.socketpair()
+        self._ended = threading.Event()
         if ":" in host_name:
             self.address_family = socket.AF_INET6
-        super().__init__((host_name, port), handler)
+        try:
+            super().__init__((host_name, port), handler)
+        except BaseException:
+            self._close_wake()
+            raise
+
+    def serve_forever(self, poll_interval: float | None = None) -> None:
+        """Serve until `shutdown`. Nothing is polled: it wakes for a connection, for a deadline, and for its end."""
+        del poll_interval
+        self.timeout = 0
+        try:
+            with selectors.DefaultSelector() as ready:
+                ready.register(self, selectors.EVENT_READ)
+                ready.register(self._woken, selectors.EVENT_READ)
+                while True:
+                    arrived = {key.fileobj for key, _events in ready.select(self._seconds_to_deadline())}
+                    if self._woken in arrived:
+                        return
+                    if self in arrived:
+                        self.handle_request()
+                    self.service_actions()
+        finally:
+            self._ended.set()
+
+    def shutdown(self) -> None:
+        """End `serve_forever`, and wait for that; from another thread."""
+        self._wake.send(b"\0")
+        self._ended.wait()
+
+    def server_close(self) -> None:
+        """Give the port back."""
+        super().server_close()
+        self._close_wake()
 
     def server_bind(self) -> None:
         """Bind without asking a name server for our own name, which may take seconds."""
@@ -93,8 +129,17 @@ class BoundedServer(ThreadingHTTPServer):
         with self._deadlines_lock:
             late = [each for each, deadline in self._deadlines.items() if deadline < now]
         for each in late:
-            with suppress(OSError):
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
+            hang_up(each)
+
+    def _seconds_to_deadline(self) -> float | None:
+        """Until the next connection's time is over; None where there is none."""
+        with self._deadlines_lock:
+            earliest = min(self._deadlines.values(), default=None)
+        return None if earliest is None else max(earliest - time.monotonic(), _LEAST_WAIT_SECONDS)
+
+    def _close_wake(self) -> None:
+        self._wake.close()
+        self._woken.close()
 
     def _let_go(self, request: Any) -> None:
         self.drop_deadline(request)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
+from gpuwatch.adapters.hangup import hang_up
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.core.notices import Notice
 from gpuwatch.errors import UsageError
@@ -238,9 +239,7 @@ class Carrier:
     def abort(self) -> None:
         """End the request that is under way."""
         connection = self._connection
-        if connection is not None and connection.sock is not None:
-            with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        hang_up(connection.sock if connection is not None else None)
 
     def _connect(self) -> http.client.HTTPConnection:
         """A connection, through the proxy that the environment names for this address."""

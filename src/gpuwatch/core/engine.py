@@ -192,6 +192,11 @@ class Engine:
 
         _ = self.workloads.ids
 
+    @property
+    def in_suspense(self) -> bool:
+        """Whether a moment in which nothing comes tells something of a log."""
+        return any(log.in_suspense for log in self._logs.values())
+
     def end(self, at: datetime) -> list[Event]:
         """Nothing more will come: every log ends."""
         events: list[Event] = []

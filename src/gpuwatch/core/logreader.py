@@ -64,6 +64,11 @@ class LogReader:
         """Whether all that was read is told: no half line, nothing that further lines belong to."""
         return not self.cutter.waiting and self._failures.at_rest
 
+    @property
+    def in_suspense(self) -> bool:
+        """Whether a moment without a line tells something: a half line becomes one, a failure's end is known."""
+        return not self._failures.at_rest or (self.cutter.waiting and not self.cutter.draws_bar)
+
     def resume(self, line: int, epoch: int) -> None:
         """Read on where an earlier run stopped, after so many lines of what the log is now."""
         self.cutter.restart()

@@ -167,6 +167,11 @@ class Cutter:
         """Whether a half line is held that `flush` would give."""
         return bool(self._half)
 
+    @property
+    def draws_bar(self) -> bool:
+        """Whether that half line is a bar's newest frame: the next wipes it, and nothing waits for it."""
+        return b"%|" in self._half
+
     def _keep(self, piece: bytes) -> None:
         room = LONGEST_RECORD_BYTES + 1 - len(self._half)
         if len(piece) > room:

@@ -19,7 +19,8 @@ from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import Text, plain, render, text, visible
 
 _MOST_INPUTS = 6
-_LOOK_UP_SECONDS = 0.1
+_LOOK_UP_SECONDS = 1.0
+"""How soon it is noticed that the reader of our output is gone; a signal and the end of the sources are, at once."""
 
 
 class Printer:
@@ -154,10 +155,12 @@ def print_until_end(pipeline: Pipeline, *, as_json: bool, say: Narrate = in_word
     printer = Printer(as_json=as_json, say=say)
     pipeline.subscribe(printer)
     stop = threading.Event()
+    pipeline.when_ended(stop.set)
     with stop_on_signals(stop):
         pipeline.start()
-        while not pipeline.wait(_LOOK_UP_SECONDS) and not stop.is_set() and not printer.closed.is_set():
+        while not stop.wait(_LOOK_UP_SECONDS) and not printer.closed.is_set():
             pass
+        pipeline.wait(0)
         pipeline.stop()
         printer.flush()
     if printer.closed.is_set():

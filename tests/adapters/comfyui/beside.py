@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.comfyui.pace import Pace
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.sources import Source
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted
@@ -26,7 +27,7 @@ from tests.standin.server import Standin, standing
 PATIENCE_SECONDS = 30
 QUICK = Pace(
     busy_seconds=0.05, idle_seconds=0.1, stats_seconds=0.5, ring_seconds=0.3, first_wait_seconds=0.02,
-    longest_wait_seconds=0.1, look_up_seconds=0.05,
+    longest_wait_seconds=0.1,
 )  # fmt: skip
 RULES, WORKLOADS = load_rules(), load_workloads()
 

@@ -41,8 +41,7 @@ def settled(standin: Standin, beside: Beside, watched: ComfyuiSource) -> None:
     beside.until(lambda: set(comfyui.history) <= {job.job_id for job in beside.jobs()})
     lines = log.read_bytes().count(b"\n")
     beside.until(lambda: beside.snapshot.sources["comfyui.log"].records >= lines)
-    kept = [(entry["t"], entry["m"]) for entry in comfyui.ring]
-    beside.until(lambda: watched._tail.knows(kept))
+    beside.until(lambda: watched._log.knows({"entries": list(comfyui.ring)}))
     assert beside.failures() == comfyui.failures, beside.story()
 
 

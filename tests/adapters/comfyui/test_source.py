@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gpuwatch.adapters.comfyui import server_log
 from gpuwatch.adapters.comfyui.address import server_of
-from gpuwatch.adapters.sources import comfyui as sources_comfyui
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource, Pace
+from gpuwatch.adapters.comfyui.pace import Pace
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.adapters.sources.file import FileSource
 from gpuwatch.core.observations import LogChunk, Observation, QueueState
 from tests.adapters.comfyui.beside import QUICK, submit, watched, watching
@@ -73,9 +74,9 @@ def test_a_restart_forgets_and_is_survived() -> None:
             standin.restart()
             beside.heard(standin)
             assert standin.comfyui.lives == lives + 1
+        beside.until(lambda: all(not each.active for each in beside.incidents("cuda_oom")))  # a new process: none yet
         assert beside.failures() == 2
         assert len(beside.incidents("cuda_oom")) == 2
-        assert all(not each.active for each in beside.incidents("cuda_oom"))  # a new process has not failed yet
 
 
 def test_what_was_logged_while_the_connection_was_gone_is_read_later() -> None:
@@ -321,7 +322,7 @@ def test_a_history_too_large_to_read_is_asked_for_in_smaller_pieces() -> None:
 
 
 def test_of_a_bar_that_is_redrawn_only_a_frame_now_and_then_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_comfyui, "_BAR_SECONDS", 60.0)
+    monkeypatch.setattr(server_log, "_BAR_SECONDS", 60.0)
     read: list[bytes] = []
     ended, stop = threading.Event(), threading.Event()
 

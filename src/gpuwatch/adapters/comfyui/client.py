@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from gpuwatch.adapters.comfyui.address import Server, without_credentials
+from gpuwatch.adapters.hangup import hang_up
 from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import Text, text
 
@@ -101,9 +102,7 @@ class Client:
     def abort(self) -> None:
         """End the request that is under way; from another thread."""
         connection = self._connection
-        if connection is not None and connection.sock is not None:
-            with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        hang_up(connection.sock if connection is not None else None)
 
     def _ask(self, method: str, path: str, body: bytes | None, kind: str = _JSON) -> Any:
         return self._value(*self._answered(method, path, body, kind), path)

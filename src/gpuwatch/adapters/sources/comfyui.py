@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,54 +20,21 @@ from gpuwatch.adapters.comfyui.address import Server
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.jobs import JobFeed
 from gpuwatch.adapters.comfyui.listening import Socket, SocketLostError
-from gpuwatch.adapters.comfyui.logtail import LogTail
+from gpuwatch.adapters.comfyui.pace import Pace, Timetable
 from gpuwatch.adapters.comfyui.progress import Progress
-from gpuwatch.adapters.comfyui.queue_look import Deafness, look_at_queue
-from gpuwatch.adapters.comfyui.reading import (
-    Ended,
-    log_entries,
-    log_of,
-    part,
-    remaining_of,
-    server_seen,
-)
+from gpuwatch.adapters.comfyui.queue_look import QueueWatch
+from gpuwatch.adapters.comfyui.reading import Ended, log_of, part, remaining_of, server_seen
+from gpuwatch.adapters.comfyui.server_log import ServerLog
 from gpuwatch.adapters.discovery import surroundings_of
 from gpuwatch.adapters.sources import Emit, Places
-from gpuwatch.core.observations import (
-    LogChunk,
-    LogGap,
-    LogRestarted,
-    LogResumed,
-    Observation,
-    QueueState,
-    SourceDown,
-    SourceKind,
-    SourceUp,
-)
+from gpuwatch.core.observations import LogResumed, Observation, SourceDown, SourceKind, SourceUp
 from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import Text, render, text
 
-_SETTLE_POLLS = 2
-"""Polls at the busy pace after the queue became empty: the history lags up to a second behind."""
-_SHORTEST_SECONDS = 0.05
+_SOON_SECONDS = 0.05
+_GATHERING_SECONDS = 0.25
+"""A bar is drawn ten times a second: each frame would wake us, and what comes behind it is told soon enough."""
 _MOST_WAITING_FRAMES = 1000
-_BAR_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often the server is asked, and how long is waited."""
-
-    busy_seconds: float = 2.0
-    idle_seconds: float = 5.0
-    stats_seconds: float = 30.0
-    """Of an idle server; of one that works it is asked at the busy pace."""
-    ring_seconds: float = 60.0
-    """How often the entries that the server keeps are looked through, where no frame came: a socket may be deaf."""
-    first_wait_seconds: float = 0.5
-    longest_wait_seconds: float = 10.0
-    look_up_seconds: float = 0.5
-    """How soon a request to stop is noticed."""
 
 
 class _StoppingError(Exception):
@@ -98,23 +65,17 @@ class ComfyuiSource:
         self._jitter = random.Random()  # noqa: S311 - so that many watchers do not come back in step
         known = places.place_of(self.name, f"comfyui:{server.url}") if places is not None else None
         self._resumed = None if from_start else known
-        self._tail = LogTail(self._resumed.place if self._resumed is not None else None)
+        self._log = ServerLog(self.name, self._resumed.place if self._resumed is not None else None, clock)
         self._jobs = JobFeed(self.client)
+        self._queue = QueueWatch(self.client, self._jobs, clock)
+        self._progress = Progress(self.name, clock)
+        self._due = Timetable()
         self._socket: Socket | None = None
         self._hears_log = False
         self._told: set[str] = set()
         self._up = True
         """The pipeline says that a source is up when it starts."""
-        self._remaining: int | None = None
-        self._deafness = Deafness()
-        self._slow = 0
-        self._frames = 0
-        self._frames_at_ring = -1
-        self._bar_at = 0.0
-        self._settling = 0
-        self._queue: QueueState | None = None
-        self._progress = Progress(self.name, clock)
-        self._due: dict[str, float] = {}
+        self._slow = False
         self._surroundings: dict[str, Any] = {}
         """What this machine knows of the server's process."""
         self._emit: Emit
@@ -150,6 +111,8 @@ class ComfyuiSource:
     def _abort_when_stopped(self) -> None:
         self._stop.wait()
         self.client.abort()
+        if (listening := self._socket) is not None:
+            listening.abort()
 
     # -- beginning and ending ------------------------------------------------------------------------------------------------
 
@@ -165,21 +128,18 @@ class ComfyuiSource:
         if not self._up:
             self._put(SourceUp(self._clock(), self.name, self.kind))
             self._up = True
-        self._remaining = self._deafness.heard = None
+        self._queue.server_changed()
         self._jobs.server_changed()
         self._surroundings = surroundings_of(self.client.server)
         self._ask_stats()
-        self._listen()
+        self._listen(busy=remaining > 0)
         self._take_jobs()
         self._ask_queue()
-        now = time.monotonic()
-        self._slow = 0
-        self._due = {
-            "poll": now + self._interval(),
-            "stats": now + self._pace.stats_seconds,
-            "ring": now + self._pace.ring_seconds,
-            "socket": now + self._pace.longest_wait_seconds,
-        }
+        self._slow = False
+        self._due.next("queue", self._interval())
+        self._due.next("stats", self._pace.stats_seconds)
+        self._due.next("ring", self._pace.ring_seconds)
+        self._due.next("socket", self._pace.longest_wait_seconds)
 
     def _down(self, error: NoAnswerError) -> None:
         """Say why nothing comes: once for each reason."""
@@ -188,59 +148,61 @@ class ComfyuiSource:
         )
         words = render(reason, "en")
         if error.trouble == "slow" and self._up and not self._slow:
-            self._slow += (
-                1  # a server that loads a model may not answer for a while: asked once more before that is said
-            )
+            self._slow = True  # one that loads a model may not answer for a while: asked once more before that is said
             return
         if self._up or words not in self._told:
             if self._up:
                 self._told.clear()
             self._told.add(words)
             self._up = False
-            self._queue = None
+            self._queue.away()
             self._put(SourceDown(self._clock(), self.name, self.kind, reason, failed=True))
 
     def _attend(self) -> None:
         """Listen and ask, until the server is gone."""
         while not self._stop.is_set():
-            now = time.monotonic()
-            wait_seconds = min(max(min(self._due.values()) - now, 0.0), self._pace.look_up_seconds)
             if self._socket is None:
-                self._stop.wait(wait_seconds)
+                self._stop.wait(self._due.seconds_left)
             else:
                 try:
-                    self._hear(self._socket.next(wait_seconds))
+                    self._listen_for(self._socket, self._due.seconds_left)
                 except SocketLostError:
                     self._drop_socket()
                     return  # whether the server is gone too shows at once
-            self._ask_what_is_due(time.monotonic())
+            if not self._stop.is_set():
+                self._ask_what_is_due()
 
-    def _ask_what_is_due(self, now: float) -> None:
-        if now >= self._due["poll"]:
-            self._poll()
-            self._due["poll"] = time.monotonic() + self._interval()
-        if now >= self._due["stats"]:
+    def _ask_what_is_due(self) -> None:
+        if self._due.is_due("queue"):
+            self._ask_queue()
+            self._due.next("queue", self._interval())
+        if self._due.is_due("stats"):
             self._ask_stats()
-            busy = bool(self._remaining)
-            self._due["stats"] = now + (self._pace.busy_seconds if busy else self._pace.stats_seconds)
-        if now >= self._due["ring"]:
-            if self._socket is not None and self._hears_log and self._frames == self._frames_at_ring:
+            self._due.next("stats", self._pace.busy_seconds if self._queue.remaining else self._pace.stats_seconds)
+        if self._due.is_due("ring"):
+            if self._socket is not None and self._hears_log and not self._log.heard:
                 self._look_for_overlooked()
-            self._frames_at_ring = self._frames
-            self._due["ring"] = now + self._pace.ring_seconds
-        if now >= self._due["socket"]:
+            self._log.heard = False
+            self._due.next("ring", self._pace.ring_seconds)
+        if self._due.is_due("socket"):
             if self._socket is None:
-                self._listen()
-            self._due["socket"] = now + self._pace.longest_wait_seconds
+                self._listen(busy=self._queue.remaining != 0)
+            self._due.next("socket", self._pace.longest_wait_seconds)
+
+    def _interval(self) -> float:
+        if self._queue.has_news:
+            return _SOON_SECONDS
+        hurried = self._queue.hurried or self._jobs.waits
+        return self._pace.busy_seconds if hurried else self._pace.idle_seconds
 
     # -- the socket ----------------------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Open a socket, subscribe to the log, and read what the server kept of it."""
+    def _listen(self, *, busy: bool) -> None:
+        """Open a socket, subscribe to the log, and read what the server kept of it. `busy`: something may run already."""
         self._drop_socket()
         try:
             self._socket = Socket(self.client)
-            self._progress.listening(busy=self._remaining != 0)
+            self._progress.listening(busy=busy)
             self._socket.subscribe(self.client)
             self._hears_log = True
         except SocketLostError as error:
@@ -260,37 +222,31 @@ class ComfyuiSource:
             self._socket.close()
         self._socket, self._hears_log = None, False
 
-    def _hear(self, frame: Mapping[str, Any] | None) -> None:
-        if not frame:
-            return
-        self._frames += 1
+    def _listen_for(self, listening: Socket, seconds: float) -> None:
+        """Hear what comes, for so long at most. Where that is only a bar drawn anew, its next frames are left to gather."""
+        frame = listening.next(seconds)
+        while frame is not None and not self._hear(frame):
+            frame = listening.next(0)
+            if frame is None:
+                self._stop.wait(min(_GATHERING_SECONDS, self._due.seconds_left))
+
+    def _hear(self, frame: Mapping[str, Any]) -> bool:
+        """Take a frame; False for a bar's that is left out."""
         data = frame.get("data")
         match frame.get("type"):
             case "logs":
-                words = self._tail.frame(log_entries(data))
-                if not self._redrawn(words):
-                    self._put_log(words, fresh=True)
+                if self._log.is_redrawn(data):
+                    return False
+                self._put_all(self._log.frame(data))
             case "status":
-                heard = remaining_of(part(data, "status"))
-                if self._due and heard is not None and heard != self._deafness.heard:
-                    self._settling = _SETTLE_POLLS
-                    self._due["poll"] = min(self._due["poll"], time.monotonic() + _SHORTEST_SECONDS)
-                self._deafness.heard = heard
+                if self._queue.hear(remaining_of(part(data, "status"))):
+                    self._due.soon("queue", _SOON_SECONDS)
             case "progress_state" | "progress":
                 if (progress := self._progress.hear(data)) is not None:
                     self._put(progress)
             case _:
                 pass
-
-    def _redrawn(self, words: bytes) -> bool:
-        """Whether this is only a bar's next frame, too soon after the one before: it is drawn ten times a second."""
-        if not words.startswith(b"\r") or b"%|" not in words or b"\n" in words:
-            return False
-        now = time.monotonic()
-        if now - self._bar_at < _BAR_SECONDS:
-            return True
-        self._bar_at = now
-        return False
+        return True
 
     def _read_ring(self) -> bool:
         """Read what the server kept of its log; whether a frame should have told us of it."""
@@ -300,53 +256,32 @@ class ComfyuiSource:
             if not error.lives and error.trouble != "forbidden":
                 raise
             return False
-        kept = self._tail.kept(log_entries(answer))
-        if kept.restarted:
-            self._put(LogRestarted(self._clock(), self.name))
-        if kept.missed:
-            self._put(LogGap(self._clock(), self.name, self.kind))
-        if self._show_history or self._from_start:
-            self._put_log(kept.old, fresh=self._from_start)
-        self._put_log(kept.new, fresh=True)
-        return kept.overlooked
+        shows_old = self._show_history or self._from_start
+        told, overlooked = self._log.kept(answer, shows_old=shows_old, counts_old=self._from_start)
+        self._put_all(told)
+        return overlooked
 
     def _look_for_overlooked(self) -> None:
         if self._read_ring():
-            self._listen()
+            self._listen(busy=self._queue.remaining != 0)
             self._take_jobs()
 
     # -- asking --------------------------------------------------------------------------------------------------------------
 
-    def _interval(self) -> float:
-        busy = bool(self._remaining) or self._settling > 0 or self._jobs.waits
-        return self._pace.busy_seconds if busy else self._pace.idle_seconds
-
-    def _poll(self) -> None:
-        before = self._remaining
-        changed = self._ask_queue()
-        if self._remaining and not before:
-            self._due["stats"] = 0.0  # how much is held while a job runs
-        if self._deafness.is_told(self._remaining, listening=self._socket is not None):
-            self._listen()
-        if changed or before != self._remaining or self._jobs.waits or not self._hears_log or self._settling:
-            self._settling = _SETTLE_POLLS if changed or before != self._remaining else max(self._settling - 1, 0)
-            self._take_jobs()
-
-    def _ask_queue(self) -> bool:
-        """Ask how many jobs wait and run; whether others run than before."""
-        queue = look_at_queue(self.client, self._jobs)
-        if queue is None:
-            return False
-        self._remaining = queue.remaining
-        state = QueueState(self._clock(), self.name, queue.pending, queue.running)
-        changed = self._queue is None or (self._queue.pending, self._queue.running) != (state.pending, state.running)
+    def _ask_queue(self) -> None:
+        """Ask how many jobs wait and run, and for those that ended where some may have."""
         # A job may be over before it was ever seen in the queue: what was told of its node ends with that.
-        if changed or queue.remaining or self._progress.told:
-            self._queue = state
-            self._put(state)
-        if not queue.remaining:
+        seen = self._queue.look(listening=self._socket is not None, tells=self._progress.told)
+        if seen.state is not None:
+            self._put(seen.state)
+        if not self._queue.remaining:
             self._progress.idle()
-        return self._jobs.running(queue.ids)
+        if seen.began:
+            self._due.soon("stats", 0)  # how much is held while a job runs
+        if seen.deaf:
+            self._listen(busy=self._queue.remaining != 0)
+        if seen.ended or self._jobs.waits or not self._hears_log:
+            self._queue.found(self._take_jobs(), listening=self._socket is not None)
 
     def _ask_stats(self) -> None:
         """Ask what the server is. It asks CUDA itself, and may fail at that while everything else answers."""
@@ -359,27 +294,29 @@ class ComfyuiSource:
         if seen is not None:
             self._put(replace(seen, **self._surroundings))
 
-    def _take_jobs(self) -> None:
+    def _take_jobs(self) -> int:
+        """Tell of the jobs that ended since this was asked last; how many did."""
         try:
             ended_jobs = self._jobs.take()
         except NoAnswerError as error:
             if error.trouble != "too_large":
                 raise
             self._tell_once(error.message)
-            return
+            return 0
         # From here on nothing may raise before all are told: they are not listed again.
-        if any(fresh for _ended, fresh in ended_jobs):
+        fresh_jobs = sum(fresh for _ended, fresh in ended_jobs)
+        if fresh_jobs:
             self._hear_what_waits()
-        if any(fresh for _ended, fresh in ended_jobs):
             with suppress(NoAnswerError):
                 self._ask_stats()  # what PyTorch took for them lies there until it is given back
         for ended, fresh in ended_jobs:
             if fresh and not self._hears_log:
-                self._put_log(log_of(ended), fresh=True)
+                self._put_all(self._log.words(log_of(ended), fresh=True))
             if fresh or ended.outcome == "error":
                 told = self._with_workflow(ended) if fresh and ended.outcome != "interrupted" else ended
                 seconds = self._progress.seconds_of(ended.job_id, told.prompt)
                 self._put(told.observation(self._clock(), self.name, fresh=fresh, node_seconds=seconds))
+        return fresh_jobs
 
     def _hear_what_waits(self) -> None:
         """Take what the server said meanwhile: it told of a job's nodes and failures before it listed the job."""
@@ -401,9 +338,9 @@ class ComfyuiSource:
         if not self._emit(observation):
             raise _StoppingError
 
-    def _put_log(self, data: bytes, *, fresh: bool) -> None:
-        if data:
-            self._put(LogChunk(self._clock(), self.name, data, self.kind, fresh, place=self._tail.place))
+    def _put_all(self, observations: Iterable[Observation]) -> None:
+        for observation in observations:
+            self._put(observation)
 
     def _tell_once(self, reason: Text) -> None:
         """Say what cannot be had though the server is up."""

@@ -47,7 +47,8 @@ from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
 
-_LOOK_UP_SECONDS = 0.2
+_LOOK_UP_SECONDS = 1.0
+"""How soon it is noticed that the loop or the reader of our output is gone; a signal is, at once."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

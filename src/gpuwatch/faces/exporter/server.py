@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest as encode_plain
 from prometheus_client.openmetrics.exposition import generate_latest as encode_open
 
-from gpuwatch.adapters.bounded_server import POLL_SECONDS, BoundedServer
+from gpuwatch.adapters.bounded_server import BoundedServer
 from gpuwatch.adapters.web_config import Guard, WebConfig, certificate_names
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.snapshot import Snapshot
@@ -73,9 +73,7 @@ class Exporter:
                 if isinstance(error, OSError) and error.errno == errno.EADDRINUSE
                 else text("Choose another address with --listen."),
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": POLL_SECONDS}, name="exporter", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)
         self._thread.start()
 
     @property
