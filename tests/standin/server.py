@@ -244,14 +244,15 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self.answer(404, b"", "application/octet-stream")
 
         def padded(self, value: dict[str, Any]) -> dict[str, Any]:
-            if standin.hazards.padding_bytes:
-                for entry in value.values():
-                    if isinstance(entry, dict):
-                        entry["padding"] = "x" * standin.hazards.padding_bytes
-                    else:
-                        for item in entry:
-                            item[3]["padding"] = "x" * standin.hazards.padding_bytes
-            return value
+            if not standin.hazards.padding_bytes:
+                return value
+            padding = {"padding": "x" * standin.hazards.padding_bytes}
+            return {
+                name: entry | padding
+                if isinstance(entry, dict)
+                else [[*item[:3], item[3] | padding, *item[4:]] for item in entry]
+                for name, entry in value.items()
+            }
 
         def json(self, value: Any, status: int = 200) -> None:
             self.answer(status, json.dumps(value).encode())
