@@ -181,6 +181,14 @@ class Pipeline:
                 self._room.notify_all()
 
     def _run_source(self, source: Source) -> None:
+        try:
+            self._attend(source)
+        finally:
+            self._over.append(source)
+            self._wake()
+
+    def _attend(self, source: Source) -> None:
+        """Run a source to its end, and tell both ends of it."""
         self.emit(SourceUp(self._clock(), source.name, source.kind))
         failed = False
         try:
@@ -190,8 +198,6 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one source's fault must not end the others; it is shown
             reason, failed = text("stopped by an error: {error}", error=repr(error)), True
         self.emit(SourceDown(self._clock(), source.name, source.kind, reason, failed))
-        self._over.append(source)
-        self._wake()
 
     def _run_loop(self) -> None:
         try:
