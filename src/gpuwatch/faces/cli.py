@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TextIO
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
+from gpuwatch.loading import loading
 from gpuwatch.texts import LANGUAGES, language_of, plain, render, text, translate, use, visible
 from gpuwatch.texts import translate as _
 
@@ -133,8 +134,9 @@ def dispatch(arguments: list[str]) -> int:
         listed = names if first is not None or _HELP & set(arguments) else ()
         build_parser(dict.fromkeys(listed)).parse_args(arguments)
         return 0
-    verbs = {first: load_verb(first)}
-    parsed = build_parser(verbs).parse_args(arguments)
+    with loading():
+        verbs = {first: load_verb(first)}
+        parsed = build_parser(verbs).parse_args(arguments)
     if parsed.lang is not None:  # written shorter, as argparse allows: `without_language` left it
         use(parsed.lang)
     return int(verbs[parsed.verb].run(parsed))

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gpuwatch.core.diagnosis import Fits
 from gpuwatch.core.learned.jobs import JobKind, Ran, share_left, smaller
-from gpuwatch.core.memory.band import Band
-from gpuwatch.core.memory.curve import Curve, Run, fit_curve
+
+if TYPE_CHECKING:
+    from gpuwatch.core.diagnosis import Fits
+    from gpuwatch.core.memory.band import Band
+    from gpuwatch.core.memory.curve import Curve
 
 MOST_KINDS = 64
 MOST_OF_KIND = 60
@@ -53,6 +55,8 @@ class Experience:
     @cached_property
     def curve(self) -> Curve | None:
         """The curve through the peaks; None where there are too few sizes, or they follow none."""
+        from gpuwatch.core.memory.curve import Run, fit_curve  # noqa: PLC0415 - nothing was learned where nothing ran
+
         return fit_curve(Run(run.ran.pixels, run.peak_bytes) for run in self.runs if run.bound == "exactly")
 
     @property

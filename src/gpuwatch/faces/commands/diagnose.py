@@ -27,6 +27,7 @@ from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
+from gpuwatch.loading import loading
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -66,7 +67,8 @@ def workers(words: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
-    matcher, mutes = load_matcher(arguments.rules), own_mutes()
+    with loading():
+        matcher, mutes = load_matcher(arguments.rules), own_mutes()
     begin = partial(begun, matcher=matcher, mutes=mutes, gpu_memory=arguments.gpu_memory)
     worst = 0
     for name in arguments.files:
@@ -99,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def begun(source: str, matcher: Matcher, mutes: Mutes, gpu_memory: int | None) -> Told:
     """What understands an input, before its first bytes."""
-    from gpuwatch.faces.diagnosing import Told  # noqa: PLC0415 - to scan the first bytes, the engine is not needed yet
+    with loading():
+        from gpuwatch.faces.diagnosing import Told  # noqa: PLC0415 - to scan the first bytes, the engine is not needed yet
 
     return Told(source, matcher, mutes, gpu_memory)
 
