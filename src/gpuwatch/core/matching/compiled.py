@@ -13,16 +13,26 @@ _MOST_LITERALS = 8
 """To look for more takes longer than to try the pattern."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ready:
-    """One compiled pattern."""
+    """One pattern, compiled when it is first tried: most are ruled out by what every match must hold."""
 
-    pattern: Any
+    source: bytes
     literals: tuple[bytes, ...]
     """One of them stands in every match; none where none is known. In lower case where letters may be in either."""
     folds: bool
     alike: bool
     """Whether it takes every digit where it takes one."""
+    _pattern: Any = None
+
+    @property
+    def pattern(self) -> Any:
+        """The compiled one. Raises `regex.error`, which the rulebook has ruled out before."""
+        if self._pattern is None:
+            import regex  # noqa: PLC0415 - where no line may match, none is compiled
+
+            self._pattern = regex.compile(self.source)
+        return self._pattern
 
     def may_match(self, text: bytes, lowered: bytes) -> bool:
         """Whether a literal stands in the text, or in it in lower case: to look for it is quicker than to try the pattern."""
@@ -36,7 +46,7 @@ class Ready:
 
 @dataclass(eq=False, slots=True)
 class Compiled:
-    """A rule whose patterns are compiled when they are first tried: of five hundred, a log meets a few."""
+    """A rule whose patterns are made ready when they are first asked for: of five hundred, a log meets a few."""
 
     rule: Rule
     strikes: int = 0
@@ -45,17 +55,15 @@ class Compiled:
     _facts_alike: bool | None = None
 
     def pattern(self, source: bytes) -> Ready:
-        """One of the rule's patterns. Raises `regex.error`, which the rulebook has ruled out before."""
+        """One of the rule's patterns."""
         made = self._made.get(source)
         if made is None:
-            import regex  # noqa: PLC0415 - with what reads a pattern: where no line may match, none is
-
-            from gpuwatch.core.matching.literals import folds_case, required_literals  # noqa: PLC0415
+            from gpuwatch.core.matching.literals import folds_case, required_literals  # noqa: PLC0415 - as in Ready
 
             folds = folds_case(source)
             literals = required_literals(source)
             kept = [literal.lower() if folds else literal for literal in literals if len(literals) <= _MOST_LITERALS]
-            made = self._made[source] = Ready(regex.compile(source), tuple(kept), folds, takes_digits_alike(source))
+            made = self._made[source] = Ready(source, tuple(kept), folds, takes_digits_alike(source))
         return made
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import re._parser as sre
 import warnings
+from functools import lru_cache
 from typing import Any
 
 _READ_OTHERWISE = re.compile(
@@ -18,8 +19,12 @@ _READ_OTHERWISE = re.compile(
 )
 
 
+@lru_cache(maxsize=8)
 def tree_of(pattern: bytes) -> Any | None:
-    """The parse tree; None where Python's parser would refuse the pattern or read it otherwise."""
+    """The parse tree, not to be changed; None where Python's parser would refuse the pattern or read it otherwise.
+
+    Several questions are asked of one pattern, one after the other.
+    """
     if _READ_OTHERWISE.search(pattern):
         return None
     try:
