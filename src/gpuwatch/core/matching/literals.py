@@ -16,7 +16,7 @@ from gpuwatch.core.matching.healthy import rarity
 from gpuwatch.core.matching.syntax import tree_of
 
 _SHORTEST = 3
-_MOST_ALTERNATIVES = 48
+_MOST_ALTERNATIVES = 64
 _LONG_ENOUGH = 16
 """Beyond this, fewer alternatives are worth more than longer ones."""
 _FOLDING = re.compile(rb"\(\?[a-zA-Z]*i")
