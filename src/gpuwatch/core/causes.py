@@ -138,7 +138,7 @@ def cause_in_numbers(case: Case) -> Text:
             "batch is far too large.",
             **values,
         )
-    odd = cause_of_oddity(case, values)
+    odd = cause_of_oddity(case, values) or cause_of_block_limit(case, balance.tried_bytes)
     if odd is not None:
         return odd
     if balance.free_bytes is None or balance.total_bytes is None:
@@ -146,7 +146,7 @@ def cause_in_numbers(case: Case) -> Text:
             return text(
                 "{node} asked for {tried_bytes} more; PyTorch already held {held_bytes} of {total_bytes}.", **values
             )
-        return text("{node} asked for {tried_bytes} more than the GPU had left.", **values)
+        return text("{node} asked for {tried_bytes}; the GPU had less than that left.", **values)
     if balance.fragmented and case.incident.label == "cuda_oom_fragmentation":
         return text(
             "{node} asked for {tried_bytes}; PyTorch held {slack_bytes} idle, but in pieces that are too small.",
@@ -212,6 +212,17 @@ def cause_of_oddity(case: Case, values: dict[str, Any]) -> Text | None:
             **values,
         )
     return None
+
+
+def cause_of_block_limit(case: Case, tried_bytes: int) -> Text | None:
+    """The sentence where one block was larger than the driver gives in one piece, however much is free."""
+    limit = case.incident.facts.get("limit_bytes")
+    if not isinstance(limit, int) or tried_bytes <= limit:
+        return None
+    return text(
+        "{node} asked for one block of {tried_bytes}; this GPU gives at most {limit_bytes} in one piece, however much is free.",
+        node=node_name(case), tried_bytes=tried_bytes, limit_bytes=limit,
+    )  # fmt: skip
 
 
 def cause_without_sizes(case: Case) -> Text:
