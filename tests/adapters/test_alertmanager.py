@@ -93,6 +93,13 @@ def test_a_message_that_does_not_come_whole_is_not_taken() -> None:
     assert taken == []
 
 
+def test_a_page_of_another_site_cannot_write_here() -> None:
+    with receiving() as (address, taken):
+        assert ask(address, Origin="https://evil.example", Content_Type="text/plain")[0] == 403
+        assert ask(address, Origin="null")[0] == 403
+    assert taken == []
+
+
 def test_a_token_is_wanted_where_there_is_one() -> None:
     with receiving("open-sesame") as (address, taken):
         assert ask(address)[0] == 401

@@ -84,7 +84,7 @@ def test_runs_age_as_the_rest_of_the_journal_does(tmp_path: Path) -> None:
         (["predict", "learned", "", "--size", "512"], "at least 3 sizes"),
         (["predict", "learned", "a", "--size", "0"], "no size of a picture"),
         (["predict", "learned", "a", "--size", "9x9x9"], "no size of a picture"),
-        (["predict", "learned", "a", "--size", "512", "--batch", "-1"], "no number from 1 on"),
+        (["predict", "learned", "a", "--size", "512", "--batch", "-1"], "write a number from 1 to"),
         (["predict", "learned", "a"], "--size is missing"),
         (["fit", "learned", "zzz", "--gpu-memory", "8GiB"], "zzz names no kind of job"),
     ],

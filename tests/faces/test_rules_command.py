@@ -89,7 +89,7 @@ def test_a_new_rule_goes_before_shipped_ones_that_know_its_words(
 
 
 def test_a_new_rule_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "my rules" / "mine.yaml"
     assert cli.main(["rules", "new", "my-failure", "--out", str(path)]) == 0
     out, err = capsys.readouterr()
     assert (out, "is written" in err) == ("", True)
@@ -97,7 +97,7 @@ def test_a_new_rule_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["rules", "new", "my-failure", "--out", str(path)]) == 2
     assert "is there already; nothing was written." in capsys.readouterr().err
     assert path.read_text("utf-8") == "precious"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["config", "mine.yaml"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["mine.yaml"]
 
 
 def test_a_new_rule_of_a_shipped_id_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,8 +112,8 @@ def test_a_new_rule_of_a_shipped_id_says_so(tmp_path: Path, capsys: pytest.Captu
         (["my-failure", "--label", "cuda_ooom"], "`cuda_ooom` is not known; is `cuda_oom` meant?"),
         (["my-failure", "--out", "mine.txt"], "mine.txt would not be read: a rule file ends in .yaml."),
         (
-            ["my-failure", "--out", "/nowhere/mine.yaml"],
-            "/nowhere/mine.yaml cannot be written: No such file or directory.",
+            ["my-failure", "--out", "/proc/nowhere/mine.yaml"],
+            "/proc/nowhere/mine.yaml cannot be written: No such file or directory.",
         ),
     ],
 )

@@ -201,8 +201,8 @@ def test_folders_missing_files_and_traces_without_memory(tmp_path: Path, capsys:
         (("summary", str(tmp_path)), "is a folder"),
         (("summary", str(tmp_path / "none")), "there is no such file"),
         (("memory", str(path)), "has no memory events"),
-        (("summary", str(path), "--top", "0"), "no number of rows"),
-        (("summary", str(path), "--top", "many"), "no number of rows"),
+        (("summary", str(path), "--top", "0"), "write a number from 1 to"),
+        (("summary", str(path), "--top", "many"), "write a number from 1 to"),
         (("nothing", str(path)), "invalid choice"),
     ):
         assert run(*words) == 2

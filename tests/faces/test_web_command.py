@@ -106,8 +106,8 @@ def test_what_a_page_s_process_is_told() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--port", "x"], "write a port from 0 to 65535, not x"),
-        (["--port", "65536"], "write a port from 0 to 65535, not 65536"),
+        (["--port", "x"], "write a number from 0 to 65535, not x"),
+        (["--port", "65536"], "write a number from 0 to 65535, not 65536"),
         (["--sessions", "0"], "write a number from 1 to 64, not 0"),
         (["nothere.log"], "nothere.log: there is no such file."),
         (["-"], "a pipe cannot be shared"),

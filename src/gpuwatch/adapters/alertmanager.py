@@ -1,5 +1,6 @@
 """Where Alertmanager's webhook arrives: one path, one method, bounded in size, number and time, a token where one is asked for.
 
+What comes from a page in a browser is refused: Alertmanager sends no Origin, and a site could send what it likes to loopback.
 An answer of 503 has Alertmanager try again; whatever is wrong with the message itself is a 4xx, which it does not repeat.
 """
 
@@ -72,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Take one message."""
         if self.path.partition("?")[0] != PATH:
             self._answer(404, f"not found: only {PATH} exists")
+        elif "Origin" in self.headers:
+            self._answer(403, "not for browsers: a page of another site could write here")
         elif not self._may_pass():
             self._answer(401, "a token is wanted", {"WWW-Authenticate": "Bearer"})
         elif (body := self._body()) is not None:

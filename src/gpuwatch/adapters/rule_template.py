@@ -77,9 +77,10 @@ def schema_address(folder: Path | None) -> str:
 
 
 def write_new(path: Path, content: str) -> None:
-    """Write a file that is not there yet, whole or not at all. Raises UsageError where something is there."""
+    """Write a file that is not there yet, whole or not at all; its folder is made. Raises UsageError where one is there."""
     elsewhere = text("Name another file with --out.")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with beside(path, content.encode()) as temporary:
             temporary.chmod(mode_of(path))
             path.hardlink_to(temporary)  # unlike a rename, it never takes the place of a file

@@ -174,7 +174,9 @@ def build_parser(verbs: Mapping[str, ModuleType | None]) -> argparse.ArgumentPar
         epilog=_("Without a verb gpuwatch watches: `python main.py 2>&1 | gpuwatch`."),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"gpuwatch {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"gpuwatch {__version__}", help=_("show the version and exit")
+    )
     subparsers = parser.add_subparsers(
         dest="verb", metavar=_("VERB"), required=True, parser_class=_Parser, prog=parser.prog
     )

@@ -128,7 +128,7 @@ def fit_kind(arguments: argparse.Namespace) -> int:
             "Up to {megapixels} megapixels ({side} x {side}): at most {need_bytes} of {room_bytes}.",
             megapixels=f"{pixels / 1e6:.2f}", side=isqrt(pixels), need_bytes=need.high, room_bytes=room,
         )  # fmt: skip
-        print(render(told))
+        print(visible(render(told)))
         print(render(_state(known)))
     return 0 if need is not None else 1
 

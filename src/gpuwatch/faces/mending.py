@@ -111,7 +111,7 @@ def may_act(arguments: argparse.Namespace) -> bool:
         except EOFError:
             pass
         told = text("Nothing was queued.")
-    print(render(told), file=sys.stderr)
+    print(visible(render(told)), file=sys.stderr)
     return False
 
 

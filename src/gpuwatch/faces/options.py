@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from gpuwatch.texts import render, text
@@ -14,7 +15,7 @@ NOTIFY_FORMATS = ("auto", "json", "slack", "discord", "feishu", "dingtalk", "wec
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
 _PORT = re.compile(r"[0-9]{1,5}")
-_HIGHEST_PORT = 65535
+HIGHEST_PORT = 65535
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SECONDS = 30 * 86400
 _LARGEST_BYTES = 1 << 60
@@ -46,10 +47,24 @@ def duration(words: str) -> float:
     return seconds
 
 
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """How to read a whole number within bounds. What it gives raises what argparse reports."""
+
+    def read(words: str) -> int:
+        number = int(words) if words.isascii() and words.isdecimal() and len(words) <= len(str(most)) else -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                render(text("write a number from {least} to {most}, not {words}", least=least, most=most, words=words))
+            )
+        return number
+
+    return read
+
+
 def address(words: str) -> tuple[str, int]:
     """Read HOST:PORT. Raises what argparse reports."""
     host, colon, port = words.rpartition(":")
-    if not colon or not _PORT.fullmatch(port) or int(port) > _HIGHEST_PORT:
+    if not colon or not _PORT.fullmatch(port) or int(port) > HIGHEST_PORT:
         raise argparse.ArgumentTypeError(render(text("{words} is no address; write 127.0.0.1:9877", words=words)))
     return host.strip("[]") or "127.0.0.1", int(port)
 

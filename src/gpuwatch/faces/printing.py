@@ -120,7 +120,7 @@ class Printer:
             if incident.id not in self._printed:
                 console_for(sys.stdout).print(head_line(incident), style="dim")
         elif incident.id in self._printed:
-            print(f"  ×{incident.count}  {render(incident.title)}")
+            print(f"  ×{incident.count}  {visible(render(incident.title))}")
         else:
             print_incident(console_for(sys.stdout), incident)
         self._printed[incident.id] = incident.count

@@ -68,12 +68,13 @@ def fix_json(fix: Fix) -> dict[str, Any]:
 
 def print_incident(console: Console, incident: Incident) -> None:
     """Print the incident for a person. A command stands on one line, however long, so that it can be copied."""
-    from rich.padding import Padding  # noqa: PLC0415 - only where a person reads
-    from rich.text import Text as Line  # noqa: PLC0415
+    from rich.text import Text as Line  # noqa: PLC0415 - only where a person reads
 
     def put(words: str | Line, style: str = "", *, indent: int = 2) -> None:
         line = Line(visible(words), style) if isinstance(words, str) else words
-        console.print(Padding(line, (0, 0, 0, indent), expand=False))
+        for row in line.wrap(console, max(console.width - indent, 1)):
+            row.rstrip()
+            console.print(Line(" " * indent).append_text(row))
 
     put(head_line(incident), indent=0)
     diagnosis = incident.diagnosis
@@ -115,6 +116,10 @@ def console_for(stream: TextIO) -> Console:
     class Page(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # the command line ends quietly, not only the thread that printed
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            """Words as they are printed; other programs' may be among them, so nothing in them is obeyed."""
+            return super().render_str("\n".join(map(visible, text.split("\n"))), **options)
 
     width = None if stream.isatty() else _PAGE_COLUMNS
     return Page(file=stream, highlight=False, markup=False, emoji=False, width=width)

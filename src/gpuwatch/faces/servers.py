@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuwatch.errors import UsageError
-from gpuwatch.texts import render, text
+from gpuwatch.faces.options import whole
+from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     from gpuwatch.core.observations import FixTried
 
 MOST_TRIES = 20
+_MOST_SIDE_PX = 65536
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """How far one may go."""
     parser.add_argument(
-        "--tries", type=tries, default=3, metavar="N", help=_("how often a job is queued again (default: 3)")
+        "--tries",
+        type=whole(1, MOST_TRIES),
+        default=3,
+        metavar="N",
+        help=_("how often a job is queued again (default: 3)"),
     )
-    parser.add_argument("--min-size", type=pixels, metavar="PX", help=_("set no side below this"))
+    parser.add_argument("--min-size", type=whole(1, _MOST_SIDE_PX), metavar="PX", help=_("set no side below this"))
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
@@ -40,22 +46,6 @@ def add_fix_journal(parser: argparse.ArgumentParser) -> None:
         "--journal", type=Path, metavar="FILE", help=_("add what is tried to this journal (default: your own)")
     )
     parser.add_argument("--no-journal", action="store_true", help=_("keep nothing"))
-
-
-def tries(words: str) -> int:
-    """From 1 on, not without end."""
-    if not words.isdecimal() or not 1 <= int(words) <= MOST_TRIES:
-        raise argparse.ArgumentTypeError(
-            render(text("write a number from 1 to {most}, not {words}", most=MOST_TRIES, words=words))
-        )
-    return int(words)
-
-
-def pixels(words: str) -> int:
-    """A side in pixels."""
-    if not words.isdecimal() or not 1 <= int(words) <= 65536:
-        raise argparse.ArgumentTypeError(render(text("write a number of pixels, not {words}", words=words)))
-    return int(words)
 
 
 def server_named(spec: str, arguments: argparse.Namespace) -> Server:

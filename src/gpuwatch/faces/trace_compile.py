@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 from gpuwatch.errors import UsageError
+from gpuwatch.faces.options import whole
 from gpuwatch.texts import current, text
 from gpuwatch.texts import translate as _
 
+_MOST = 4096
 _PASSED = ("out", "name", "channels", "stride", "dtype", "batch")
 
 
@@ -19,8 +21,10 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="MODULE:FUNCTION", help=_("what builds the network, in eval mode"))
     parser.add_argument("--out", metavar="DIR", help=_("where the trace goes (default: here)"))
     parser.add_argument("--name", metavar="WORD", help=_("what its file is called"))
-    parser.add_argument("--channels", metavar="N", help=_("channels of its input (default: 3)"))
-    parser.add_argument("--stride", metavar="N", help=_("heights and widths are multiples of this (default: 32)"))
+    parser.add_argument("--channels", type=whole(1, _MOST), metavar="N", help=_("channels of its input (default: 3)"))
+    parser.add_argument(
+        "--stride", type=whole(1, _MOST), metavar="N", help=_("heights and widths are multiples of this (default: 32)")
+    )
     parser.add_argument("--dtype", choices=("amp16", "bf16", "fp16", "fp32"), help=_("precision (default: fp32)"))
     parser.add_argument("--batch", choices=("one", "many"), help=_("one image a pass, or several (default: one)"))
 

@@ -25,7 +25,7 @@ from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
 from gpuwatch.faces.options import add_json
 from gpuwatch.faces.report import json_line
 from gpuwatch.shipped import shipped_folder
-from gpuwatch.texts import plain, render, text
+from gpuwatch.texts import plain, render, text, visible
 from gpuwatch.texts import translate as _
 
 _PARTS = ("_bucket", "_count", "_sum")
@@ -76,7 +76,7 @@ def export(folder: Path, runbooks: str | None, *, force: bool) -> int:
                 text("{path}: cannot be written: {error}", path=str(path.parent), error=error.strerror or str(error))
             ) from error
         write_whole(path, content)
-        print(path)
+        print(visible(str(path)))
     if runbooks is None:
         told = text("The runbook links lead nowhere yet: say with --runbooks where docs/runbooks.md is served.")
         print(render(told), file=sys.stderr)
@@ -125,5 +125,5 @@ def check(folder: Path, *, as_json: bool) -> int:
             "{dashboards} dashboards with {panels} panels, {records} recording rules, {alerts} alerts: every metric exists.",
             **told,
         )
-        print(render(words))
+        print(visible(render(words)))
     return 0

@@ -124,7 +124,7 @@ def export_to(out: Path, kept: Kept, fixes: list[tuple[str, str, str]]) -> int:
         raise UsageError(
             text("{path}: cannot be written: {error}", path=str(out), error=error.strerror or str(error))
         ) from error
-    print(out)
+    print(visible(str(out)))
     what = ", ".join(f"{count} × {kind}" for kind, count in taken.items()) or "0"
     print(render(text("Taken out: {what}. Read it before you hand it on.", what=what)), file=sys.stderr)
     return 0

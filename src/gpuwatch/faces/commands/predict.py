@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuwatch.errors import UsageError
-from gpuwatch.faces.options import add_json, size
+from gpuwatch.faces.options import add_json, size, whole
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     learned.add_argument(
         "--size", type=sides, metavar="WxH", help=_("pixels of the largest picture in it: 1024, 1216x832")
     )
-    learned.add_argument("--batch", type=count, default=1, metavar="N", help=_("pictures or frames (default: 1)"))
+    learned.add_argument(
+        "--batch", type=whole(1, _MOST_SIDE), default=1, metavar="N", help=_("pictures or frames (default: 1)")
+    )
     learned.add_argument("--gpu-memory", type=size, metavar="SIZE", help=_("the card's memory: 8GiB, 12GiB"))
     add_learned_journal(learned)
     add_json(learned)
@@ -86,13 +88,6 @@ def sides(words: str) -> tuple[int, int]:
             render(text("{words} is no size of a picture; write 1024 or 1216x832", words=words))
         )
     return int(found[1]), int(found[2] or found[1])
-
-
-def count(words: str) -> int:
-    """Read a number from 1 on. Raises what argparse reports."""
-    if not words.isdecimal() or not 1 <= int(words) <= _MOST_SIDE:
-        raise argparse.ArgumentTypeError(render(text("{words} is no number from 1 on", words=words)))
-    return int(words)
 
 
 def add_card(parser: argparse.ArgumentParser) -> None:

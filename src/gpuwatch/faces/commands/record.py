@@ -38,7 +38,7 @@ from gpuwatch.faces.watching import (
     stop_on_signals,
 )
 from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import Text, render, text
+from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
 _LOOK_UP_SECONDS = 0.1
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             beside.unlink()
     what = ", ".join(f"{count} × {kind}" for kind, count in sorted(scrub.taken.items())) or "0"
     told = text("{path}: {count} observations. Taken out: {what}.", path=str(path), count=recorder.count, what=what)
-    print(render(told), file=sys.stderr)
+    print(visible(render(told)), file=sys.stderr)
     return 0
 
 

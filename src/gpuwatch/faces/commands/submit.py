@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
-from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, duration
+from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, duration, whole
 from gpuwatch.faces.servers import add_access, add_fix_journal, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help=_("where the results go"))
     parser.add_argument("--input", metavar="NODE_ID", help=_("the node that takes the photo"))
     parser.add_argument(
-        "--depth", type=depth, default=4, metavar="N", help=_("how many photos a server holds at a time (default: 4)")
+        "--depth",
+        type=whole(1, MOST_DEPTH),
+        default=4,
+        metavar="N",
+        help=_("how many photos a server holds at a time (default: 4)"),
     )
     parser.add_argument(
         "--retry-degrade", action="store_true", help=_("queue again, as it fits, what runs out of GPU memory")
@@ -75,15 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_gpu_memory(parser)
     add_json(parser)
     add_rules(parser)
-
-
-def depth(words: str) -> int:
-    """How many photos a server holds."""
-    if not words.isdecimal() or not 1 <= int(words) <= MOST_DEPTH:
-        raise argparse.ArgumentTypeError(
-            render(text("write a number from 1 to {most}, not {words}", most=MOST_DEPTH, words=words))
-        )
-    return int(words)
 
 
 def run(arguments: argparse.Namespace) -> int:

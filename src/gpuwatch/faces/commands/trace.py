@@ -29,12 +29,12 @@ from gpuwatch.core.traces.trace import Trace
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.cli import tell
 from gpuwatch.faces.memory_page import print_snapshot, print_trace_memory
-from gpuwatch.faces.options import add_json
+from gpuwatch.faces.options import add_json, whole
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.trace_compile import add_compile, compile_network
 from gpuwatch.faces.trace_json import comparison_json, device_json, file_json, held_json, summary_json
 from gpuwatch.faces.trace_page import print_comparison, print_summary
-from gpuwatch.texts import render, text
+from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
 
 _TOP = 15
@@ -64,17 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     return next(action for action in ACTIONS if action.name == arguments.action).run(arguments)
 
 
-def top(words: str) -> int:
-    """Read --top. Raises what argparse reports."""
-    if not words.isdecimal() or not 1 <= int(words) <= _MOST_TOP:
-        raise argparse.ArgumentTypeError(
-            render(text("{words} is no number of rows; write 1 to {most}", words=words, most=_MOST_TOP))
-        )
-    return int(words)
-
-
 def _add_top(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--top", type=top, default=_TOP, metavar="N", help=_("rows of each table (default: 15)"))
+    parser.add_argument(
+        "--top", type=whole(1, _MOST_TOP), default=_TOP, metavar="N", help=_("rows of each table (default: 15)")
+    )
 
 
 def _add_summary(parser: argparse.ArgumentParser) -> None:

@@ -35,11 +35,11 @@ from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.narration import in_words
-from gpuwatch.faces.options import add_gpu_memory, add_rules, add_sources
+from gpuwatch.faces.options import HIGHEST_PORT, add_gpu_memory, add_rules, add_sources, whole
 from gpuwatch.faces.sourcing import found_source, headers_of, named_sources
 from gpuwatch.faces.web.door import LEAST_TOKEN_LENGTH, MOST_TOKEN_LENGTH, Door, names_for, new_token
 from gpuwatch.faces.web.screen import words_for
-from gpuwatch.texts import current, render, text
+from gpuwatch.texts import current, text
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     add_sources(parser, shared=True)
     parser.add_argument(
-        "--port", type=port, default=DEFAULT_PORT, metavar="N", help=_("default: 9878; 0 takes any that is free")
+        "--port",
+        type=whole(0, HIGHEST_PORT),
+        default=DEFAULT_PORT,
+        metavar="N",
+        help=_("default: 9878; 0 takes any that is free"),
     )
     parser.add_argument(
         "--host",
@@ -71,7 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=_("a file with the page's token (default: a new one each time)"),
     )
     parser.add_argument(
-        "--sessions", type=sessions, default=_SESSIONS, metavar="N", help=_("how many pages may be open (default: 4)")
+        "--sessions",
+        type=whole(1, _MOST_SESSIONS),
+        default=_SESSIONS,
+        metavar="N",
+        help=_("how many pages may be open (default: 4)"),
     )
     parser.add_argument(
         "--allow-actions",
@@ -203,19 +211,3 @@ def open_browser(page: Path) -> None:
         in_words(
             text("No browser could be opened here; open the address yourself."), event="no_browser", level="warning"
         )
-
-
-def sessions(words: str) -> int:
-    """How many pages. Raises what argparse reports."""
-    if not words.isdecimal() or not 1 <= int(words) <= _MOST_SESSIONS:
-        raise argparse.ArgumentTypeError(
-            render(text("write a number from 1 to {most}, not {words}", most=_MOST_SESSIONS, words=words))
-        )
-    return int(words)
-
-
-def port(words: str) -> int:
-    """A port. Raises what argparse reports."""
-    if not words.isdecimal() or int(words) > 65535:
-        raise argparse.ArgumentTypeError(render(text("write a port from 0 to 65535, not {words}", words=words)))
-    return int(words)
