@@ -9,6 +9,14 @@ from benchmarks.logs import write_log
 from benchmarks.measuring import Sample, Table, run
 
 ROUNDS = 11
+_UNTIL_FIRST_BYTE = """
+import os, sys
+from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.faces.cli import main
+
+Matcher.scan = lambda *_: os._exit(0)
+main(["diagnose", sys.argv[1]])
+"""
 _LOG_BYTES = 64 << 10
 
 
@@ -22,13 +30,20 @@ def tables(folder: Path) -> list[Table]:
     commands = {
         "`python -c pass`": [sys.executable, "-c", "pass"],
         "`gpuwatch --help`": [*gpuwatch, "--help"],
+        "`gpuwatch diagnose` until it looks at a log's first byte": [
+            sys.executable,
+            "-c",
+            _UNTIL_FIRST_BYTE,
+            str(log.path),
+        ],
         f"`gpuwatch diagnose` of {log.lines:,} lines, {log.failures} failures": [*gpuwatch, "diagnose", str(log.path)],
     }
+    # The first round keeps the rules made ready for the others, and does not count.
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(ROUNDS):
+    for _ in range(1 + ROUNDS):
         for name, command in commands.items():
             seconds[name].append(run(command, codes=(0, 1)).seconds)
-    samples = {name: Sample(tuple(taken)) for name, taken in seconds.items()}
+    samples = {name: Sample(tuple(taken[1:])) for name, taken in seconds.items()}
     nothing = next(iter(samples.values()))
     return [
         Table(

@@ -19,6 +19,7 @@ from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import FixTried, HostSample, JobEnded, LogChunk, LogRestarted, ServerSeen, Tick
 from gpuwatch.core.rules import Rule, RuleSet
 from gpuwatch.core.workflow.graph import read_workflow
+from gpuwatch.core.workloads import Profiles, Workloads
 from gpuwatch.texts import Text
 from tests.standin.prompts import painting, workflow
 
@@ -431,3 +432,19 @@ def test_a_job_s_compute_tokens_are_those_of_its_network(
     log.take(log.engine.feed(JobEnded(AT, "s", "job", "success", node_type=node_type, inputs=inputs, ran=ran)))
     (ended,) = (event for event in log.events if isinstance(event, JobEnded))
     assert ended.tokens_per_image == tokens
+
+
+def test_workloads_are_read_for_the_first_failure_of_a_node_or_before_it_where_there_is_time() -> None:
+    reads: list[str] = []
+
+    def read() -> Profiles:
+        reads.append("read")
+        return load_workloads().profiles, ()
+
+    calm = Engine(RULES, Workloads(read), ready=READY)
+    calm.feed(LogChunk(AT, "log", b"got prompt\nPrompt executed in 1.00 seconds\n"))
+    assert calm.workloads.find(None, None) is None
+    assert not reads
+    calm.prepare()
+    calm.prepare()
+    assert reads == ["read"]

@@ -38,11 +38,9 @@ _WRITTEN_SECONDS = 600
 """What is still being written is younger."""
 _VALUES = {
     ("gpuwatch.core.rules", "Correlate"),
-    ("gpuwatch.core.rules", "Example"),
     ("gpuwatch.core.rules", "Rule"),
     ("gpuwatch.core.rules", "RuleFix"),
     ("gpuwatch.core.rules", "RuleSet"),
-    ("gpuwatch.core.rules", "Step"),
     ("gpuwatch.texts", "Text"),
     ("gpuwatch.adapters.rulecache", "read_only"),
     ("builtins", "frozenset"),
