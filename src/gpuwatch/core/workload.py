@@ -5,16 +5,17 @@ The numbers come from traces and from constants with their source (core/memory);
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any, Literal
 
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
 from gpuwatch.core.memory.pool import MIB
 from gpuwatch.core.memory.predict import Allocator, Need, Traces, fits, hardly_fits, need_of
-from gpuwatch.core.memory.simulate import Size
+from gpuwatch.core.memory.simulate import Size, live_bytes
 from gpuwatch.texts import Text, text
 
 __all__ = [
@@ -153,10 +154,13 @@ class WorkloadProfile:
             )
         return None
 
-    def sizes_px(self, rewrite: str | None = None) -> list[int]:
-        """The sides of squares that the network and the node accept, ascending."""
-        sides = range(self.min_px, self.max_px + 1, self.step_px)
-        return [side for side in sides if self.invalid(Size(side, side), rewrite) is None]
+    def sizes_px(self, rewrite: str | None = None) -> range:
+        """The sides of squares that the network and the node accept, ascending: those that `invalid` says nothing of."""
+        rewrite = self.rewrite if rewrite is None else rewrite
+        most = self.max_px
+        if rewrite in self.indexed_rewrites and self.indexed_per_px:
+            most = min(most, isqrt(INDEX_LIMIT // self.indexed_per_px))
+        return range(-(-self.min_px // self.step_px) * self.step_px, most + 1, self.step_px)
 
     @property
     def context_bytes(self) -> Band:
@@ -223,10 +227,12 @@ def largest_fitting_px(
     trace = profile.traces.find(variant, profile.same_dtype.get(dtype, dtype), rewrite, grad=False, many=False)
     if trace is None:
         return None
-    sides = [side for side in profile.sizes_px(rewrite) if below_px is None or side < below_px]
+    sides = profile.sizes_px(rewrite)
+    if below_px is not None:
+        sides = sides[: bisect_left(sides, below_px)]
     # Nothing fits into less than what is alive, which grows with the size; so the simulation, whose answers need not, is
     # asked only from there down.
-    possible = bisect_right(sides, room_bytes, key=lambda side: trace.at(side, side).peak_bytes)
+    possible = bisect_right(sides, room_bytes, key=lambda side: live_bytes(trace, Size(side, side), 0))
     for side in reversed(sides[:possible]):
         if hardly_fits(trace, Size(side, side), profile.calibrations, room_bytes, allocator=allocator, arch=arch):
             continue

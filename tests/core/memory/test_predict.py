@@ -10,7 +10,7 @@ from gpuwatch.core.memory.calibration import Calibration, pick
 from gpuwatch.core.memory.pool import MIB, Settings
 from gpuwatch.core.memory.predict import fits, fits_card
 from gpuwatch.core.memory.replay import expanded, replay
-from gpuwatch.core.memory.simulate import Failure, Size, simulate, smallest_budget, without_limit
+from gpuwatch.core.memory.simulate import Failure, Size, is_enough, seeking, simulate, smallest_budget, without_limit
 from gpuwatch.core.workload import Need, largest_fitting_px, predict, tokens_of
 from gpuwatch.texts import plain, render
 
@@ -58,6 +58,23 @@ def test_the_smallest_budget_works_and_a_smaller_does_not() -> None:
     with pytest.raises(Failure) as failed:
         simulate(trace, Size(64, 64), NATIVE, WORKSPACE, 64 * MIB)
     assert failed.value.birth == -1  # while loading
+
+
+def test_a_limit_is_enough_from_the_smallest_budget_up_whatever_was_asked_before() -> None:
+    trace = DDCOLOR.traces.find("tiny", "fp32", "none", grad=False, many=False)
+    assert trace is not None
+    size = Size(352, 352)
+    budget = smallest_budget(trace, size, NATIVE, WORKSPACE)
+    for limits in ((budget - 1, budget, 0, 80 * GIB), (80 * GIB, budget, budget + 1, budget - 1, budget - 9 * MIB)):
+        seeking.cache_clear()
+        for limit in limits:
+            assert is_enough(trace, size, NATIVE, WORKSPACE, limit) is (limit >= budget)
+    seeking.cache_clear()
+    before = without_limit(trace, size, NATIVE, WORKSPACE)
+    assert not is_enough(trace, size, NATIVE, WORKSPACE, before.live_bytes - 1)
+    assert seeking.cache_info().currsize == 0  # less than what is alive needs no simulation
+    assert is_enough(trace, size, NATIVE, WORKSPACE, before.reserved_bytes)
+    assert seeking(trace, size, NATIVE, WORKSPACE).bounds == (before.live_bytes - 1, before.reserved_bytes)
 
 
 def test_the_peak_is_where_the_network_has_it() -> None:
@@ -145,6 +162,13 @@ def test_the_calibration_that_says_most_is_taken() -> None:
     assert pick(known, None, "native") is anywhere
     with pytest.raises(LookupError):
         pick((card,), "sm90", "native")
+
+
+@pytest.mark.parametrize("rewrite", ["none", "tail", "fold"])
+def test_the_sizes_are_those_that_can_run(rewrite: str) -> None:
+    sizes = DDCOLOR.sizes_px(rewrite)
+    able = [side for side in range(1, 5000) if DDCOLOR.invalid(Size(side, side), rewrite) is None]
+    assert list(sizes) == able
 
 
 @pytest.mark.parametrize(

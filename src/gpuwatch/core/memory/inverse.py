@@ -154,23 +154,32 @@ def _agreeing(
     job: Job, trace: Trace, tried_bytes: int, allocated_bytes: int | None, places: tuple[str, ...]
 ) -> Sequence[Candidate]:
     """The steps of one job at which it would print the message; of those alike in place and operator the last."""
-    sized = trace.at(job.side_px, job.side_px)
-    live = highest = trace.weights_bytes
     found: dict[str, Candidate] = {}
+    for birth, size, live in _high_steps(trace, job.side_px):
+        where = trace.kinds[trace.births[birth]][1]
+        if agrees(size, tried_bytes) and (not places or where.startswith(places)):
+            other = 0 if allocated_bytes is None else _beyond(allocated_bytes, live)
+            if other is not None:
+                found[trace.step(birth)] = Candidate(job, birth, trace.step(birth), live, other)
+    return list(found.values())
+
+
+@lru_cache(maxsize=512)
+def _high_steps(trace: Trace, side_px: int) -> tuple[tuple[int, int, int], ...]:
+    """The allocations at which a job of this size may die: which, what is asked for, and what is alive just before."""
+    sized = trace.at(side_px, side_px)
+    live = highest = trace.weights_bytes
+    steps: list[tuple[int, int, int]] = []
     for event in trace.events:
         if event < 0:
             live -= sized.birth_bytes[-event - 1]
             continue
         size = sized.birth_bytes[event]
-        where = trace.kinds[trace.births[event]][1]
-        high = live + size >= highest * HIGH_WATER_RATIO
-        if high and agrees(size, tried_bytes) and (not places or where.startswith(places)):
-            other = 0 if allocated_bytes is None else _beyond(allocated_bytes, live)
-            if other is not None:
-                found[trace.step(event)] = Candidate(job, event, trace.step(event), live, other)
+        if size > MIB and live + size >= highest * HIGH_WATER_RATIO:
+            steps.append((event, size, live))
         live += size
         highest = max(highest, live)
-    return list(found.values())
+    return tuple(steps)
 
 
 def _beyond(allocated_bytes: int, live_bytes: int) -> int | None:

@@ -14,7 +14,7 @@ from gpuwatch.core.diagnosis import Fits
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
 from gpuwatch.core.memory.pool import MIB, Settings
-from gpuwatch.core.memory.simulate import FINEST_BYTES, Size, smallest_budget, without_limit, works
+from gpuwatch.core.memory.simulate import Size, is_enough, live_bytes, smallest_budget, without_limit
 from gpuwatch.core.memory.trace import Trace
 
 Allocator = Literal["native", "expandable", "async"]
@@ -134,15 +134,13 @@ def hardly_fits(
     allocator: Allocator = "native",
     arch: str | None = None,
 ) -> bool:
-    """Whether `fits` is not going to say yes: one simulation instead of the many that a need takes."""
+    """Whether `fits` is not going to say yes: few simulations instead of the many that a need takes."""
     constants = pick(calibrations, arch, allocator)
     if allocator == "async":
-        return trace.at(size.height_px, size.width_px, size.batch).peak_bytes > room_bytes
+        return live_bytes(trace, size, 0) > room_bytes
     workspace = constants.workspace_bytes
-    budget = round((room_bytes - workspace.high + workspace.mid) / constants.budget_ratio.high)
-    # Rounded to what the allocator tells apart, so that answers are remembered.
-    budget -= budget % FINEST_BYTES
-    return not works(trace, size, Settings(expandable=allocator == "expandable"), round(workspace.mid), budget)
+    budget = (room_bytes - workspace.high + workspace.mid) / constants.budget_ratio.high
+    return not is_enough(trace, size, Settings(expandable=allocator == "expandable"), round(workspace.mid), budget)
 
 
 def _pooled(live_bytes: int) -> Band:

@@ -90,32 +90,69 @@ def without_limit(trace: Trace, size: Size, settings: Settings, workspace_bytes:
     return simulate(trace, size, settings, workspace_bytes)
 
 
-@lru_cache(maxsize=512)
-def smallest_budget(trace: Trace, size: Size, settings: Settings, workspace_bytes: int) -> int:
-    """The least that torch must be allowed for passes to work, found by halving; exact to `FINEST_*`.
+@lru_cache(maxsize=4096)
+def live_bytes(trace: Trace, size: Size, workspace_bytes: int) -> int:
+    """What is alive at a pass's peak: no budget below it works."""
+    return trace.at(size.height_px, size.width_px, size.batch).peak_bytes + (
+        workspace_bytes if workspace_birth(trace) is not None else 0
+    )
 
-    Supposes that what works with a budget works with a larger one, which fragmentation breaks by a few MiB.
+
+@dataclass(slots=True, eq=False)
+class Seeking:
+    """The least that torch must be allowed for passes to work, between bounds that are halved as far as a question needs.
+
+    Supposes that what works with a budget works with a larger one, which fragmentation breaks by a few MiB. Which budgets are
+    tried does not depend on the questions, so that the answers do not depend on their order.
     """
-    free = without_limit(trace, size, settings, workspace_bytes)
-    fails, enough = free.live_bytes - 1, free.reserved_bytes
-    finest = max(FINEST_BYTES, round(FINEST_RATIO * enough))
-    while enough - fails > finest:
+
+    trace: Trace
+    size: Size
+    settings: Settings
+    workspace_bytes: int
+    finest_bytes: int
+    bounds: tuple[int, int]
+    """The largest budget that is known to fail, and the smallest that is known to work. Set as one, for threads ask too."""
+
+    def narrow(self) -> bool:
+        """Halve what lies between the bounds; False where that is as small as it is sought to."""
+        fails, enough = self.bounds
+        if enough - fails <= self.finest_bytes:
+            return False
         budget = (enough + fails) // 2
-        if works(trace, size, settings, workspace_bytes, budget):
-            enough = budget
-        else:
-            fails = budget
-    return enough
+        works = True
+        try:
+            simulate(self.trace, self.size, self.settings, self.workspace_bytes, budget)
+        except Failure:
+            works = False
+        self.bounds = (fails, budget) if works else (budget, enough)
+        return True
 
 
-@lru_cache(maxsize=2048)
-def works(trace: Trace, size: Size, settings: Settings, workspace_bytes: int, limit_bytes: int) -> bool:
-    """Whether passes work under a limit."""
-    try:
-        simulate(trace, size, settings, workspace_bytes, limit_bytes)
-    except Failure:
+@lru_cache(maxsize=1024)
+def seeking(trace: Trace, size: Size, settings: Settings, workspace_bytes: int) -> Seeking:
+    """How far the smallest budget was sought; remembered, because questions come again."""
+    free = without_limit(trace, size, settings, workspace_bytes)
+    finest = max(FINEST_BYTES, round(FINEST_RATIO * free.reserved_bytes))
+    return Seeking(trace, size, settings, workspace_bytes, finest, (free.live_bytes - 1, free.reserved_bytes))
+
+
+def smallest_budget(trace: Trace, size: Size, settings: Settings, workspace_bytes: int) -> int:
+    """The least that torch must be allowed for passes to work, exact to `FINEST_*`."""
+    sought = seeking(trace, size, settings, workspace_bytes)
+    while sought.narrow():
+        pass
+    return sought.bounds[1]
+
+
+def is_enough(trace: Trace, size: Size, settings: Settings, workspace_bytes: int, limit_bytes: float) -> bool:
+    """Whether a limit is at least the smallest budget, at the cost of as few simulations as that takes."""
+    if limit_bytes < live_bytes(trace, size, workspace_bytes):
         return False
-    return True
+    sought = seeking(trace, size, settings, workspace_bytes)
+    while sought.bounds[0] < limit_bytes < sought.bounds[1] and sought.narrow():
+        pass
+    return limit_bytes >= sought.bounds[1]
 
 
 @lru_cache(maxsize=64)
