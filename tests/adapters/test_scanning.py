@@ -19,6 +19,7 @@ from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.scanning import Piece, scanned, scanned_file, whole_lines
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, IncidentChanged, RecordsRead
+from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.errors import UsageError
@@ -45,6 +46,14 @@ PIECES = st.sampled_from(
         b"Stopped server\n",
         b"x" * 70_000,
         b"\n" * 60,
+        b"Traceback (most recent call last):\n" + b'  File "/opt/a.py", line 5, in run\n    return f(x)\n' * 40,
+        b"Node ID: 12\nNode Type: KSampler\n",
+        b"[2026-01-01 00:00:00.130] DEBUG memory: no OOM seen\n" * 3,
+        b"CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 8.00 GiB total capacity; 6.10 GiB already allo\ncated)\n",
+        b'  File "/opt/b.py", line 7\n',
+        b"During handling of the above exception, another exception occurred:\n",
+        b"torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory.\n",
+        b"plain\x00words\xff (in another\n",
         b"plain words\n",
         b"\r",
     ]
@@ -52,6 +61,13 @@ PIECES = st.sampled_from(
 
 
 Told = tuple[int, list[tuple[object, ...]]]
+
+
+def values_of(incident: Incident) -> tuple[object, ...]:
+    return (
+        incident.line, incident.rule.id, incident.state, incident.count, incident.text, dict(incident.facts),
+        incident.node, incident.frames, incident.excerpt,
+    )  # fmt: skip
 
 
 def told(pieces: Iterable[Piece], *, shows_records: bool = False) -> Told:
@@ -64,7 +80,7 @@ def told(pieces: Iterable[Piece], *, shows_records: bool = False) -> Told:
     events += engine.end(AT)
     incidents = {e.incident.id: e.incident for e in events if isinstance(e, IncidentChanged)}
     lines = sum(e.lines for e in events if isinstance(e, RecordsRead))
-    return lines, [(i.line, i.rule.id, i.state, i.count, i.text, dict(i.facts), i.excerpt) for i in incidents.values()]
+    return lines, [values_of(incident) for incident in incidents.values()]
 
 
 def in_chunks(log: bytes, size_bytes: int) -> list[bytes]:

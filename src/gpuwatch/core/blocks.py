@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 
 from gpuwatch.core.incidents import Frame
 
@@ -69,8 +70,11 @@ def marks_of_beginnings() -> frozenset[bytes]:
 
 RESTART = (b"Total VRAM ", rb"(?:^|[\n\r\])|>:\-0-9A-Za-z\x80-\xbf] {0,40})Total VRAM [0-9]{1,20} MB, total RAM")
 """A literal and a pattern over lines with their prefixes, for the record that says that the server began."""
-END_MARKS = re.compile(rb"Prompt executed in |got prompt|Stopped server")
-"""Stands in every record that says that a prompt began or ended, or that the server ended."""
+ENDS = (b"Prompt executed in ", b"got prompt", b"Stopped server")
+"""One stands in every record that says that a prompt began or ended, or that the server ended."""
+END_MARKS = re.compile(b"|".join(ENDS))
+CHAINED = b"above exception"
+"""Stands in every record that chains two tracebacks."""
 
 
 _MARKS = (
@@ -125,10 +129,11 @@ class Block:
     phase: Phase = Phase.MESSAGE
     last_line: int = 0
     chained: bool = False
-    frames: list[Frame] = field(default_factory=list)
     node_id: str | None = None
     node_type: str | None = None
     traceback_records: int = 0
+    _frames: list[bytes] = field(default_factory=list)
+    """The records of the last frames."""
 
     def __post_init__(self) -> None:
         self.last_line = self.first_line
@@ -136,6 +141,11 @@ class Block:
     def is_quiet(self, line: int) -> bool:
         """Whether so many lines told nothing of this failure that only a rule or a mark can bring it back."""
         return self.phase is not Phase.TRACEBACK and line - self.last_line > _QUIET_AFTER_LINES
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The last frames of its traceback, the innermost last."""
+        return tuple(map(_frame, self._frames))
 
     @property
     def pack(self) -> str | None:
@@ -175,11 +185,10 @@ class Block:
     def _read_traceback(self, text: bytes, line: int) -> None:
         self.traceback_records += 1
         self.last_line = line
-        if found := _FRAME.match(text):
+        if _FRAME.match(text):
             self.phase = Phase.TRACEBACK
-            function = found["function"].decode("utf-8", "replace") if found["function"] else None
-            self.frames.append(Frame(found["file"].decode("utf-8", "replace"), int(found["line"]), function))
-            del self.frames[:-_MOST_FRAMES]
+            self._frames.append(text)
+            del self._frames[:-_MOST_FRAMES]
         elif text[:1] not in b" \t|+^~" and _EXCEPTION.match(text):
             self.phase = Phase.FINAL
         elif self.traceback_records > _LONGEST_TRACEBACK:
@@ -196,5 +205,14 @@ class Block:
             else:
                 self.node_type = self.node_type or value
             self.last_line = line
-        if head := _NODE_IN_HEAD.match(text):
+        if b"Error occurred" in text and (head := _NODE_IN_HEAD.match(text)):
             self.node_type = self.node_type or head["value"].decode("utf-8", "replace").strip()
+
+
+@lru_cache(maxsize=1024)
+def _frame(text: bytes) -> Frame:
+    """The frame that a record shows; remembered, because tracebacks come again."""
+    found = _FRAME.match(text)
+    assert found is not None  # noqa: S101 - only such records are kept
+    function = found["function"].decode("utf-8", "replace") if found["function"] else None
+    return Frame(found["file"].decode("utf-8", "replace"), int(found["line"]), function)

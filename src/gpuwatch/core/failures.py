@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
 from gpuwatch.core.gathering import Gathering, agree, decoded, differ
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.records import LogRecord
+from gpuwatch.core.records import LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 from gpuwatch.core.standing import Standing
 
@@ -28,9 +28,9 @@ _TRACEBACK_NEARNESS_LINES = 12
 _HEAD_NEARNESS_LINES = 60
 _TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
-_EXCERPT_LINES = 80
 _WRAPPED_BYTES = 400
-_WRAPPED = re.compile(rb"[\w;,(:]\x00\s*(?:[a-z0-9(]|[KMGT]?i?B\b)")
+_WRAPPED_AFTER = re.compile(rb"[\w;,(:]\Z")
+_WRAPPED_BEFORE = re.compile(rb"\s*(?:[a-z0-9(]|[KMGT]?i?B\b)")
 """What stands around a line end that a window put into a message, and around few others."""
 _UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
 """What a line is that neither begins nor ends a block."""
@@ -113,6 +113,37 @@ class Failures:
                 if self.matcher.clears(gathering.rule.id, record.text):
                     self.standing.clear(gathering)
 
+    def read_plain(self, lines: Iterable[bytes], first_line: int) -> int:
+        """Take whole lines that no rule speaks of and that have no meaning of their own, until one is quiet: how many those are.
+
+        The same as `read` for each, in less time.
+        """
+        taken = 0
+        for raw in lines:
+            line = first_line + taken
+            if self.is_quiet(line):
+                break
+            taken += 1
+            self._line = line
+            text = plain_text(raw)
+            block = self._block
+            if not text or block is None:
+                continue
+            if line - block.last_line > _BLOCK_GAP_LINES:
+                self._close_block()
+                continue
+            if not block.is_quiet(line):
+                block.read(text, LineKind.OTHER, line)
+                for gathering in self._members:
+                    gathering.quote(text)
+            for gathering in self._members:
+                if gathering.lookahead:
+                    record = LogRecord(line, text, raw)
+                    gathering.lookahead -= 1
+                    self._gather(gathering, record)
+                    self._gather_wrapped(gathering, record)
+        return taken
+
     def _follow(self, record: LogRecord, kind: LineKind, *, told: bool) -> None:
         """Let the record begin, continue or end a block. `told`: a rule speaks of it."""
         if self._block is not None and self._line - self._block.last_line > _BLOCK_GAP_LINES:
@@ -124,8 +155,7 @@ class Failures:
         if told or kind not in _UNSHAPED or not self._block.is_quiet(self._line):
             self._block.read(record.text, kind, self._line)
             for gathering in self._members:
-                if len(gathering.excerpt) < _EXCERPT_LINES:
-                    gathering.excerpt.append(decoded(record.text))
+                gathering.quote(record.text)
 
     def _take_shape(self, kind: LineKind, text: bytes) -> None:
         """What a line that has a meaning of its own does to the block that is open."""
@@ -261,7 +291,7 @@ class Failures:
                 self._boot,
                 shown=not rule.fallback,
             )
-            gathering.excerpt.append(decoded(record.text))
+            gathering.quote(record.text)
             gathering.before = tuple(decoded(earlier.text) for earlier in self.earlier(self.before_lines))
             if rule.recovered:
                 gathering.state = "recovered"
@@ -319,7 +349,11 @@ class Failures:
 
     def _gather_wrapped(self, gathering: Gathering, record: LogRecord) -> None:
         """Take the facts that a window's edge cut in two: wrapped between words, or within one."""
-        if gathering.tail_line == record.line - 1 and _WRAPPED.search(gathering.tail + b"\0" + record.text[:8]):
+        if (
+            gathering.tail_line == record.line - 1
+            and _WRAPPED_AFTER.match(gathering.tail[-1:])
+            and _WRAPPED_BEFORE.match(record.text[:8])
+        ):
             facts = gathering.facts if gathering.again is None else gathering.again
             for between in (b" ", b""):
                 joined = gathering.tail + between + record.text[:_WRAPPED_BYTES].lstrip()
@@ -339,8 +373,9 @@ class Failures:
         own = Gathering(
             self._identify(gathering.rule, record), gathering.rule, record.line, gathering.text, gathering.last_at,
             gathering.last_at, gathering.fresh, self._boot, facts=facts, block=block, lookahead=gathering.lookahead,
-            excerpt=[decoded(gathering.text), decoded(record.text)],
         )  # fmt: skip
+        own.quote(gathering.text)
+        own.quote(record.text)
         self.standing.keep(own)
         self._members[:] = [own if member is gathering else member for member in self._members]
         self.standing.touch(own)

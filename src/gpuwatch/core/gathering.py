@@ -12,6 +12,7 @@ from gpuwatch.core.incidents import Incident, IncidentState, Node
 from gpuwatch.core.rules import Label, Rule
 
 _LONGEST_TEXT = 2000
+_EXCERPT_LINES = 80
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Gathering:
     tail: bytes = b""
     """The end of the last line that facts were looked for in: the next may be its rest, where a window wrapped it."""
     echoes: int = 0
-    excerpt: list[str] = field(default_factory=list)
+    excerpt: list[bytes] = field(default_factory=list)
     before: tuple[str, ...] = ()
     job_id: str | None = None
     shown: bool = True
@@ -58,6 +59,11 @@ class Gathering:
         """Remember the end of a line, for the next to be read together with."""
         self.tail_line, self.tail = line, tail.rstrip()
 
+    def quote(self, text: bytes) -> None:
+        """Keep a line that belongs to it, where they are not too many."""
+        if len(self.excerpt) < _EXCERPT_LINES:
+            self.excerpt.append(text[:_LONGEST_TEXT])
+
     def attribute(self) -> None:
         """Take from the block which node failed, as far as its lines have told."""
         if self.block is not None:
@@ -71,7 +77,7 @@ class Gathering:
     def value(self, source: str) -> Incident:
         """The incident as it stands, without a diagnosis."""
         self.attribute()
-        frames = tuple(self.block.frames) if self.block else ()
+        frames = self.block.frames if self.block else ()
         return Incident(
             id=self.id,
             source=source,
@@ -90,7 +96,7 @@ class Gathering:
                 type=self.node.type or self.facts.get("node_type"),
             ),
             frames=frames,
-            excerpt=tuple(self.excerpt),
+            excerpt=tuple(map(decoded, self.excerpt)),
             before=self.before,
             job_id=self.job_id,
             fresh=self.fresh,

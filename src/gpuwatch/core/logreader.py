@@ -6,19 +6,22 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from gpuwatch.core.blocks import END_MARKS
+from gpuwatch.core.blocks import CHAINED, END_MARKS, ENDS
 from gpuwatch.core.failures import Failures
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.matching.matcher import Candidates, Matcher
 from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import SourceKind
-from gpuwatch.core.records import Cutter, LogRecord
+from gpuwatch.core.records import Cutter, LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
+_PLAIN_BYTES = 2048
+_NOT_PLAIN = (b"\r", b"%|", CHAINED, *ENDS)
+"""Of what makes a line more than its words, that for which it is not nominated."""
 
 _Stretch = tuple[bytes, int, int]
 """Bytes, and where in them a stretch of lines begins and ends."""
@@ -132,16 +135,51 @@ class LogReader:
                     self.cutter.skip(skipped)
                     left -= skipped
                 place = begin
+            elif not scan.escaped and (
+                taken := self._skim_plain(scan, place, hits[hit][0] if hit < len(hits) else scan.end)
+            ):
+                count, place = taken
+                left -= count
+                continue
             end = data.find(b"\n", place) + 1
             first = hit
             while hit < len(hits) and hits[hit][0] < end:
                 hit += 1
             self._skimmed = (data, scan.begin, place)
             candidates = self.matcher.candidates(hits[first:hit]) if hit > first else None
-            self._read_line(data[place:end], candidates, at)
+            line = data[place:end]
+            if candidates is not None and not scan.escaped and self._says_nothing(line, candidates):
+                self._failures.read_plain((line[:-1],), self.cutter.line)
+                self.cutter.skip(1)
+            else:
+                self._read_line(line, candidates, at)
             left -= 1
             place = end
         self.cutter.skip(left)
+
+    def _skim_plain(self, scan: Scan, place: int, before: int) -> tuple[int, int] | None:
+        """Read lines from here on that no rule speaks of, in one go, where nothing is nominated before an offset.
+
+        Gives how many were read and where the next begins; None where the first has to be read by itself.
+        """
+        data = scan.data
+        end = data.rfind(b"\n", place, min(before, place + _PLAIN_BYTES)) + 1
+        for mark in _NOT_PLAIN:
+            if (found := data.find(mark, place, end)) >= 0:
+                end = data.rfind(b"\n", place, found) + 1
+        if end <= place:
+            return None
+        self._skimmed = (data, scan.begin, place)
+        plain = data[place : end - 1].split(b"\n")
+        count = self._failures.read_plain(plain, self.cutter.line)
+        self.cutter.skip(count)
+        return count, place + sum(map(len, plain[:count])) + count
+
+    def _says_nothing(self, line: bytes, candidates: Candidates) -> bool:
+        """Whether a line was nominated in vain: no rule speaks of it, and it is no more than its words."""
+        if candidates.marked or any(mark in line for mark in _NOT_PLAIN):
+            return False
+        return not self.matcher.matching(candidates, plain_text(line[:-1]))
 
     def _next_end(self, lines: bytes, place: int, before: int) -> int:
         """Where the next line stands that ends what is pending, if that is before this offset; else the offset."""

@@ -83,9 +83,9 @@ _MOST_PREFIXES = 8
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take longer than all else that is done for most lines
 class LogRecord:
-    """One line of a log as rules see it."""
+    """One line of a log as rules see it. Nobody changes it."""
 
     line: int
     """1-based: the number of newlines before it, plus one."""
@@ -209,6 +209,18 @@ def _prefix(first: int) -> re.Pattern[bytes] | None:
     """What may stand before a line's own words and begins with this byte; compiled when a line first begins so."""
     patterns = [pattern for firsts, pattern in _ALTERNATIVES if first in firsts]
     return re.compile(b"|".join(b"(?:%s)" % pattern for pattern in patterns)) if patterns else None
+
+
+def plain_text(line: bytes) -> bytes:
+    """What a whole line says that holds no carriage return, no escape sequence and no bar: its record's text."""
+    text = line[:LONGEST_RECORD_BYTES]
+    for _ in range(_MOST_PREFIXES):
+        pattern = _prefix(text[0]) if text else None
+        prefix = pattern.match(text) if pattern else None
+        if prefix is None:
+            break
+        text = text[prefix.end() :]
+    return text
 
 
 def unprefixed(text: bytes) -> tuple[bytes, Level | None, bytes | None]:

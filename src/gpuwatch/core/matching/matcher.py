@@ -41,6 +41,8 @@ class Candidates:
     rules: tuple[tuple[Compiled, tuple[bytes, ...]], ...]
     alike: bool
     """Whether all that is asked of a record is the same for one that differs in its digits alone."""
+    marked: bool
+    """Whether a probe was found that stands for no rule's pattern: the line is to be read whatever the rules say."""
 
 
 @dataclass(slots=True)
@@ -108,17 +110,19 @@ class Matcher:
         hits = [(begin + at, number) for at, number in _moved(self._nominator.hits(cleaned), cleaned, lines)]
         return Scan(data, begin, end, newlines, hits, escaped=True, count=count)
 
-    def candidates(self, hits: Iterable[Hit]) -> Candidates | None:
-        """The rules that these hits on one line nominate, and those that have to be tried everywhere; None where none is."""
+    def candidates(self, hits: Iterable[Hit]) -> Candidates:
+        """The rules that these hits on one line nominate, and those that have to be tried everywhere."""
         places = frozenset([place for _, place in hits])
         candidates = self._candidates.get(places)
         if candidates is None:
             candidates = self._nominated(places)
             remember(self._candidates, places, candidates, _MOST_CANDIDATES)
-        return candidates if candidates.rules else None
+        return candidates
 
     def matching(self, candidates: Candidates, text: bytes) -> Sequence[Rule]:
         """The candidates that match the record, vetoed and overridden ones left out, in the rule set's order."""
+        if not candidates.rules:
+            return ()
         key = candidates, without_numbers(text) if candidates.alike else text
         found = self._decided.get(key)
         if found is None:
@@ -136,8 +140,7 @@ class Matcher:
             nominated.setdefault(bisect_right(starts, hit[0]) - 1, []).append(hit)
         matched: dict[int, Sequence[Rule]] = {}
         for place in sorted(nominated) if not self._always else range(len(texts)):
-            candidates = self.candidates(nominated.get(place, ()))
-            found = self.matching(candidates, texts[place]) if candidates is not None else ()
+            found = self.matching(self.candidates(nominated.get(place, ())), texts[place])
             if found:
                 matched[place] = found
         return matched
@@ -164,8 +167,9 @@ class Matcher:
     def _nominated(self, places: Iterable[int]) -> Candidates:
         """The candidates whose probes these are."""
         nominated: dict[Compiled, set[bytes]] = {}
-        for place in places:
-            if (owner := self._owners.get(place)) is not None:
+        owners = [self._owners.get(place) for place in places]
+        for owner in owners:
+            if owner is not None:
                 nominated.setdefault(owner[0], set()).add(owner[1])
         for compiled, patterns in self._always.items():
             nominated.setdefault(compiled, set()).update(patterns)
@@ -175,7 +179,8 @@ class Matcher:
             for pattern in (*patterns, *compiled.rule.unless)
         )
         alike = all(ready.alike for ready in asked)
-        return Candidates(tuple((compiled, tuple(patterns)) for compiled, patterns in nominated.items()), alike)
+        rules = tuple((compiled, tuple(patterns)) for compiled, patterns in nominated.items())
+        return Candidates(rules, alike, None in owners)
 
     def _deciding(self, candidates: Candidates, text: bytes) -> tuple[Rule, ...]:
         lowered = text.lower()
