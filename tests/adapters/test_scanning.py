@@ -121,6 +121,15 @@ def test_a_file_in_blocks_tells_the_same(pieces: list[bytes], block_bytes: int, 
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_which_node_failed_does_not_depend_on_where_a_repeat_is_cut() -> None:
+    log = FAILURE.replace(b"/opt/ComfyUI/", b"/opt/ComfyUI/custom_nodes/pack/").partition(b"\n\n")[0] + b"\n\n"
+    log += FAILURE.partition(b"\n")[2]
+    expected = told([log])
+    assert [(told_of[3], told_of[6].pack) for told_of in expected[1]] == [(2, "pack")]  # type: ignore[attr-defined]
+    for size in (64, 150, 301):
+        assert told(in_chunks(log, size)) == told(scanned(in_chunks(log, size), MATCHER)) == expected
+
+
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.parent.name}-{path.parent.name}")
 def test_recordings_tell_the_same(path: Path) -> None:
     chunks = in_chunks(path.read_bytes(), 3000)

@@ -223,7 +223,7 @@ class Failures:
                 self._close_block()
         if (told := self._told_before(rule, record)) is not None:
             if self._block is not None:
-                told.block = self._block
+                told.enter(self._block)
                 self._members.append(told)
             self._merge(told, rule, record, at)
             return
@@ -296,7 +296,7 @@ class Failures:
             if rule.recovered:
                 gathering.state = "recovered"
             self.standing.keep(gathering)
-        gathering.block = block
+        gathering.enter(block)
         block.last_line = gathering.last_line = self._line
         self._members.append(gathering)
         for earlier in self.earlier(rule.back):

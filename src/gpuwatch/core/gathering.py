@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -64,19 +64,20 @@ class Gathering:
         if len(self.excerpt) < _EXCERPT_LINES:
             self.excerpt.append(text[:_LONGEST_TEXT])
 
-    def attribute(self) -> None:
-        """Take from the block which node failed, as far as its lines have told."""
-        if self.block is not None:
-            self.node = replace(
-                self.node,
-                id=self.node.id or self.block.node_id,
-                type=self.node.type or self.block.node_type,
-                pack=self.node.pack or self.block.pack,
-            )
+    def enter(self, block: Block) -> None:
+        """Belong to another stretch of the log. Which node failed stays as the one before told it."""
+        self.node, self.block = self._attributed(), block
+
+    def _attributed(self) -> Node:
+        """Which node failed, as far as the lines of the block have told."""
+        node, block = self.node, self.block
+        if block is None:
+            return node
+        return Node(node.id or block.node_id, node.type or block.node_type, node.pack or block.pack, node.inputs)
 
     def value(self, source: str) -> Incident:
         """The incident as it stands, without a diagnosis."""
-        self.attribute()
+        node = self._attributed()
         frames = self.block.frames if self.block else ()
         return Incident(
             id=self.id,
@@ -90,10 +91,8 @@ class Gathering:
             last_at=self.last_at,
             count=self.count,
             facts=dict(self.facts),
-            node=replace(
-                self.node,
-                id=self.node.id or self.facts.get("node_id"),
-                type=self.node.type or self.facts.get("node_type"),
+            node=Node(
+                node.id or self.facts.get("node_id"), node.type or self.facts.get("node_type"), node.pack, node.inputs
             ),
             frames=frames,
             excerpt=tuple(map(decoded, self.excerpt)),
