@@ -93,6 +93,8 @@ class ComfyUI:
     """Ids of all that ever ran, over restarts."""
     uploads: dict[str, bytes] = field(default_factory=dict)
     """The input folder: what was uploaded, by its path. A restart leaves it."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """By node class, with which words it fails."""
     failures: int = 0
     """Errors that were logged, over restarts."""
 
@@ -362,6 +364,8 @@ class ComfyUI:
                     self.recorded["illegal_message"] if inputs["kind"] == "illegal" else f"{inputs['kind']}\n"
                 )
                 return error
+            if node["class_type"] in self.faults:
+                return error | {"exception_type": "ValueError", "exception_message": self.faults[node["class_type"]]}
             if node["class_type"] in {NODE, PAINTER}:
                 heaviest = self._heaviest(item)
                 if heaviest is None or heaviest[0] != id_ or heaviest[1] <= self.card.free_bytes:

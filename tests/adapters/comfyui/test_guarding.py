@@ -16,7 +16,8 @@ import pytest
 from gpuwatch.adapters.comfyui.acting import GoneError, Hands, RefusedError
 from gpuwatch.adapters.comfyui.address import server_of
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.guarding import Guard, Note
+from gpuwatch.adapters.comfyui.guarded_job import Note
+from gpuwatch.adapters.comfyui.guarding import Guard
 from gpuwatch.adapters.comfyui.mending import Limits, Mender, Proposal
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.tried_file import TriedFile
@@ -369,6 +370,22 @@ def test_a_server_with_our_node_keeps_the_size_and_the_editors_copy_says_so(monk
         assert api["inputs"]["model_input_size"] == 1280
         (node,) = [node for node in item[3]["extra_pnginfo"]["workflow"]["nodes"] if node["type"] == "GpuwatchDDColor"]
         assert node["widgets_values"] == [1280, LARGE, "auto", "fold"]
+
+
+def test_where_our_node_lacks_its_checkpoint_the_stock_one_is_made_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standins, "_KNOWN", {*standins._KNOWN, "GpuwatchDDColor"})
+    with guarded() as scene:
+        scene.standin.comfyui.recorded["object_info"]["GpuwatchDDColor"] = ours()
+        scene.standin.comfyui.faults["GpuwatchDDColor"] = "The checkpoint ddcolor_modelscope.pth is in none of: models"
+        failed = scene.run()
+        scene.guard.heard(failed, "error")
+        scene.follow()
+        assert scene.events == ["requeued", "failed", "requeued", "held"]
+        assert "checkpoint" in render(scene.notes[1].words)
+        assert [(told.action, told.outcome) for told in scene.told] == [
+            ("switch_node", "applied"), ("switch_node", "failed"), ("shrink_size", "applied"), ("shrink_size", "held"),
+        ]  # fmt: skip
+        assert scene.prompt_of(scene.notes[2].fields["new_job"])["3"]["class_type"] == "DDColor_Colorize"
 
 
 def test_the_editors_copy_gets_the_size_too() -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from gpuwatch.adapters.comfyui.acting import RefusedError
 from gpuwatch.adapters.comfyui.client import NoAnswerError
 from gpuwatch.adapters.comfyui.ended import EndedJob
-from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+from gpuwatch.adapters.comfyui.guarded_job import Note, Waiting, Way, found_memory, lacks_something, what_changes
+from gpuwatch.adapters.comfyui.mending import Mender, Refusal
 from gpuwatch.core.loop.broken import only_a_restart_helps
 from gpuwatch.core.loop.next_try import Lineage
 from gpuwatch.core.observations import FixOutcome, FixTried
@@ -30,44 +31,6 @@ _LOOKS = 5
 _ASKED = 60
 """How often a server that answers wrongly is asked about one job."""
 _MOST_LOST = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One thing that the guard did, saw or left."""
-
-    event: str
-    server: str
-    words: Text
-    job: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Way:
-    """A prompt of ours that has not ended yet."""
-
-    proposal: Proposal
-    first_id: str
-    """The job that failed first."""
-    incident_id: str
-    missing: int = 0
-    lost: int = 0
-    unsure: bool = False
-    """Whether it is not known that the server took it."""
-    told: bool = False
-    """Whether it was told that the fix was applied."""
-    late: list[str] = field(default_factory=list)
-    """Ids under which it was queued before and did not arrive; it may still."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A job whose end is to be looked at."""
-
-    id: str
-    asked: int = 0
-    missing: int = 0
 
 
 class Guard:
@@ -236,6 +199,15 @@ class Guard:
                 words = text("job {id}: {action} did not help.", id=job.id, action=way.proposal.retry.action)
                 self._say("failed", words, job.id, first_job=first_id)
                 found = self.mender.propose(job, lineage)  # what just failed is remembered now
+            elif lacks_something(found, way):
+                # The other node is ours: what it lacks is no reason to leave the job as it was.
+                self._tell(way, "failed", job.id)
+                words = text(
+                    "job {id}: {action} did not help: {why}", id=job.id, action="switch_node", why=found.give_up.why
+                )
+                self._say("failed", words, job.id, first_job=first_id)
+                job = way.proposal.job
+                found = self.mender.propose(job, lineage)
         if isinstance(found, Refusal):
             if not found.of_memory and only_a_restart_helps(found.incident):
                 words = text(
@@ -344,20 +316,3 @@ class Guard:
     def _say(self, event: str, words: Text, job: str | None = None, **fields: Any) -> None:
         self.counts[event] = self.counts.get(event, 0) + 1
         self._note(Note(event, self.server, words, job, fields))
-
-
-def found_memory(found: Proposal | Refusal) -> bool:
-    """Whether the job ran out of GPU memory."""
-    return isinstance(found, Proposal) or found.of_memory
-
-
-def what_changes(proposal: Proposal) -> Text:
-    """The change in one line."""
-    retry = proposal.retry
-    if retry.frees:
-        return text("the same prompt, once memory is freed.")
-    told = ", ".join(f"{change.input} {change.before} -> {change.after}" for change in retry.plan.changes)
-    peak = retry.plan.peak_bytes
-    if peak is None:
-        return text("{changes}; whether that is enough is not known.", changes=told)
-    return text("{changes}, predicted to need at most {need_bytes}.", changes=told, need_bytes=peak)

@@ -35,7 +35,8 @@ from gpuwatch.texts import Text, render, text, visible
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
-    from gpuwatch.adapters.comfyui.guarding import Guard, Note
+    from gpuwatch.adapters.comfyui.guarded_job import Note
+    from gpuwatch.adapters.comfyui.guarding import Guard
     from gpuwatch.core.events import Event
     from gpuwatch.core.incidents import Incident
     from gpuwatch.core.snapshot import Snapshot
