@@ -102,6 +102,17 @@ def test_what_cannot_be_answered_is_said(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", [["predict", "learned"], ["fit", "learned", "a", "--gpu-memory", "8GiB"]])
+def test_a_damaged_journal_is_no_empty_one(verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(b"no journal at all" * 100)
+    assert main([*verb, "--journal", str(path)]) == 2
+    assert "cannot be read as a journal" in capsys.readouterr().err
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE other (a)")
+    assert main(["predict", "learned", "--journal", str(tmp_path / "other.db")]) == 0, "an older journal has no runs"
+
+
 def test_the_page_says_what_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "journal.db"
     assert main(["predict", "learned", "--journal", str(path)]) == 0

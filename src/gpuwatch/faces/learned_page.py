@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import isqrt
 from typing import Any
 
-from gpuwatch.adapters.journal.runs import read_learned
+from gpuwatch.adapters.journal.runs import asked_learned, read_learned
 from gpuwatch.core.learned.runs import Experience
 from gpuwatch.core.memory.curve import FEWEST_SIZES
 from gpuwatch.errors import UsageError
@@ -20,7 +20,7 @@ from gpuwatch.texts import render, text, visible
 
 def learned_kinds(arguments: argparse.Namespace) -> list[Experience]:
     """The kinds of job in the journal, the newest first."""
-    return read_learned(journal_path(arguments.journal)).every()
+    return asked_learned(journal_path(arguments.journal)).every()
 
 
 def kind_named(arguments: argparse.Namespace) -> Experience:

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE INDEX IF NOT EXISTS runs_at ON runs (at);
 """
 MOST_RUNS = 2000
+_NEWEST = "SELECT body FROM runs ORDER BY rowid DESC LIMIT ?"
 _BUSY_SECONDS = 2.0
 _MOST_BODY = 16_384
 _MOST_BYTES = 1 << 50
@@ -48,9 +49,18 @@ def read_learned(path: Path | None) -> Learned:
     with suppress(sqlite3.Error, OSError, ValueError):
         address = f"{path.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as connection:
-            rows = connection.execute("SELECT body FROM runs ORDER BY rowid DESC LIMIT ?", (MOST_RUNS,)).fetchall()
+            rows = connection.execute(_NEWEST, (MOST_RUNS,)).fetchall()
             return Learned.of(_runs(body for (body,) in reversed(rows)))
     return Learned()
+
+
+def asked_learned(path: Path | None) -> Learned:
+    """The same for a person who asked for it. Raises UsageError where a journal is there and cannot be read."""
+    from gpuwatch.adapters.journal.file import asked  # noqa: PLC0415 - it takes its tables from here
+
+    if path is None or not path.is_file() or not asked(path, "SELECT 1 FROM sqlite_master WHERE name = 'runs'", ()):
+        return Learned()
+    return Learned.of(_runs(body for (body,) in reversed(asked(path, _NEWEST, (MOST_RUNS,)))))
 
 
 def _runs(bodies: Iterable[Any]) -> Iterable[RunMeasured]:
