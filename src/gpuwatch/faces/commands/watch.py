@@ -25,6 +25,7 @@ from gpuwatch.adapters.sources.stdin import take_terminal
 from gpuwatch.faces.narration import narrator
 from gpuwatch.faces.options import add_bell, add_watching
 from gpuwatch.faces.sourcing import headers_of, named_sources
+from gpuwatch.loading import loading
 from gpuwatch.texts import translate as _
 
 
@@ -63,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def watch_plainly(sources: Sequence[Source], arguments: argparse.Namespace) -> int:
     """Print failures until every source has ended."""
-    from gpuwatch.faces.notifying import Ringer  # noqa: PLC0415 - the screen is drawn before the engine is brought
-    from gpuwatch.faces.opening import open_watch  # noqa: PLC0415 - as above
-    from gpuwatch.faces.printing import print_until_end  # noqa: PLC0415 - as above
+    with loading():
+        from gpuwatch.faces.notifying import Ringer  # noqa: PLC0415 - the screen is drawn before the engine is brought
+        from gpuwatch.faces.opening import open_watch  # noqa: PLC0415 - as above
+        from gpuwatch.faces.printing import print_until_end  # noqa: PLC0415 - as above
 
     say = narrator(arguments.log_format)
     with open_watch(sources, arguments, say) as opened:
@@ -77,7 +79,8 @@ def watch_plainly(sources: Sequence[Source], arguments: argparse.Namespace) -> i
 def watch_on_screen(sources: Sequence[Source], arguments: argparse.Namespace, *, read_only: bool = False) -> int:
     """Show the screen until the person leaves."""
     give_large_blocks_back()
-    from gpuwatch.faces.tui.entrance import show  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
+    with loading():
+        from gpuwatch.faces.tui.entrance import show  # noqa: PLC0415 - Textual reads keys from fd 0, which is set only now
 
     return show(sources, arguments, read_only=read_only)
 
