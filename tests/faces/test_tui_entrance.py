@@ -52,7 +52,7 @@ def test_what_cannot_be_opened_ends_the_screen() -> None:
 
 
 def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on, opened = threading.Event(), threading.Event()
+    begun, go_on, opened = threading.Event(), threading.Event(), threading.Event()
     started = []
 
     class Late(Pipeline):
@@ -60,6 +60,7 @@ def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start(monkeypatch: p
             started.append(self)
 
     def opens() -> Watched:
+        begun.set()
         assert go_on.wait(DEADLINE_SECONDS)
         opened.set()
         return Watched(Late(Engine(RULES), [log(FAILURES)]))
@@ -67,7 +68,7 @@ def test_who_leaves_while_it_is_opened_waits_for_nothing_to_start(monkeypatch: p
     app = WatchApp(opens=opens)
 
     async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "Starting" in screen(app), "the first screen")
+        await until(pilot, lambda: begun.is_set() and "Starting" in screen(app), "the first screen")
         monkeypatch.setattr(app.mends, "close", go_on.set)  # by then it has ceased to watch
         await pilot.press("q")
 

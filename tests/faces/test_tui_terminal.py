@@ -90,7 +90,7 @@ def test_rules_that_cannot_be_read_end_the_screen_and_are_told_below_it(log: Pat
     words = [sys.executable, "-m", "gpuwatch.faces.cli", "watch", str(log), "--rules", str(tmp_path)]
     opened = Terminal(words, 100, 30, GPUWATCH_STATE_DIR=str(tmp_path / "state"))
     try:
-        opened.until("mine.yaml:", "`title` is", "ended with 2", absent="turn the page")
+        opened.until("mine.yaml:", "gpuwatch rules new", "ended with 2", absent="turn the page")
         assert opened.tmux("display-message", "-p", "#{alternate_on}#{mouse_any_flag}#{cursor_flag}") == "001\n"
     finally:
         opened.close()
