@@ -4,94 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpuwatch.adapters.comfyui.acting import GoneError, Hands, RefusedError
-from gpuwatch.adapters.comfyui.address import server_of
-from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.guarded_job import Note
-from gpuwatch.adapters.comfyui.guarding import Guard
-from gpuwatch.adapters.comfyui.mending import Limits, Mender, Proposal
-from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.adapters.comfyui.mending import Mender, Proposal
 from gpuwatch.adapters.tried_file import TriedFile
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.observations import FixTried
 from gpuwatch.core.workflow.graph import read_workflow
-from gpuwatch.errors import UnreachableError, UsageError
-from gpuwatch.texts import Text, plain, render
+from gpuwatch.texts import plain, render
+from tests.adapters.comfyui.guarded import PATIENCE_SECONDS, SECRETS, guarded, matcher, workloads
 from tests.standin import comfyui as standins
 from tests.standin.comfyui import GIB, VERSIONS, Card, ComfyUI
 from tests.standin.prompts import LARGE, faulty, workflow
-from tests.standin.server import Standin, standing
 from tests.workflows import DATA, as_prompt, knowledge, told_knowledge
-
-PATIENCE_SECONDS = 30
-SECRETS = {"auth_token_comfy_org": "sesame-secret", "api_key_comfy_org": "opensecret"}
-
-
-matcher, workloads = cache(load_matcher), cache(load_workloads)
-
-
-@dataclass
-class Scene:
-    """A guard beside a stand-in."""
-
-    standin: Standin
-    guard: Guard
-    mender: Mender
-    notes: list[Note] = field(default_factory=list)
-    told: list[FixTried] = field(default_factory=list)
-    broken: Text | None = None
-
-    @property
-    def events(self) -> list[str]:
-        return [note.event for note in self.notes]
-
-    def run(self, side_px: int = 1280, **body: Any) -> str:
-        """Submit a prompt and wait for its end."""
-        _status, answer = self.standin.comfyui.submit({"prompt": workflow(side_px)} | body)
-        return self.ended(answer["prompt_id"])
-
-    def ended(self, id_: str) -> str:
-        comfyui = self.standin.comfyui
-        with comfyui.changed:
-            assert comfyui.changed.wait_for(lambda: id_ in comfyui.history, PATIENCE_SECONDS)
-        return id_
-
-    def follow(self, most: int = 20) -> None:
-        """Tell the guard of the end of what it queued, until it queues nothing more."""
-        for _ in range(most):
-            if not self.guard.under_way:
-                return
-            self.ended(self.notes[-1].fields["new_job"])
-            self.guard.look()
-
-    def prompt_of(self, id_: str) -> dict[str, Any]:
-        return self.standin.comfyui.history[id_]["prompt"][2]
-
-
-@contextmanager
-def guarded(comfyui: ComfyUI | None = None, folder: Path | None = None, **limits: Any) -> Iterator[Scene]:
-    with standing(comfyui) as standin:
-        hands = Hands(Client(server_of(standin.url)))
-        mender = Mender(hands, matcher(), workloads(), knowledge(), limits=Limits(**limits), memory=TriedFile(folder))
-        scene = Scene(standin, None, mender)  # type: ignore[arg-type]  # set below, it tells the scene
-        scene.guard = Guard(
-            mender,
-            scene.notes.append,
-            scene.told.append,
-            incident_of=lambda job: f"incident-{job[:4]}",
-            broken=lambda: scene.broken,
-        )
-        with closing(hands):
-            yield scene
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -401,81 +327,3 @@ def test_the_editors_copy_gets_the_size_too() -> None:
         (node,) = [node for node in info["workflow"]["nodes"] if node["type"] == "DDColor_Colorize"]
         assert node["widgets_values"][0] == api["inputs"]["model_input_size"] < 1280
         assert info["other"] == [1]
-
-
-# -- the hands themselves ----------------------------------------------------------------------------------------------
-
-
-def hands_of(standin: Standin, address: Callable[[str], str] = str) -> Hands:
-    return Hands(Client(server_of(address(standin.url))))
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_newest_failed_job_is_found_behind_others(version: str) -> None:
-    with guarded(ComfyUI(version)) as scene:
-        failed = scene.run(2048)
-        for _ in range(9):
-            scene.run(128)
-        assert scene.mender.hands.failed_job().id == failed
-
-
-def test_a_job_that_cannot_be_mended_says_why() -> None:
-    with guarded() as scene:
-        hands = scene.mender.hands
-        with pytest.raises(UsageError, match="no failed job"):
-            hands.failed_job()
-        well = scene.run(128)
-        with pytest.raises(UsageError, match="did not fail"):
-            hands.failed_job(well)
-        with pytest.raises(GoneError, match="neither"):
-            hands.failed_job("nobody")
-        scene.standin.comfyui.worker_alive = False
-        _status, answer = scene.standin.comfyui.submit({"prompt": workflow()})
-        with pytest.raises(UsageError, match="not ended"):
-            hands.failed_job(answer["prompt_id"])
-
-
-def test_a_refused_prompt_is_told_with_its_node() -> None:
-    with guarded() as scene:
-        with pytest.raises(RefusedError) as refused:
-            scene.mender.hands.queue(workflow(5000))
-        assert "DDColor_Colorize #3" in str(refused.value)
-        assert "4096" in str(refused.value)
-        with pytest.raises(RefusedError, match="Mystery"):
-            scene.mender.hands.queue({"1": {"class_type": "Mystery", "inputs": {}}})
-        scene.standin.comfyui.worker_alive = False
-        two = {**workflow(5000), "5": workflow()["1"], "6": {"class_type": "SaveImage", "inputs": {"images": ["5", 0]}}}
-        queued = scene.mender.hands.queue(two)
-        assert queued.dropped is not None
-        assert "DDColor_Colorize #3" in render(queued.dropped)
-
-
-def test_something_else_on_the_port_is_no_server_and_a_password_is_never_told() -> None:
-    with standing() as standin:
-        standin.hazards.html = True
-        hands = hands_of(standin, lambda url: url.replace("//", "//me:hunter2@"))
-        assert hands.client.server.headers["Authorization"].startswith("Basic ")
-        with pytest.raises(UnreachableError) as strange:
-            hands.greet()
-        assert "hunter2" not in f"{strange.value}{strange.value.hint}{hands.name}"
-        standin.hazards.html = False
-        standin.hazards.raw["/prompt"] = b"[1, 2]"
-        with closing(hands), pytest.raises(NoAnswerError, match="not as ComfyUI does"):
-            hands.greet()
-
-
-def test_waiting_for_an_end_survives_a_restart_and_notices_what_is_lost() -> None:
-    with guarded() as scene:
-        comfyui, hands = scene.standin.comfyui, scene.mender.hands
-        comfyui.gate.clear()
-        _status, answer = comfyui.submit({"prompt": workflow(128)})
-        pauses: list[float] = []
-
-        def pause(seconds: float) -> bool:
-            pauses.append(seconds)
-            if len(pauses) == 2:
-                scene.standin.restart()
-            return len(pauses) > 50
-
-        assert hands.await_end(answer["prompt_id"], pause) is None
-        assert 4 <= len(pauses) < 50

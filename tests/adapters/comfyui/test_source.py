@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,17 @@ def test_behind_a_proxy_with_a_path_and_a_token() -> None:
         with watching(source_of(standin)) as beside:
             beside.until(beside.downs)
             assert "refuses us (HTTP 401)" in beside.downs()[0]
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_server_whose_clock_is_wrong_tells_each_failure_once_with_its_job(hours: int) -> None:
+    now = lambda: datetime.now(UTC) + timedelta(hours=hours)  # noqa: E731
+    with standing(ComfyUI(now=now)) as standin, watched(standin) as beside:
+        ids = {submit(standin) for _ in range(2)}
+        beside.until(lambda: {each.job_id for each in beside.incidents("cuda_oom")} == ids)
+        beside.until(lambda: {job.job_id for job in beside.jobs()} == ids)
+        assert beside.failures() == 2
+        assert {each.node.id for each in beside.incidents("cuda_oom")} == {"3"}
 
 
 def test_what_is_no_comfyui_is_said_once() -> None:

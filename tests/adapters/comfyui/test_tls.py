@@ -60,3 +60,10 @@ def test_watching_a_stranger_says_so_once(secured: Standin) -> None:
 def test_a_verb_that_acts_ends_with_three(secured: Standin, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fix", "--server", secured.url, "--no-journal"]) == 3
     assert "SSL_CERT_FILE" in capsys.readouterr().err
+
+
+def test_one_that_has_no_certificate_is_told_apart() -> None:
+    with standing() as standin, closing(Client(server_of(standin.url.replace("http:", "https:")))) as client:
+        with pytest.raises(NoAnswerError, match="does not speak TLS") as refused:
+            client.get("/prompt")
+        assert "http://" in str(refused.value.hint)

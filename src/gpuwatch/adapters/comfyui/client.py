@@ -188,7 +188,7 @@ class Client:
             raise NoAnswerError(
                 "status",
                 text("{server}: answers {route} with HTTP {status}.", server=name, route=route, status=status),
-                _hint_of(status, data),
+                _hint_of(status, data) or (_strange() if status == _NOT_FOUND and route == "/prompt" else None),
                 status,
                 _said(data),
             )
@@ -200,7 +200,7 @@ class Client:
             raise NoAnswerError(
                 "not_json",
                 text("{server}: answers {route} with {kind}, not with JSON.", server=name, route=route, kind=kind),
-                text("Is it a ComfyUI server? Behind a reverse proxy, write its path too: http://HOST:PORT/PATH"),
+                _strange(),
             ) from error
 
     def _no_answer(self, error: Exception) -> NoAnswerError:
@@ -210,6 +210,12 @@ class Client:
                 "certificate",
                 text("{server}: its certificate is not trusted: {error}", server=name, error=error.verify_message),
                 text("Add its certificate to a file and name that in $SSL_CERT_FILE."),
+            )
+        if isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
+            return NoAnswerError(
+                "lost",
+                text("{server}: does not speak TLS there.", server=name),
+                text("Write http:// where it has no certificate."),
             )
         if isinstance(error, ConnectionRefusedError):
             return NoAnswerError("refused", text("{server}: nothing listens there.", server=name))
@@ -228,6 +234,10 @@ def _said(data: bytes) -> Any:
     with suppress(ValueError, RecursionError):
         return json.loads(data)
     return None
+
+
+def _strange() -> Text:
+    return text("Is it a ComfyUI server? Behind a reverse proxy, write its path too: http://HOST:PORT/PATH")
 
 
 def _hint_of(status: int, data: bytes) -> Text | None:
