@@ -12,7 +12,8 @@ import pytest
 
 from gpuwatch.adapters.comfyui import acting
 from gpuwatch.faces.cli import main
-from tests.standin.comfyui import GIB, ComfyUI
+from tests.standin.comfyui import ComfyUI
+from tests.standin.failing import GIB
 from tests.standin.prompts import faulty, workflow
 from tests.standin.server import Standin, standing
 

@@ -24,7 +24,7 @@ from gpuwatch.texts import use
 from tests.faces import tui_play
 from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import FAILURES, log, watch
-from tests.standin.comfyui import GIB
+from tests.standin.failing import GIB
 from tests.standin.prompts import faulty, workflow
 from tests.standin.server import Standin, standing
 

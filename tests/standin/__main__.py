@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 from gpuwatch.faces.options import size
-from tests.standin.comfyui import RECORDED, VERSIONS, Card, ComfyUI
+from tests.standin.comfyui import RECORDED, VERSIONS, ComfyUI
+from tests.standin.failing import Card
 from tests.standin.prompts import workflow
 from tests.standin.server import standing
 

@@ -7,7 +7,6 @@ and 0.3.64.
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import threading
 import uuid
@@ -18,16 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.workload import WorkloadProfile, predict
+from tests.standin.failing import NODE, PAINTER, Card, error_of, heaviest, predicted_bytes
 
 RECORDED = Path(__file__).parent.parent / "data" / "comfyui"
 VERSIONS = ("0.24.0", "0.3.64")
-NODE = "DDColor_Colorize"
-PAINTER = "GWPainter"
-"""A node that nobody traced: with its model it takes PAINTER_FIXED_BYTES, and so much for each pixel of its picture."""
-PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES = 1 << 30, 3000
-GIB = 1 << 30
 _RING = 300
 _OUTPUTS = {"SaveImage", "PreviewImage"}
 _KNOWN = {NODE, PAINTER, "EmptyImage", "LoadImage", "ImageScale", "GWFault", *_OUTPUTS}
@@ -38,28 +31,6 @@ _LEVEL = {
 
 Item = tuple[float, str, dict[str, Any], dict[str, Any], list[str]]
 Send = Callable[[dict[str, Any]], None]
-
-
-@functools.cache
-def ddcolor() -> WorkloadProfile:
-    profile = load_workloads().named("ddcolor")
-    assert profile is not None
-    return profile
-
-
-@dataclass
-class Card:
-    """The GPU: what it has, and what other models hold of it."""
-
-    total_bytes: int = 6216965160
-    held_bytes: int = 0
-    """Given back when the server is asked to free memory."""
-    working_bytes: int = 0
-    """Of the job that runs; given back at its end."""
-
-    @property
-    def free_bytes(self) -> int:
-        return self.total_bytes - self.held_bytes - self.working_bytes
 
 
 @dataclass
@@ -348,57 +319,16 @@ class ComfyUI:
 
     def _error(self, item: Item) -> dict[str, Any] | None:
         """The execution_error of a prompt that fails; None for one that runs well."""
-        for id_, node in item[2].items():
-            inputs = node.get("inputs", {})
-            error = copy.deepcopy(self.recorded["execution_error"])
-            error |= {
-                "prompt_id": item[1],
-                "node_id": id_,
-                "node_type": node["class_type"],
-                "timestamp": self._milliseconds(),
-            }
-            if node["class_type"] == "GWFault" and inputs.get("kind"):
-                error["current_inputs"] = {"kind": [inputs["kind"]]}
-                error["exception_type"] = "torch.AcceleratorError" if self.modern else "RuntimeError"
-                error["exception_message"] = (
-                    self.recorded["illegal_message"] if inputs["kind"] == "illegal" else f"{inputs['kind']}\n"
-                )
-                return error
-            if node["class_type"] in self.faults:
-                return error | {"exception_type": "ValueError", "exception_message": self.faults[node["class_type"]]}
-            if node["class_type"] in {NODE, PAINTER}:
-                heaviest = self._heaviest(item)
-                if heaviest is None or heaviest[0] != id_ or heaviest[1] <= self.card.free_bytes:
-                    continue
-                if node["class_type"] == PAINTER:
-                    error["current_inputs"], error["exception_message"] = {}, "Allocation on device \n"
-                    error["traceback"] = [words.replace("DDColor", PAINTER) for words in error["traceback"]]
-                error["current_inputs"] |= {name: [value] for name, value in inputs.items()}
-                gib = self.card.total_bytes / GIB
-                error["exception_message"] = (
-                    error["exception_message"]
-                    .replace("7.79 GiB", f"{gib:.2f} GiB")
-                    .replace("5.79 GiB", f"{gib:.2f} GiB")
-                )
-                return error
-        return None
+        told = self.recorded if self.modern else self.recorded | {"accelerator_error": "RuntimeError"}
+        error = error_of(item[2], told, self.card, faults=self.faults, needs_bytes=self.needs_bytes)
+        return error and error | {"prompt_id": item[1], "timestamp": self._milliseconds()}
 
     def _heaviest(self, item: Item) -> tuple[str, float] | None:
-        """The node of a prompt that takes most of the card, and what it takes."""
-        needs: dict[str, float] = {}
-        for id_, node in item[2].items():
-            inputs = node.get("inputs", {})
-            if node["class_type"] == NODE:
-                checkpoint = inputs.get("checkpoint", "ddcolor_paper_tiny.pth")
-                needs[id_] = self.needs_bytes(inputs["model_input_size"], checkpoint)
-            elif node["class_type"] == PAINTER:
-                needs[id_] = PAINTER_FIXED_BYTES + PAINTER_PIXEL_BYTES * inputs["width"] * inputs["height"]
-        return max(needs.items(), key=lambda each: each[1], default=None)
+        return heaviest(item[2], self.needs_bytes)
 
     def needs_bytes(self, side_px: int, checkpoint: str) -> float:
         """What the memory model says that the job holds on the card."""
-        variant = ddcolor().variant_of(checkpoint) or "tiny"
-        return predict(ddcolor(), variant, side_px).process_bytes.mid
+        return predicted_bytes(side_px, checkpoint)
 
     def _log_error(self, error: Mapping[str, Any]) -> None:
         self.failures += 1

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.standin.comfyui import GIB, VERSIONS, Card, ComfyUI
+from tests.standin.comfyui import VERSIONS, ComfyUI
+from tests.standin.failing import GIB, Card
 from tests.standin.prompts import faulty, workflow
 from tests.standin.server import Standin, standing
 

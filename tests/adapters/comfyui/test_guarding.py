@@ -15,7 +15,8 @@ from gpuwatch.core.workflow.graph import read_workflow
 from gpuwatch.texts import plain, render
 from tests.adapters.comfyui.guarded import PATIENCE_SECONDS, SECRETS, guarded, matcher, workloads
 from tests.standin import comfyui as standins
-from tests.standin.comfyui import GIB, VERSIONS, Card, ComfyUI
+from tests.standin.comfyui import VERSIONS, ComfyUI
+from tests.standin.failing import GIB, Card
 from tests.standin.prompts import LARGE, faulty, workflow
 from tests.workflows import DATA, as_prompt, knowledge, told_knowledge
 

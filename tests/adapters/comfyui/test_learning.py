@@ -25,7 +25,8 @@ from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render
 from tests.adapters.comfyui.beside import RULES, WORKLOADS, Beside, source, submit, watching
 from tests.core.learned.samples import learned
-from tests.standin.comfyui import PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES, VERSIONS, ComfyUI
+from tests.standin.comfyui import VERSIONS, ComfyUI
+from tests.standin.failing import PAINTER_FIXED_BYTES, PAINTER_PIXEL_BYTES
 from tests.standin.prompts import painting
 from tests.standin.server import Standin, standing
 from tests.workflows import knowledge

@@ -68,8 +68,12 @@ def test_frames_that_came_are_given_without_waiting() -> None:
 
 def test_a_message_beyond_the_limit_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "_MOST_FRAME_BYTES", 1000)
-    with served(lambda connection: connection.send("x" * 2000)) as client, closing(Socket(client)) as heard:
-        pytest.raises(SocketLostError, heard.next, PATIENCE_SECONDS)
+
+    def play(connection: ServerConnection) -> None:
+        connection.send("x" * 2000)
+
+    with served(play) as client, closing(Socket(client)) as heard, pytest.raises(SocketLostError):
+        heard.next(PATIENCE_SECONDS)
 
 
 def test_another_thread_ends_a_wait() -> None:
