@@ -24,7 +24,9 @@ from gpuwatch.core.events import Event
 from gpuwatch.core.observations import GpuSample, HostSample, LogChunk, Observation, SourceDown, SourceUp, Tick
 from gpuwatch.core.reloads import Change
 from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.warming import warm_up
 from gpuwatch.errors import GpuwatchError
+from gpuwatch.loading import loading
 from gpuwatch.texts import text
 
 _QUEUE_LENGTH = 256
@@ -32,6 +34,8 @@ _MOST_WAITING_BYTES = 4 << 20
 """Of logs, in the queue: a file is read faster than it is understood."""
 _BATCH = 64
 _TICK_SECONDS = 0.25
+_UNTIL_WARM_SECONDS = 0.05
+"""Of silence, before what the first failure will need is loaded."""
 _QUIET_TICK_SECONDS = 1.0
 _QUIET_AFTER_SECONDS = 3.0
 """Where for so long nothing but the machine was heard of, time may pass in longer steps; also where no log is in suspense."""
@@ -214,13 +218,19 @@ class Pipeline:
         last_tick = self._clock()
         heard_at = time.monotonic()
         ahead = timedelta(0)
+        warm = False
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
             if silent:
                 self._engine.prepare()
             quiet = silent or not self._engine.in_suspense
-            batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS)
+            batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS if warm else _UNTIL_WARM_SECONDS)
+            if not batch and not warm:
+                warm = True
+                with loading():
+                    warm_up(self._engine)
+                continue
             if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
                 heard_at = time.monotonic()
             now = self._clock()

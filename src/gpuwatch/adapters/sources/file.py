@@ -38,6 +38,8 @@ from gpuwatch.texts import Text, text
 __all__ = ["CHUNK_BYTES", "FileSource", "read_file_chunks"]
 
 _SHORTEST_PAUSE_SECONDS = 0.002
+_FLOWING_SECONDS = 0.02
+"""For so long after something came, more is looked for after the shortest pause: a log that flows comes in such steps."""
 _LONG_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 0.25
 _GROWTH, _SLOW_GROWTH = 2.0, 1.05
@@ -102,21 +104,23 @@ class FileSource:
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Follow until told to stop. A file that disappears is waited for."""
-        pause_seconds = _SHORTEST_PAUSE_SECONDS
+        pause_seconds, waited_seconds = _SHORTEST_PAUSE_SECONDS, 0.0
         observations = self._observations()
         try:
             while not stop.is_set():
                 observation = next(observations)
                 if observation is None:
-                    growth = _GROWTH if pause_seconds < _LONG_PAUSE_SECONDS else _SLOW_GROWTH
-                    pause_seconds = min(pause_seconds * growth, _LONGEST_PAUSE_SECONDS)
+                    if waited_seconds >= _FLOWING_SECONDS:
+                        growth = _GROWTH if pause_seconds < _LONG_PAUSE_SECONDS else _SLOW_GROWTH
+                        pause_seconds = min(pause_seconds * growth, _LONGEST_PAUSE_SECONDS)
                 elif not emit(observation):
                     break
                 else:
-                    pause_seconds = _SHORTEST_PAUSE_SECONDS
+                    pause_seconds, waited_seconds = _SHORTEST_PAUSE_SECONDS, 0.0
                     if not isinstance(observation, LogChunk) or len(observation.data) >= _FULL_BYTES:
                         continue
                 stop.wait(pause_seconds)
+                waited_seconds += pause_seconds
         except OSError as error:
             raise GpuwatchError(
                 text("{path}: can no longer be read: {error}", path=str(self._path), error=why(error))
