@@ -63,4 +63,6 @@ def test_wrong_use_is_two(words: list[str], capsys: pytest.CaptureFixture[str]) 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record", str(tmp_path / "no" / "file.jsonl"), "cmd:sleep 100"]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"gpuwatch: {tmp_path / 'no'} is no folder.\nName another file.\n"
+    assert main(["demo", "--out", str(LOG), "--plain"]) == 2
+    assert capsys.readouterr().err == f"gpuwatch: {LOG} is no folder.\nName another place with --out.\n"

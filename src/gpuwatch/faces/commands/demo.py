@@ -9,6 +9,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import urllib.request
@@ -24,7 +25,7 @@ from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.errors import JobError
+from gpuwatch.errors import JobError, UsageError
 from gpuwatch.faces.commands.run import report_lines
 from gpuwatch.faces.commands.watch import has_screen
 from gpuwatch.faces.exporter import Exporter
@@ -56,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play the session and run the network, on the screen or in print."""
+    if arguments.out is not None and os.path.lexists(arguments.out) and not arguments.out.is_dir():
+        raise UsageError(
+            text("{folder} is no folder.", folder=str(arguments.out)), text("Name another place with --out.")
+        )
     with tempfile.TemporaryDirectory(prefix="gpuwatch-demo-") as scratch, as_file(files("gpuwatch.demo")) as data:
         out = arguments.out or Path(scratch)
         words = ["ddcolor", str(data / _PHOTO), "--size", str(_SIDE_PX), "--profile", "--force", "--out", str(out)]

@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     path: Path = arguments.file
     if path.exists():
         raise UsageError(text("{path}: is there already.", path=str(path)), text("Name another file."))
+    if not path.parent.is_dir():
+        raise UsageError(text("{folder} is no folder.", folder=str(path.parent)), text("Name another file."))
     sources = named_sources(
         arguments.sources, from_start=arguments.from_start, show_history=True, headers=headers_of(arguments)
     )
