@@ -12,13 +12,15 @@ import pytest
 from textual.geometry import Size
 from textual.pilot import Pilot
 
-from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen, SourceDown
-from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen, SourceDown, SourceKind
+from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.faces.commands.watch import has_signs
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.charts import curve
 from gpuwatch.faces.tui.gpu_page import gpu_charts, gpu_page
+from gpuwatch.faces.tui.health import health_row
 from gpuwatch.faces.tui.jobs_page import peak_of
+from gpuwatch.faces.tui.machine import machine_rows
 from gpuwatch.faces.tui.pages import PAGES
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
@@ -145,6 +147,34 @@ def test_the_jobs_page_tells_what_the_server_does() -> None:
         assert "ComfyUI 0.24.0 1 running, 3 waiting" in app.health.shown
 
     play(watch(server()), scene)
+
+
+@pytest.mark.parametrize(("source", "silent"), [("nvml", (0, 1)), ("nvml 1", (1,)), ("drm", ()), ("nvml 2", ())])
+def test_a_card_whose_driver_ceased_to_answer_is_not_shown_as_if_it_did(source: str, silent: tuple[int, ...]) -> None:
+    cards = [
+        GpuSample(AT, f"GPU-{index}", index, "RTX 4060", None, 8 * GIB, (index + 3) * GIB, 0.5, 61.0)
+        for index in (0, 1)
+    ]
+    kind: SourceKind = "drm" if source == "drm" else "nvml"
+    down = SourceStatus(source, kind, "failed", text("the card is gone."))
+    snapshot = Snapshot(gpus={card.uuid: (card,) for card in cards}, sources={source: down}, at=AT)
+    line = "".join(words for words, _ in health_row(snapshot, None, "", 300).spans)
+    pages = (machine_rows(snapshot, 100), gpu_page(snapshot, 100, 60, "memory", None))
+    for index in (0, 1):
+        assert (f"✗ GPU {index} does not answer" in line) == (index in silent)
+        assert (f"GPU {index} {index + 3}.0/8.0 GiB" in line) == (index not in silent)
+    for page in pages:
+        told = "\n".join("".join(words for words, _ in row.spans) for row in page)
+        assert told.count("✗ the card is gone. The last reading is of") == len(silent)
+
+
+def test_where_room_is_short_the_fullest_card_is_the_one_that_is_told() -> None:
+    cards = [GpuSample(AT, f"GPU-{n}", n, "A100", None, 80 * GIB, held * GIB) for n, held in enumerate((10, 20, 79, 5))]
+    snapshot = Snapshot(gpus={card.uuid: (card,) for card in cards}, at=AT)
+    narrow, wide = ("".join(words for words, _ in health_row(snapshot, None, "", width).spans) for width in (60, 200))
+    assert "GPU 2 79.0/80.0" in narrow
+    assert "GPU 3" not in narrow
+    assert [wide.index(f"GPU {n}") for n in range(4)] == sorted(wide.index(f"GPU {n}") for n in range(4))
 
 
 def test_the_runner_page() -> None:

@@ -19,7 +19,7 @@ def calm_rows(snapshot: Snapshot, width: int) -> list[Row]:
     prose = min(width - 2, _WIDEST)
     watched = [source for source in snapshot.sources.values() if source.kind not in INSTRUMENTS]
     if snapshot.at is None:
-        rows = [row(), row((" ○ ", "dim"), (_("Starting: the rules are made ready."), "strong")), row()]
+        rows = [row(), row((" ○ ", "dim"), (_("Starting: the rules are made ready."), "strong"))]
     elif any(source.state == "failed" for source in watched):
         rows = [row(), row((" ✗ ", "error"), (_("Not everything can be watched."), "strong")), row()]
     else:

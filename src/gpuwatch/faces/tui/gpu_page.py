@@ -8,6 +8,7 @@ from typing import Any
 from gpuwatch.core.observations import GpuProcess, GpuSample, ThrottleReason
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.charts import Mark, chart_rows
+from gpuwatch.faces.tui.driver import silence_rows
 from gpuwatch.faces.tui.machine import host_rows, no_gpu_rows
 from gpuwatch.faces.tui.paint import Row, Span, filling, memory_ratio, row, spread
 from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
@@ -44,6 +45,7 @@ def page_rows(snapshot: Snapshot, width: int, sort: str, predicted_bytes: int | 
     rows: list[Row] = []
     for samples in histories:
         rows += [
+            *silence_rows(snapshot, samples[-1], width),
             *gpu_charts(samples, width, predicted_bytes, memory_rows),
             *process_table(samples[-1].processes, width, sort),
             row(),

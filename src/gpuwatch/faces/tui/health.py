@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gpuwatch.core.observations import GpuSample, JobProgress, QueueState, ServerSeen
 from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.faces.tui.driver import silent_driver
 from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, width_of
 from gpuwatch.faces.tui.pane import OneLine
 from gpuwatch.faces.tui.wording import is_live
@@ -78,7 +79,9 @@ def pulse(snapshot: Snapshot) -> tuple[Span, ...]:
     if is_live(last, snapshot.at):
         return (("● ", "good"), (_("live"), "good"))
     seconds = round((snapshot.at - last).total_seconds())
-    quiet = f"{seconds - seconds % _IDLE_STEP_SECONDS} s" if seconds < 60 else show_seconds(seconds - seconds % 60)
+    quiet = f"{seconds - seconds % _IDLE_STEP_SECONDS} s" if seconds < 60 else f"{seconds // 60} min"
+    if seconds >= 3600:
+        quiet = show_seconds(seconds - seconds % 60)
     return (("○ ", "dim"), (render(text("idle {time}", time=quiet)), "dim"))
 
 
@@ -120,11 +123,21 @@ def server_items(snapshot: Snapshot) -> list[Item]:
 
 
 def gpu_items(snapshot: Snapshot) -> list[Item]:
-    """Each GPU; a calm word where there is none."""
+    """Each GPU, the fullest the last to go; a calm word where there is none."""
     newest = [samples[-1] for samples in snapshot.gpus.values() if samples]
+    fullest = sorted(newest, key=lambda sample: -(memory_ratio(sample) or 0.0))
     items = []
-    for place, sample in enumerate(sorted(newest, key=lambda sample: sample.index)):
+    for sample in sorted(newest, key=lambda sample: sample.index):
+        place = fullest.index(sample)
         label = "   GPU " if len(newest) == 1 else f"   GPU {sample.index} "
+        if silent_driver(snapshot, sample) is not None:
+            told: tuple[Span, ...] = (
+                ("   ✗ ", "error"),
+                (label.strip(), "text"),
+                (" " + _("does not answer"), "error"),
+            )
+            items.append(Item(1 + 10 * place, told, at_right=True))
+            continue
         items.append(Item(1 + 10 * place, ((label, "dim"), *memory_spans(sample)), at_right=True))
         if sample.temperature_celsius is not None:
             heat = f"  {sample.temperature_celsius:.0f} °C"

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpuwatch.core.observations import GpuProcess, GpuSample, HostSample
 from gpuwatch.core.snapshot import RunStatus, Snapshot
+from gpuwatch.faces.tui.driver import silence_rows
 from gpuwatch.faces.tui.paint import (
     Row,
     Span,
@@ -59,7 +60,7 @@ def machine_rows(snapshot: Snapshot, width: int) -> list[Row]:
     if running:
         blocks += ours
     histories = sorted((samples for samples in snapshot.gpus.values() if samples), key=lambda one: one[-1].index)
-    blocks += [gpu_rows(samples, width) for samples in histories]
+    blocks += [[*gpu_rows(samples, width), *silence_rows(snapshot, samples[-1], width)] for samples in histories]
     if not histories:
         blocks.append(no_gpu_rows(snapshot, width))
     if snapshot.host is not None:

@@ -52,7 +52,7 @@ class MuteBar(OneLine):
                 _("Mute:"),
                 render(text("rule {rule}", rule=incident.rule.id)),
                 render(text("label {label}", label=incident.label)),
-                _("lines like this"),
+                _("such lines"),
             ]
         spans: list[Span] = [(f" {words[0]} ", "strong")]
         for number, (word, _mute) in enumerate(zip(words[1:], self.choices(), strict=False), start=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.geometry import Size
 
 from gpuwatch.core.snapshot import Reload, Snapshot
-from gpuwatch.faces.tui.paint import cut, row
+from gpuwatch.faces.tui.paint import Span, cut, row
 from gpuwatch.faces.tui.pane import OneLine
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.texts import Text, text
@@ -21,17 +21,18 @@ class NoticeLine(OneLine):
     def __init__(self, words: Text | None, *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._words = words
+        self._sign: Span = (" · ", "info")
         self.display = False
 
-    def tell(self, words: Text | None) -> None:
-        """Say this from now on, or nothing."""
-        self._words = words
+    def tell(self, trouble: Text | None) -> None:
+        """Say from now on what is wrong, or nothing."""
+        self._words, self._sign = trouble, (" ▲ ", "warning")
 
     def draw(self, size: Size) -> None:
         """Draw it for a terminal of that size."""
         self.display = self._words is not None and size.height >= _FROM_ROWS
         if self._words is not None:
-            self.show(row((" ▲ ", "warning"), (cut(said(self._words), max(size.width - 4, 8)), "text"), back="quiet"))
+            self.show(row(self._sign, (cut(said(self._words), max(size.width - 4, 8)), "text"), back="quiet"))
 
 
 def rules_are_new(before: Snapshot, now: Snapshot) -> bool:
