@@ -22,6 +22,7 @@ from gpuwatch.faces.tui.health import health_row
 from gpuwatch.faces.tui.jobs_page import peak_of
 from gpuwatch.faces.tui.machine import machine_rows
 from gpuwatch.faces.tui.pages import PAGES
+from gpuwatch.faces.tui.paint import width_of
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.themes import ANSI, PALETTES, Palette
 from gpuwatch.texts import current, text, use
@@ -103,6 +104,15 @@ def test_the_predicted_peak_is_marked_on_the_curve() -> None:
     sample = GpuSample(AT, "GPU-1", 0, "RTX 4060", total_bytes=8 * GIB, used_bytes=2 * GIB)
     rows = ["".join(w for w, _ in r.spans) for r in gpu_charts([replace(sample)] * 9, 90, 6 * GIB)]
     assert sum("predicted peak 6.00 GiB" in line for line in rows) == 1
+
+
+@pytest.mark.parametrize("name", ["en", "zh"])
+def test_no_row_of_the_page_is_wider_than_it(name: str) -> None:
+    use("zh" if name == "zh" else "en")
+    samples = (GpuSample(AT, "GPU-1", 0, "RTX 4060", "560", 8 * GIB, 2 * GIB, 0.5, 61.0, 120.0, 165.0),) * 90
+    rows = gpu_page(Snapshot(gpus={"GPU-1": samples}), 60, 40, "memory", 6 * GIB)
+    assert any("6.00 GiB" in words for row in rows for words, _ in row.spans)
+    assert max(width_of(row.spans) for row in rows) <= 60
 
 
 def test_the_curves_take_the_room_that_is_left_and_stand_below_each_other() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpuwatch.faces.tui.paint import Row, Span, row
+from gpuwatch.faces.tui.paint import Row, Span, crop, row, width_of
 from gpuwatch.faces.tui.themes import Tone
 
 Mark = tuple[float, str, Tone]
@@ -54,8 +54,8 @@ def chart_rows(
         spans: list[Span] = [(f" {label:>{side - 2}} ", "dim"), ("│", "faint")]
         if place == marked and mark is not None:
             name = f" {mark[1]} "
-            line = line[: max(room - len(name) - 2, 0)].replace(" ", "╌") + name + "╌╌"  # noqa: PLW2901 - drawn over
-            spans.append((line[:room], mark[2]))
+            before = line[: max(room - width_of([(name, "text")]) - 2, 0)].replace(" ", "╌")
+            spans.append((crop(before + name + "╌╌", room), mark[2]))
         else:
             spans.append((line, tone))
         rows.append(row(*spans))

@@ -20,10 +20,10 @@ from gpuwatch.faces.tui.mend_rows import MEND, mend_rows, next_spans
 from gpuwatch.faces.tui.paint import (
     Row,
     Span,
-    bar,
     cut,
     filling,
     memory_ratio,
+    need_spans,
     paragraph,
     row,
     spread,
@@ -284,9 +284,7 @@ def prediction_spans(fix: Fix, total_bytes: int | None, width: int) -> list[Span
     if not total_bytes:
         return [*words, ("  " + render(text("needs up to {need}", need=need)), "text")]
     numbers = render(text("up to {need} of {total}", need=need, total=show_bytes(total_bytes)))
-    room = width - width_of(words) - len(numbers) - 4
-    drawn = bar(fix.predicted.peak_bytes / total_bytes, min(max(room, 8), 32), tone)
-    return [*drawn, ("  " + numbers, "text"), ("  ", "text"), *words]
+    return need_spans(fix.predicted.peak_bytes / total_bytes, numbers, words, width)
 
 
 def minute_rows(incident: Incident, snapshot: Snapshot, width: int) -> list[Row]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpuwatch.faces.tui.consent import Question
 from gpuwatch.faces.tui.mend import Mend
-from gpuwatch.faces.tui.paint import Row, Span, bar, paragraph, row, width_of, wrapped
+from gpuwatch.faces.tui.paint import Row, Span, need_spans, paragraph, row, width_of, wrapped
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import FITS, said
 from gpuwatch.texts import render, show_bytes, text, visible
@@ -81,10 +81,8 @@ def need_row(outlook: Outlook, need_bytes: float, room_bytes: float, width: int)
     """The need as a bar against what the card has, and the verdict in words."""
     sign, verdict, tone = FITS[outlook.fits]
     numbers = render(text("up to {need} of {total}", need=show_bytes(need_bytes), total=show_bytes(room_bytes)))
-    words = f"{sign} {render(verdict)}"
-    room = width - width_of([(words, tone), (numbers, "text")]) - 8
-    drawn = bar(need_bytes / room_bytes, min(max(room, 8), 32), tone)
-    return row(("   ", "text"), *drawn, ("  " + numbers, "text"), ("  ", "text"), (words, tone))
+    verdict_spans: list[Span] = [(f"{sign} {render(verdict)}", tone)]
+    return row(("   ", "text"), *need_spans(need_bytes / room_bytes, numbers, verdict_spans, width - 4))
 
 
 def next_spans(mend: Mend, question: Question) -> tuple[Span, ...]:

@@ -5,9 +5,11 @@ It stands above the keys while it waits for a number; nothing else stops meanwhi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.mutes import Mute, line_pattern
-from gpuwatch.faces.tui.paint import Span, row
+from gpuwatch.faces.tui.paint import Span, row, width_of
 from gpuwatch.faces.tui.pane import OneLine
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
@@ -54,7 +56,14 @@ class MuteBar(OneLine):
                 render(text("label {label}", label=incident.label)),
                 _("such lines"),
             ]
+        spans = self._spans(words)
+        if width_of(spans) > self.size.width and incident.mute is None:  # every choice is in view, if not every name
+            short = (render(text("rule {rule}", rule="")).strip(), render(text("label {label}", label="")).strip())
+            spans = self._spans([words[0], *short, *words[3:]])
+        self.show(row(*spans, back="quiet"))
+
+    def _spans(self, words: Sequence[str]) -> list[Span]:
         spans: list[Span] = [(f" {words[0]} ", "strong")]
         for number, (word, _mute) in enumerate(zip(words[1:], self.choices(), strict=False), start=1):
             spans += [(f" {number} ", "key"), (word + " ", "text")]
-        self.show(row(*spans, (" Esc ", "key"), (_("leave it"), "dim"), back="quiet"))
+        return [*spans, (" Esc ", "key"), (_("leave it"), "dim")]

@@ -21,6 +21,7 @@ from gpuwatch.texts import visible
 
 Span = tuple[str, Tone]
 
+_SHORTEST_BAR, _LONGEST_BAR = 8, 32
 _SPARKS = " ▁▂▃▄▅▆▇█"
 _WIDE = "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U0001f000-\U0003ffff"
 _CLOSING = "，。、；：！？）】》」』”’%"
@@ -140,6 +141,15 @@ def bar(ratio: float, width: int, tone: Tone) -> tuple[Span, Span]:
     if ratio > 0:
         taken = max(taken, 1)
     return ("━" * taken, tone), ("─" * (width - taken), "faint")
+
+
+def need_spans(ratio: float, numbers: str, verdict: Sequence[Span], width: int) -> list[Span]:
+    """A need as a bar against the card, in numbers, and the verdict; the bar goes where room is short: it is not the answer."""
+    told: list[Span] = [(numbers, "text"), ("  ", "text"), *verdict]
+    room = min(width - width_of(told) - 2, _LONGEST_BAR)
+    if room < _SHORTEST_BAR:
+        return told
+    return [*bar(ratio, room, verdict[0][1]), ("  ", "text"), *told]
 
 
 def filling(ratio: float) -> Tone:

@@ -18,7 +18,7 @@ from gpuwatch.texts import translate as _
 if TYPE_CHECKING:
     from gpuwatch.core.traces.summary import Summary
 
-_WIDEST, _ROOMY = 84, 96
+_NARROW, _ROOMY, _WIDEST = 56, 96, 84
 _NAME, _NUMBER, _BAR = 26, 11, 26
 _MOST_STAGES, _MOST_WORK = 12, 4
 Facts = Sequence[tuple[str, Text, Callable[[float], str]]]
@@ -48,7 +48,7 @@ def runner_page(snapshot: Snapshot, width: int, traced: Traced | None) -> list[R
     if snapshot.run is None:
         return [
             row(),
-            row((" ○ ", "dim"), (_("No run of gpuwatch's own DDColor runner is watched."), "strong")),
+            *paragraph("○ " + _("No run of gpuwatch's own DDColor runner is watched."), min(width - 1, _WIDEST), "strong", 1),
             *paragraph(
                 _("The demo runs one beside a recorded failure; a run of its own prints its report:"),
                 min(width - 2, _WIDEST), "dim", 3,
@@ -86,7 +86,8 @@ def side_by_side(left: Sequence[Row], right: Sequence[Row], half: int) -> list[R
 
 def fact_row(name: str, value: str, width: int) -> Row:
     """A name and its value."""
-    return row((f"   {padded(name, _NAME)} ", "dim"), (cut(value, max(width - _NAME - 4, 4)), "text"))
+    room = min(_NAME, max(width // 2 - 4, 4))
+    return row((f"   {padded(name, room)} ", "dim"), (cut(value, max(width - room - 4, 4)), "text"))
 
 
 def fact_rows(facts: Facts, report: Mapping[str, Any], width: int) -> list[Row]:
@@ -150,11 +151,8 @@ def summary_rows(summary: Summary, width: int) -> list[Row]:
 def head_row(title: str, columns: Sequence[str], width: int) -> Row:
     """What stands in the columns of `share_row`."""
     *numbers, more = (" " + flushed(words, _NUMBER) for words in columns)
-    return row(
-        (f"   {padded(title, name_width(width))}", "dim"),
-        ("".join(numbers), "dim"),
-        (" " * bar_width(width) + more, "dim"),
-    )
+    last = " " * bar_width(width) + more if width >= _NARROW else ""
+    return row((f"   {padded(title, name_width(width))}", "dim"), ("".join(numbers), "dim"), (last, "dim"))
 
 
 def share_row(name: str, seconds: float, window_seconds: float, more: str, width: int) -> Row:
@@ -169,7 +167,7 @@ def share_row(name: str, seconds: float, window_seconds: float, more: str, width
     ]
     if room := bar_width(width):
         spans += [("  ", "text"), *bar(ratio, room - 2, "accent")]
-    return row(*spans, (" " + flushed(more, _NUMBER), "dim"))
+    return row(*spans, (" " + flushed(more, _NUMBER) if width >= _NARROW else "", "dim"))
 
 
 def bar_width(width: int) -> int:
@@ -183,5 +181,6 @@ def more_row(count: int) -> list[Row]:
 
 
 def name_width(width: int) -> int:
-    """Cells for a name beside three numbers."""
-    return min(max(width - 3 * (_NUMBER + 1) - 4, 8), 44)
+    """Cells for a name beside three numbers; two where the pane is narrow."""
+    numbers = 3 if width >= _NARROW else 2
+    return min(max(width - numbers * (_NUMBER + 1) - 4, 8), 44)
