@@ -29,8 +29,6 @@ class Balance:
     """What PyTorch took from the driver, idle blocks included."""
     process_bytes: int | None = None
     """What the whole process holds, PyTorch's part included."""
-    total_from: str | None = None
-    """Who told the total: the message, the driver, the server, an earlier failure, the command line."""
     allowed_bytes: int | None = None
     """What PyTorch allows itself, where a limit was set."""
     told_others_bytes: int | None = None
@@ -118,12 +116,12 @@ class Balance:
         known = self.free_bytes is not None and (self.reserved_bytes is not None or self.allocated_bytes is not None)
         return known and self.oddity != "beyond_card"
 
-    def with_total(self, total_bytes: int | None, told_by: str) -> Balance:
+    def with_total(self, total_bytes: int | None) -> Balance:
         """The balance with a total from elsewhere, where it has none of its own."""
         if self.total_bytes is not None or total_bytes is None:
             return self
         free = self.free_bytes if self.free_bytes is not None and self.free_bytes <= total_bytes else None
-        return replace(self, total_bytes=total_bytes, free_bytes=free, total_from=told_by)
+        return replace(self, total_bytes=total_bytes, free_bytes=free)
 
     def with_others(self, others_bytes: int | None) -> Balance:
         """The balance with what others hold, where the message does not tell it."""
@@ -157,7 +155,6 @@ def balance_of(facts: Mapping[str, Any]) -> Balance:
         allocated_bytes=allocated,
         reserved_bytes=reserved,
         process_bytes=process,
-        total_from="message" if total is not None else None,
         allowed_bytes=count("allowed_bytes", 1),
         told_others_bytes=other,
     )

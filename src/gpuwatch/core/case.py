@@ -179,15 +179,15 @@ def case_of(incident: Incident, around: Surroundings) -> Case:
     balance = balance_of(incident.facts)
     if around.gpu_total_bytes is not None:
         balance = (
-            Balance(total_bytes=around.gpu_total_bytes, tried_bytes=balance.tried_bytes, total_from="command line")
+            Balance(total_bytes=around.gpu_total_bytes, tried_bytes=balance.tried_bytes)
             if (balance.total_bytes is not None and balance.total_bytes != around.gpu_total_bytes)
-            else balance.with_total(around.gpu_total_bytes, "command line")
+            else balance.with_total(around.gpu_total_bytes)
         )
     if around.gpu is not None:
-        balance = balance.with_total(around.gpu.total_bytes, "driver").with_others(held_by_others(around.gpu))
+        balance = balance.with_total(around.gpu.total_bytes).with_others(held_by_others(around.gpu))
     if around.server is not None:
-        balance = balance.with_total(around.server.total_bytes, "server")
-    balance = balance.with_total(around.known_total_bytes, "earlier failure")
+        balance = balance.with_total(around.server.total_bytes)
+    balance = balance.with_total(around.known_total_bytes)
     profile = around.workloads.find(incident.node.type, incident.node.pack)
     profile = profile.with_inputs(incident.node.inputs) if profile else None
     answer = answer_of(profile, incident, balance) if profile else Answer()

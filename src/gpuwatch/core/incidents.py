@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gpuwatch.core.diagnosis import Diagnosis
 from gpuwatch.core.mutes import Mute
@@ -14,7 +14,6 @@ from gpuwatch.core.rules import Label, Rule, Severity
 from gpuwatch.texts import Text
 
 IncidentState = Literal["open", "settled", "recovered", "cleared"]
-STATES: tuple[IncidentState, ...] = get_args(IncidentState)
 
 
 @dataclass(frozen=True, slots=True)
