@@ -19,6 +19,7 @@ import pytest
 from gpuwatch.adapters.comfyui import patience, submitting
 from gpuwatch.adapters.comfyui.bulk_folder import NAME
 from gpuwatch.adapters.comfyui.client import NoAnswerError
+from gpuwatch.adapters.comfyui.ended import OF_BATCH
 from gpuwatch.core.loop.bulk import Photo, output_names, output_paths, read_entries
 from gpuwatch.errors import UnreachableError
 from gpuwatch.faces.cli import main
@@ -323,6 +324,8 @@ def test_memory_that_runs_out_is_degraded_for_and_the_next_photos_begin_with_wha
     code, lines, last = submitted(capsys, *common, "--out", tmp_path / "with", "--retry-degrade")
     assert (code, last["done"]) == (0, 5)
     assert len(standin.comfyui.executed) - before == 6, "only the first photo failed before it held"
+    told = [entry["prompt"][3] for entry in standin.comfyui.history.values()]
+    assert all(extra[OF_BATCH] for extra in told), "what was queued again is the batch's, too: a guard leaves it alone"
     assert results(tmp_path / "with") == WANTED
     (change,) = lines[0]["changes"]
     assert change["from"] == 1280 > change["to"]

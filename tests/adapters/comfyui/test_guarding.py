@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gpuwatch.adapters.comfyui.ended import OF_BATCH
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal
 from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.core.workflow.graph import read_workflow
@@ -99,6 +100,16 @@ def test_a_job_that_did_not_run_out_of_memory_is_left_alone() -> None:
         scene.guard.heard(scene.run(256), "success")
         assert scene.events == ["left_alone"]
         assert len(scene.standin.comfyui.executed) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_photo_of_a_batch_is_left_to_the_batch(version: str) -> None:
+    with guarded(ComfyUI(version)) as scene:
+        queued = scene.mender.hands.queue(workflow(1280), {OF_BATCH: True})
+        scene.guard.heard(scene.ended(queued.id), "error")
+        assert scene.events == ["left_alone"]
+        assert "gpuwatch submit" in render(scene.notes[0].words)
+        assert len(scene.standin.comfyui.executed) == 1
 
 
 def test_an_interrupted_job_is_not_touched_and_one_of_ours_is_not_queued_again() -> None:

@@ -22,6 +22,8 @@ from gpuwatch.core.workloads import Workloads
 
 MARK = "gpuwatch_id"
 """Where a prompt of ours has its id once more, in its extra data: for a server that gives it another."""
+OF_BATCH = "gpuwatch_submit"
+"""Stands in `extra_data` of a photo of `gpuwatch submit`, which queues again itself what failed: a guard leaves it alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuwatch.adapters.comfyui.acting import RefusedError
 from gpuwatch.adapters.comfyui.client import NoAnswerError
-from gpuwatch.adapters.comfyui.ended import EndedJob
+from gpuwatch.adapters.comfyui.ended import OF_BATCH, EndedJob
 from gpuwatch.adapters.comfyui.guarded_job import Note, Waiting, Way, found_memory, lacks_something, what_changes
 from gpuwatch.adapters.comfyui.mending import Mender, Refusal
 from gpuwatch.core.loop.broken import only_a_restart_helps
@@ -158,7 +158,12 @@ class Guard:
             return
         way = self._way_of(job)
         before_us = job.ended.ended_ms is not None and job.ended.ended_ms <= self._since_ms
-        if job.ended.outcome == "error" and way is None and not before_us:
+        if job.ended.outcome == "error" and way is None and not before_us and job.extra_data.get(OF_BATCH):
+            words = text(
+                "job {id} is a photo of gpuwatch submit, which sees to it itself; it is left alone.", id=job.id
+            )
+            self._say("left_alone", words, job.id, first_job=job.id)
+        elif job.ended.outcome == "error" and way is None and not before_us:
             self._mend(job, Lineage(), job.id, None)
         elif way is not None:
             self._close(job, way)

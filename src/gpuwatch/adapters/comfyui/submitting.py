@@ -14,7 +14,7 @@ from dataclasses import replace
 from gpuwatch.adapters.comfyui.acting import Queued, RefusedError, UnsureError
 from gpuwatch.adapters.comfyui.batch import Batch, Flight, Outcome
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.ended import EndedJob
+from gpuwatch.adapters.comfyui.ended import OF_BATCH, EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal
 from gpuwatch.adapters.comfyui.patience import Patience
 from gpuwatch.adapters.comfyui.uploading import read_photo, upload
@@ -142,7 +142,7 @@ class Lane:
         )
         self.batch.queued(photo, self.name, flight.job)
         try:
-            queued = self.mender.hands.queue(prompt, id_=flight.job)
+            queued = self.mender.hands.queue(prompt, {OF_BATCH: True}, id_=flight.job)
         except RefusedError as error:
             if not self._took:
                 raise  # the workflow is at fault
