@@ -1,8 +1,8 @@
 """A log file, followed while its program writes it, rotates it, empties it or replaces it.
 
-It polls: that needs no package and works on network and overlay mounts, where change notices stay silent. It never maps a
-file, because a mapped file that shrinks ends the process. It cuts nothing: chunks end anywhere; what is not in UTF-8 is
-turned into it, while the places that are kept stay those of the file.
+It polls: that works everywhere, also on network and overlay mounts, where change notices stay silent; a notice only ends a
+pause sooner. It never maps a file, because a mapped file that shrinks ends the process. It cuts nothing: chunks end anywhere;
+what is not in UTF-8 is turned into it, while the places that are kept stay those of the file.
 A file that was rewritten with the very bytes it had at its begin and at our place looks like one that was left alone.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, Decoder
+from gpuwatch.adapters.sources.notices import Notices
 from gpuwatch.adapters.sources.opening import (
     CHUNK_BYTES,
     opened,
@@ -38,8 +39,6 @@ from gpuwatch.texts import Text, text
 __all__ = ["CHUNK_BYTES", "FileSource", "read_file_chunks"]
 
 _SHORTEST_PAUSE_SECONDS = 0.002
-_FLOWING_SECONDS = 0.02
-"""For so long after something came, more is looked for after the shortest pause: a log that flows comes in such steps."""
 _LONG_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 0.25
 _GROWTH, _SLOW_GROWTH = 2.0, 1.05
@@ -77,6 +76,7 @@ class FileSource:
         self._clock = clock
         self._let_go_seconds = let_go_seconds
         self._refused_at: float | None = None
+        self._notices = Notices()
 
     @classmethod
     def from_path(
@@ -104,29 +104,28 @@ class FileSource:
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
         """Follow until told to stop. A file that disappears is waited for."""
-        pause_seconds, waited_seconds = _SHORTEST_PAUSE_SECONDS, 0.0
+        pause_seconds = _SHORTEST_PAUSE_SECONDS
         observations = self._observations()
         try:
             while not stop.is_set():
                 observation = next(observations)
                 if observation is None:
-                    if waited_seconds >= _FLOWING_SECONDS:
-                        growth = _GROWTH if pause_seconds < _LONG_PAUSE_SECONDS else _SLOW_GROWTH
-                        pause_seconds = min(pause_seconds * growth, _LONGEST_PAUSE_SECONDS)
+                    growth = _GROWTH if pause_seconds < _LONG_PAUSE_SECONDS else _SLOW_GROWTH
+                    pause_seconds = min(pause_seconds * growth, _LONGEST_PAUSE_SECONDS)
+                    self._notices.wait(stop, pause_seconds)
                 elif not emit(observation):
                     break
                 else:
-                    pause_seconds, waited_seconds = _SHORTEST_PAUSE_SECONDS, 0.0
-                    if not isinstance(observation, LogChunk) or len(observation.data) >= _FULL_BYTES:
-                        continue
-                stop.wait(pause_seconds)
-                waited_seconds += pause_seconds
+                    pause_seconds = _SHORTEST_PAUSE_SECONDS
+                    if isinstance(observation, LogChunk) and len(observation.data) < _FULL_BYTES:
+                        stop.wait(pause_seconds)
         except OSError as error:
             raise GpuwatchError(
                 text("{path}: can no longer be read: {error}", path=str(self._path), error=why(error))
             ) from error
         finally:
             observations.close()
+            self._notices.close()
         return text("stopped")
 
     def _observations(self) -> Generator[LogChunk | LogRestarted | LogResumed | None, None, None]:
@@ -237,6 +236,7 @@ class FileSource:
                 text("Let the user that runs gpuwatch read it, then start gpuwatch again."),
             ) from error
         self._refused_at = None
+        self._notices.watch(str(self._path))
         return held
 
 
