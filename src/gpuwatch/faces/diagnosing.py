@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.clock import utc_now
@@ -101,7 +102,8 @@ class Told:
             elif isinstance(event, IncidentChanged):
                 incident = event.incident
                 if incident.id in self._incidents or len(self._incidents) < MOST_LISTED:
-                    self._incidents[incident.id] = incident
+                    # Neither the page nor the JSON shows its lines, and of thousands they are most of the memory.
+                    self._incidents[incident.id] = replace(incident, excerpt=(), frames=())
             elif isinstance(event, FailureCounted):
                 self.failures += event.severity != "info" and not event.muted
                 if event.incident_id not in self._incidents:
