@@ -225,7 +225,8 @@ class Pipeline:
             if silent:
                 self._engine.prepare()
             quiet = silent or not self._engine.in_suspense
-            batch = self._take(_QUIET_TICK_SECONDS if quiet else _TICK_SECONDS if warm else _UNTIL_WARM_SECONDS)
+            usual = _QUIET_TICK_SECONDS if quiet else _TICK_SECONDS
+            batch = self._take(usual if warm else _UNTIL_WARM_SECONDS)
             if not batch and not warm:
                 warm = True
                 with loading():
