@@ -222,14 +222,13 @@ class Pipeline:
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
-            if silent:
-                self._engine.prepare()
             quiet = silent or not self._engine.in_suspense
             usual = _QUIET_TICK_SECONDS if quiet else _TICK_SECONDS
             batch = self._take(usual if warm else _UNTIL_WARM_SECONDS)
             if not batch and not warm:
                 warm = True
                 with loading():
+                    self._engine.prepare()
                     warm_up(self._engine)
                 continue
             if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
