@@ -32,7 +32,7 @@ from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import Text, render, text
 
 _SOON_SECONDS = 0.05
-_GATHERING_SECONDS = 0.25
+_GATHERING_SECONDS = 0.5
 """A bar is drawn ten times a second: each frame would wake us, and what comes behind it is told soon enough."""
 _MOST_WAITING_FRAMES = 1000
 
