@@ -249,6 +249,14 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     assert "there is no journal" in kept.said[0]
 
 
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.journal(events_of(), SEEN)
+    files = [path for path in kept.path.parent.glob("*.db*") if path.suffix != ".lock"]
+    assert kept.path in files
+    assert not [path.name for path in files if path.stat().st_mode & 0o077]
+
+
 def test_it_stays_within_its_age_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Kept(tmp_path)
     for number in range(40):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,12 @@ TIMES = (("incidents", "last_at"), ("jobs", "ended_at"), ("tries", "at"), ("runs
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection that may write, with all tables there. Raises sqlite3.Error where the file cannot be used."""
+    """A connection that may write, with all tables there. Raises sqlite3.Error where the file cannot be used.
+
+    A new file is its user's alone: it holds lines of logs. What SQLite puts beside it has the same mode.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
