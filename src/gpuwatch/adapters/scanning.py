@@ -59,11 +59,16 @@ def scanned_file(path: str, matcher: Matcher, workers: int | None = None) -> Ite
     with opened(place) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if workers is None:
-            workers = 2 if size_bytes >= _MANY_BYTES and (os.cpu_count() or 1) > 1 else 1
+            workers = 2 if size_bytes >= _MANY_BYTES and _cores() > 1 else 1
         try:
             yield from _Blocks(file, size_bytes, matcher).scanned(workers)
         except OSError as error:
             raise unreadable(place, error) from error
+
+
+def _cores() -> int:
+    """How many this process may use, where the system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
@@ -174,8 +179,10 @@ class _Blocks:
         return data, False
 
     def _again(self, at: int, size_bytes: int) -> bytes:
-        """Bytes that another process has scanned; what cannot be had any more reads as empty lines."""
+        """Lines that another process has scanned. Where the file was emptied or written anew meanwhile they are still lines."""
         data = b""
         with contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed by now
             data, _ = self._read(at, size_bytes)
+        if not data.endswith(b"\n"):  # who looks for the end of a line finds one
+            data = data[:-1]
         return data.ljust(size_bytes, b"\n")
