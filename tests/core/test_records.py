@@ -143,3 +143,10 @@ def test_cutting_anywhere_gives_the_same_records(parts: list[bytes], places: lis
         start = place
     records += [*cutter.feed(data[start:]), *cutter.flush()]
     assert records == cut(data)
+
+
+def test_returns_in_a_row_are_one_line_end() -> None:
+    cutter = Cutter()
+    got = [record.text for record in cutter.feed(b"a" + b"\r" * 5000 + b"b\r\r\nc\n")]
+    assert got == [b"a", b"b", b"", b"c"]
+    assert cutter.line == 3

@@ -80,7 +80,8 @@ _ALTERNATIVES: tuple[tuple[bytes, bytes], ...] = (
 _STAMPS = ("kube", "syslog", "journal", "journald", "dmesg", "bracket", "loguru", "plain", "clock")
 _WORDS = ("l1", "l2", "l3", "l4", "l5", "l6")
 _MOST_PREFIXES = 8
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_END = re.compile(rb"\r\n|\n|\r+(?=\r)|\r")
+"""Of returns in a row all but the last at once: between them stands nothing."""
 
 
 @dataclass(slots=True)  # not frozen: that would take longer than all else that is done for most lines
@@ -117,14 +118,14 @@ class Cutter:
             data = b"\r" + data
             del self._half[-1:]
         while (end := _LINE_END.search(data, start)) is not None:
-            if end[0] == b"\r" and not self._half and (frames := _BARS.match(data, start)) is not None:
+            if not end[0].endswith(b"\n") and not self._half and (frames := _BARS.match(data, start)) is not None:
                 self.bar = frames["frame"]
                 start = frames.end()
                 continue
             if end[0] == b"\r" and end.end() == len(data):
                 break
             self._keep(data[start : end.start()])
-            if (record := self._take_record(newline=end[0] != b"\r")) is not None:
+            if (record := self._take_record(newline=end[0].endswith(b"\n"))) is not None:
                 yield record
             start = end.end()
         self._keep(data[start:])
