@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from gpuwatch.adapters.located import Problem, read_documents
+from gpuwatch.adapters.rule_document import CORRELATION_REQUIRED, OPTIONAL, REQUIRED, rule_from
 from gpuwatch.adapters.rule_schema import CORRELATION_EXAMPLE, EXAMPLE, rule_schema, schema_text
-from gpuwatch.adapters.rulebook import CORRELATION_REQUIRED, OPTIONAL, REQUIRED, rule_from
 from gpuwatch.shipped import shipped_folder
 
 RULES = shipped_folder("rules")
@@ -80,6 +80,8 @@ def test_the_example_is_a_rule(validator: Any, tmp_path: Path, example: dict[str
 
 CHANGES: list[tuple[str, Any, bool]] = [
     ("id", "Not An Id", False),
+    ("id", "a" * 64, True),
+    ("id", "a" * 65, False),
     ("label", "no_label", False),
     ("title", {"en": "only"}, False),
     ("title", {"en": "a", "zh": " "}, False),

@@ -67,6 +67,7 @@ def test_the_good_rule_is_good(tmp_path: Path) -> None:
         ("{after: success}", "{after: sucess}", "mine.yaml:11: `sucess` is not known; is `success` meant?"),
         ("{after: success}", "{}", "mine.yaml:11: `after` is missing."),
         ("id: my-failure", "id: My_Failure", "mine.yaml:1: an id is lower-case words joined by hyphens, not `My_Failure`."),
+        ("id: my-failure", f"id: {'long-' * 13}", "mine.yaml:1: an id has at most 64 characters; this one has 65."),
         ("id: my-failure", "id: no", "mine.yaml:1: a string is wanted here, not true or false; put it in quotes."),
         ("id: my-failure", "id: 2026-01-01", "mine.yaml:1: a string is wanted here, not a date; put it in quotes."),
         ("{en: Mine, zh: 我的}", "Mine", "mine.yaml:3: a mapping is wanted here, not a string."),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gpuwatch.adapters.located import read_documents
+from gpuwatch.adapters.rule_document import rule_from
 from gpuwatch.adapters.rule_template import template_of
-from gpuwatch.adapters.rulebook import load_rules, read_rules, rule_from
+from gpuwatch.adapters.rulebook import load_rules, read_rules
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
@@ -109,6 +110,7 @@ def test_a_new_rule_of_a_shipped_id_says_so(tmp_path: Path, capsys: pytest.Captu
     ("words", "wanted"),
     [
         (["My_Failure"], "an id is lower-case words joined by hyphens, not `My_Failure`."),
+        (["a" * 300], "an id has at most 64 characters; this one has 300."),
         (["my-failure", "--label", "cuda_ooom"], "`cuda_ooom` is not known; is `cuda_oom` meant?"),
         (["my-failure", "--out", "mine.txt"], "mine.txt would not be read: a rule file ends in .yaml."),
         (

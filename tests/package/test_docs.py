@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from gpuwatch.adapters.rulebook import OPTIONAL, REQUIRED
+from gpuwatch.adapters.rule_document import OPTIONAL, REQUIRED
 from gpuwatch.core.rules import ACTIONS
 from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS

@@ -2,7 +2,7 @@
 
     python -m gpuwatch.adapters.rule_schema        write rules/schema.json
 
-Made from the sets that the rulebook reads with, so that both accept the same. What a schema cannot say (a pattern compiles, an
+Made from the sets that rule files are read with, so that both accept the same. What a schema cannot say (a pattern compiles, an
 id is free) stays the rulebook's.
 """
 
@@ -12,20 +12,23 @@ import json
 import sys
 from typing import Any, get_args
 
-from gpuwatch.adapters.rule_patterns import LONGEST_CHARACTERS
-from gpuwatch.adapters.rulebook import (
-    CORRELATION_OPTIONAL,
-    CORRELATION_REQUIRED,
+from gpuwatch.adapters.rule_correlate import (
     DURATION_PATTERN,
-    FARTHEST_RECORDS,
-    ID_PATTERN,
     LONGEST_SECONDS,
     MOST_FAILURES,
     MOST_TOGETHER,
-    OPTIONAL,
-    REQUIRED,
     SHORTEST_SECONDS,
 )
+from gpuwatch.adapters.rule_document import (
+    CORRELATION_OPTIONAL,
+    CORRELATION_REQUIRED,
+    FARTHEST_RECORDS,
+    ID_PATTERN,
+    LONGEST_ID_CHARACTERS,
+    OPTIONAL,
+    REQUIRED,
+)
+from gpuwatch.adapters.rule_patterns import LONGEST_CHARACTERS
 from gpuwatch.core.diagnosis import Safety
 from gpuwatch.core.planners import PLANNERS
 from gpuwatch.core.rules import ACTIONS, LABELS, REFINEMENTS, SEVERITIES, ClearAfter, Sameness
@@ -114,6 +117,7 @@ def rule_fields() -> dict[str, Schema]:
             "description": "The rule's name: lower-case words joined by hyphens. A shipped rule's id takes that rule's place.",
             "type": "string",
             "pattern": f"^{ID_PATTERN}$",
+            "maxLength": LONGEST_ID_CHARACTERS,
         },
         "label": label,
         "title": bilingual("What happened, in a few words."),

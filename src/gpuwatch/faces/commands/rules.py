@@ -21,8 +21,9 @@ import sys
 from pathlib import Path
 
 from gpuwatch.adapters.located import raise_problems, unknown
+from gpuwatch.adapters.rule_document import id_complaint
 from gpuwatch.adapters.rule_template import template_of, write_new
-from gpuwatch.adapters.rulebook import id_complaint, load_rules, read_rules
+from gpuwatch.adapters.rulebook import load_rules, read_rules
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.rules import LABELS
 from gpuwatch.errors import UsageError
