@@ -63,3 +63,39 @@ def test_what_explains_failures_is_not_loaded_to_read_a_calm_log(tmp_path: Path)
             text=True,
         )
     assert done.stdout.splitlines()[-1] == "[] []"
+
+
+_BEHIND_THE_SCREEN = (
+    "hyperscan", "sqlite3", "yaml", "rich.progress", "prometheus_client", "gpuwatch.core.engine", "gpuwatch.core.matching.matcher",
+    "gpuwatch.adapters.recording", "gpuwatch.adapters.rulecache", "gpuwatch.faces.exporter", "gpuwatch.pipeline",
+)  # fmt: skip
+_DRAW_A_SCREEN = """
+import sys
+from textual.app import App
+from gpuwatch.faces.cli import main
+from gpuwatch.faces.commands import watch
+
+def run(self):
+    print([name for name in sys.argv[1].split() if name in sys.modules])
+
+App.run = run
+watch.has_screen = sys.stdin.isatty = lambda: True
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["watch", "{file}"], ["replay", "{file}"], ["demo"]], ids=lambda words: str(words[0])
+)
+def test_a_screen_is_drawn_before_what_it_shows_is_loaded(words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "calm.jsonl"
+    file.write_text("got prompt\n")
+    named = [word.format(file=file) for word in words]
+    done = subprocess.run(
+        [sys.executable, "-c", _DRAW_A_SCREEN, " ".join(_BEHIND_THE_SCREEN), *named],
+        env=os.environ | {"GPUWATCH_STATE_DIR": str(tmp_path), "GPUWATCH_CACHE_DIR": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["[]"]

@@ -13,15 +13,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpuwatch.adapters.sources.replay import ReplaySource
+from gpuwatch.adapters.heap import give_large_blocks_back
+from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.watch import has_screen
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
-from gpuwatch.faces.printing import print_until_end
-from gpuwatch.faces.watching import make_engine
-from gpuwatch.pipeline import Pipeline
+from gpuwatch.loading import loading
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
+
+if TYPE_CHECKING:  # the first screen is drawn before the engine is brought
+    from gpuwatch.pipeline import Pipeline
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,16 +42,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play it."""
-    plain = arguments.plain or arguments.json or not (has_screen() and sys.stdin.isatty())
-    source = ReplaySource(arguments.file, speed=arguments.speed)
-    pipeline = Pipeline(make_engine(arguments, shows_records=False), [source])
-    if plain:
-        return print_until_end(pipeline, as_json=arguments.json)
-    from gpuwatch.faces.tui.app import WatchApp  # noqa: PLC0415 - only for the screen
+    check_file(arguments.file)
+    if arguments.plain or arguments.json or not (has_screen() and sys.stdin.isatty()):
+        with loading():
+            from gpuwatch.faces.printing import print_until_end  # noqa: PLC0415 - only where there is no screen
 
-    app = WatchApp(pipeline, title=arguments.file.name, notice=text("A recording, played at its times."))
-    app.run()
-    return app.return_code or 0
+            pipeline = open_recording(arguments)
+        return print_until_end(pipeline, as_json=arguments.json)
+    give_large_blocks_back()
+    with loading():
+        from gpuwatch.faces.tui.app import Watched  # noqa: PLC0415 - only for the screen
+        from gpuwatch.faces.tui.entrance import draw_first  # noqa: PLC0415
+
+    return draw_first(
+        lambda _app, _opened: Watched(open_recording(arguments)),
+        title=arguments.file.name,
+        notice=text("A recording, played at its times."),
+    )
+
+
+def check_file(path: Path) -> None:
+    """Raise UsageError where nothing is there, before a screen is drawn for it. It is not opened: it may be a pipe."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise UsageError(
+            text("{path}: cannot be read: {error}", path=str(path), error=error.strerror or str(error))
+        ) from error
+
+
+def open_recording(arguments: argparse.Namespace) -> Pipeline:
+    """All of what it holds, ready to be played. Raises UsageError for what is no recording."""
+    from gpuwatch.adapters.sources.replay import ReplaySource  # noqa: PLC0415 - all of these come behind the first screen
+    from gpuwatch.faces.watching import make_engine  # noqa: PLC0415
+    from gpuwatch.pipeline import Pipeline  # noqa: PLC0415
+
+    source = ReplaySource(arguments.file, speed=arguments.speed)
+    return Pipeline(make_engine(arguments, shows_records=False), [source])
 
 
 def speed(words: str) -> float:

@@ -1,4 +1,4 @@
-"""How `watch` comes to its screen: it is drawn at once, and what it shows is opened behind it.
+"""How `watch`, `replay` and `demo` come to their screen: it is drawn at once, and what it shows is opened behind it.
 
 The engine, the rules, the journal and what acts on servers take longer to bring than the screen itself. A person sees where
 things will stand meanwhile, and the keys work. What cannot be opened ends the screen and is told on the terminal below it.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.tui.app import WatchApp, Watched
@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 
 def show(sources: Sequence[Source], arguments: argparse.Namespace, *, read_only: bool) -> int:
     """Show the screen over the sources until the person leaves; the exit code."""
+    return draw_first(
+        lambda app, opened: open_behind(app, opened, sources, arguments),
+        remembers=screen_file(),
+        language_asked=any(word.startswith("--lang") for word in sys.argv),
+        read_only=read_only,
+    )
+
+
+def draw_first(opens: Callable[[WatchApp, ExitStack], Watched], **looks: Any) -> int:
+    """Draw the screen, have opened behind it what it shows, and let the person leave; the exit code.
+
+    `opens` runs on a thread; what it enters into the stack is closed after the screen. `looks`: the app's own arguments.
+    """
     with ExitStack() as opened:
-        app = WatchApp(
-            opens=lambda: open_behind(app, opened, sources, arguments),
-            remembers=screen_file(),
-            language_asked=any(word.startswith("--lang") for word in sys.argv),
-            read_only=read_only,
-        )
+        app = WatchApp(opens=lambda: opens(app, opened), **looks)
         app.run()
         if app.trouble is not None:
             raise app.trouble
