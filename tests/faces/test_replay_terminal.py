@@ -1,4 +1,4 @@
-"""Recordings in a real terminal, the demo's among them: the screen is there first, then what was recorded; what is no recording is told below it."""
+"""Recordings on a real terminal, the demo's too: the screen stands first; what is no recording is told below it."""
 
 from __future__ import annotations
 
