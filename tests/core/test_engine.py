@@ -193,6 +193,23 @@ def test_two_reports_are_two_failures_with_a_node_each(between: str) -> None:
     assert [(i.node.id, i.node.type) for i in log.incidents.values()] == [("7", "ImageBlend"), ("9", "ImageScale")]
 
 
+@pytest.mark.parametrize("between", ["\n", "\n\n"], ids=["as written", "with empty lines"])
+def test_a_report_names_the_node_of_the_message_that_was_pasted_above_it(between: str) -> None:
+    lines = [
+        "ImageBlend",
+        NATIVE,
+        "",
+        "# ComfyUI Error Report",
+        "## Error Details",
+        "- **Node ID:** 7",
+        "- **Node Type:** Blend",
+    ]
+    log = Log()
+    log.say(between.join(lines) + "\n")
+    log.end()
+    assert (log.only.label, log.only.node.id, log.only.node.type) == ("cuda_oom", "7", "Blend")
+
+
 def test_history_is_shown_and_not_counted() -> None:
     log = Log()
     log.say(block(NATIVE) + DONE, fresh=False)

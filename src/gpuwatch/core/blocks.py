@@ -18,7 +18,7 @@ _QUIET_AFTER_LINES = 8
 _MOST_FRAMES = 64
 _REPORT_HEAD_LINES = 3
 _REPORT_SPREAD_LINES = 10
-"""How far a report's node may stand from its heading where it was pasted with empty lines between."""
+"""How far a report may stand from the message that was pasted above it, and its node from its heading."""
 
 
 class LineKind(Enum):
@@ -156,11 +156,14 @@ class Block:
         return None
 
     def is_reported_by(self, text: bytes, line: int) -> bool:
-        """Whether a line of a report is of the report that began this block: its second heading, or a node not named yet."""
+        """Whether a line of a report is of this block's failure: a heading near its message, or a node not named yet."""
         if line - self.first_line <= _REPORT_HEAD_LINES:
             return True
-        found = _REPORT_NODE.search(text) if line - self.first_line <= _REPORT_SPREAD_LINES else None
-        return found is not None and (self.node_id if found["what"].upper() == b"ID" else self.node_type) is None
+        if line - self.first_line > _REPORT_SPREAD_LINES:
+            return False
+        if found := _REPORT_NODE.search(text):
+            return (self.node_id if found["what"].upper() == b"ID" else self.node_type) is None
+        return self.phase is Phase.MESSAGE and self.node_id is None and self.node_type is None
 
     def begins_traceback(self, line: int, nearness: int) -> bool:
         """Whether a traceback that starts at this line is this failure's."""
