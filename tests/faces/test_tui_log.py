@@ -12,8 +12,15 @@ from textual.pilot import Pilot
 from gpuwatch.core.observations import LogChunk
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.texts import use
-from tests.faces.tui_play import play, screen, shown_rows, until
-from tests.faces.tui_story import AT, FAILURES, OOM, log, watch
+from tests.faces.tui_play import play, screen, shown_rows, two_failures, until
+from tests.faces.tui_story import (
+    AT,
+    BENIGN,
+    FAILURES,
+    OOM,
+    log,
+    watch,
+)
 
 LINES = b"".join(b"2026-01-15 10:%02d:%02d - INFO - line %d of many\n" % (n // 60, n % 60, n) for n in range(1_800))
 
@@ -199,3 +206,103 @@ def test_a_full_disk_is_told() -> None:
         await until(pilot, lambda: "not on disk (No space left on device)" in screen(app), "the note")
 
     play(watch(log(FAILURES)), scene)
+
+
+def test_the_log_follows_stays_and_counts_what_is_new() -> None:
+    source = log(BENIGN)
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        view = app.body.log_pane.view
+        await until(pilot, lambda: "layer 59" in screen(app), "the end of the log")
+        view.focus()
+        await until(pilot, lambda: view.has_focus, "the focus")
+        await pilot.press("k", "k")
+        assert not view.following
+        top = shown_rows(app)
+        source.tell(LogChunk(AT, "comfyui.log", b"one\ntwo\nthree\n"))
+        await until(pilot, lambda: "3 new" in app.body.log_pane.heading.shown, "the badge")
+        assert shown_rows(app) == top
+        await pilot.press("f")
+        await until(pilot, lambda: "three" in screen(app) and view.following, "the end again")
+        assert "follows" in app.body.log_pane.heading.shown
+
+    play(watch(source), scene)
+
+
+def test_search_finds_counts_and_steps() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 60, "the log")
+        await pilot.press("slash", *"LA", "enter")
+        await until(pilot, lambda: "is not there" in app.body.log_pane.heading.shown, "capitals ask for themselves")
+        await pilot.press("slash", *"r 1", "enter")
+        await until(pilot, lambda: "11/11" in app.body.log_pane.heading.shown, "eleven lines, the last first")
+        await pilot.press("N")
+        await until(pilot, lambda: "10/11" in app.body.log_pane.heading.shown, "the one before")
+        await pilot.press("n", "n")
+        await until(pilot, lambda: "1/11" in app.body.log_pane.heading.shown, "round the end")
+        await pilot.press("slash", "escape")
+        await until(pilot, lambda: app.body.log_pane.view.search is None, "no search")
+
+    play(watch(log(BENIGN)), scene)
+
+
+def test_what_is_typed_at_once_goes_where_it_belongs() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        for character in "/elm?q":
+            app.post_message(events.Key("slash" if character == "/" else character, character))
+        app.post_message(events.Key("enter", "\r"))
+        await until(pilot, lambda: "“elm?q” is not there" in app.body.log_pane.heading.shown, "the search")
+
+    play(watch(log(FAILURES)), scene)
+
+
+def test_search_takes_patterns_and_says_what_is_wrong_with_one() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 60, "the log")
+        app.action_search()
+        app.body.log_pane.field.value = r"re:layer [12]\d of"
+        await pilot.press("enter")
+        await until(pilot, lambda: "20/20" in app.body.log_pane.heading.shown, "twenty lines")
+        app.action_search()
+        app.body.log_pane.field.value = "re:(layer"
+        await pilot.press("enter")
+        await until(pilot, lambda: "cannot be read" in app.body.log_pane.heading.shown, "the complaint")
+
+    play(watch(log(BENIGN)), scene)
+
+
+def test_a_slow_pattern_is_cut_short() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: len(app.body.log_pane.view.book) == 40, "the log")
+        app.action_search()
+        app.body.log_pane.field.value = "re:(a|aa)+$"
+        await pilot.press("enter")
+        await until(pilot, lambda: "takes too long" in app.body.log_pane.heading.shown, "the verdict")
+
+    play(watch(log((b"a" * 60 + b"b\n") * 40)), scene)
+
+
+def test_very_long_lines_scroll_sideways() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "xxxx" in screen(app), "the line")
+        app.body.log_pane.view.focus()
+        await until(pilot, lambda: app.body.log_pane.view.has_focus, "the focus")
+        await pilot.press("right")
+        await until(pilot, lambda: app.body.log_pane.view.left == 8, "eight cells on")
+        await pilot.press("0")
+        await until(pilot, lambda: app.body.log_pane.view.left == 0, "the margin")
+
+    play(watch(log(b"x" * 300_000 + b"\n")), scene)
+
+
+def test_the_progress_bar_is_one_live_line() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "42 %" in app.body.log_pane.bars.shown, "the bar")
+        assert "5/12" in app.body.log_pane.bars.shown
+        assert len(app.body.log_pane.view.book) == 1
+
+    play(
+        watch(log(b"got prompt\n\r 8%|#   | 1/12 [00:00<00:01,  6.65it/s]\r42%|### | 5/12 [00:01<00:01,  6.65it/s]")),
+        scene,
+    )
