@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gpuwatch.adapters.journal import fixes
-from gpuwatch.adapters.journal.fixes import FixLedger
+from gpuwatch.adapters.journal.fixes import FixLedger, held_fix
 from gpuwatch.adapters.journal.news import JournalNews
 from gpuwatch.adapters.journal.reading import read_fixes
 from gpuwatch.adapters.journal.writing import Journal
@@ -53,6 +54,21 @@ def test_what_one_adds_the_others_read_once_and_itself_never(path: Path) -> None
     assert [row[1:] for row in read_fixes(path, "i")] == [("shrink_size", "applied")]
     assert [row[1:] for row in read_fixes(path, "another id of it", "failed")] == [("shrink_size", "applied")]
     assert (one.rows_written, one.write_errors, said) == (1, 0, [])
+
+
+def test_the_fix_that_held_for_a_job_is_found_as_long_as_it_is_the_last_word(path: Path) -> None:
+    assert held_fix(path, "failed") is None, "there is no journal"
+    ledger = FixLedger(path, Said())
+    ledger.add(TRIED)
+    assert held_fix(path, "failed") is None
+    ledger.add(replace(TRIED, outcome="held"))
+    assert held_fix(path, "failed") == replace(TRIED, outcome="held", kept=True)
+    assert held_fix(path, "") is held_fix(path, "another") is None
+    ledger.add(replace(TRIED, outcome="failed"))
+    assert held_fix(path, "failed") is None
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE tries SET outcome = 'held', body = '[nonsense'")
+    assert held_fix(path, "failed") is None
 
 
 def test_what_others_told_is_not_written_again(path: Path) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.comfyui.address import server_of
 from gpuwatch.adapters.comfyui.pace import Pace
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.adapters.sources.comfyui import ComfyuiSource
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
+from gpuwatch.core.incidents import Incident
+from gpuwatch.core.observations import FixTried
 from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.tui.app import WatchApp
-from gpuwatch.faces.tui.mend import servers_of
+from gpuwatch.faces.tui.mend import Mends, servers_of
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import use
+from tests.core.loop.test_next_try import OURS
 from tests.faces import tui_play
 from tests.faces.tui_play import explained, play, screen, two_failures, until
 from tests.faces.tui_story import FAILURES, log, watch
@@ -96,6 +103,58 @@ def test_the_same_key_twice_queues_what_fits_and_tells_that_it_held(standin: Sta
         await until(pilot, lambda: f"已排入队列：{again}" in detail(app), "Chinese")
 
     play(watching(standin), scene, size=(160, 50))
+
+
+def test_what_held_is_said_and_only_another_way_is_offered(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, workflow(1280))
+        await asked(app, pilot)
+        await pilot.press("a")
+        await until(pilot, lambda: "It held: job" in screen(app), "that it held")
+        await until(pilot, lambda: explained(app).fix_outcome == "held", "the outcome")
+        await pilot.press("a")
+        await until(pilot, lambda: "There is no other way" in detail(app), "that nothing is left")
+        assert re.search(r"✓ It held at \d\d:\d\d:\d\d: model_input_size 1280 → \d+", detail(app))
+        assert "again: queue it" not in screen(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "no other way" not in detail(app), "that it is left")
+        assert "✓ It held at" in detail(app), "it is said without being asked, too"
+        assert len(standin.comfyui.executed) == 2
+        comfyui = standin.comfyui
+        comfyui.recorded = {**comfyui.recorded, "object_info": {**comfyui.recorded["object_info"], **OURS}}
+        await asked(app, pilot)
+        assert "class_type  DDColor_Colorize  →  GpuwatchDDColor" in detail(app)
+        assert "✓ It held at" in detail(app)
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+def test_what_held_before_this_run_or_in_another_is_said(standin: Standin) -> None:
+    asked_for = []
+
+    def recall(incident: Incident) -> FixTried | None:
+        asked_for.append(incident.job_id)
+        return replace(held, failed_job_id=incident.job_id)
+
+    held = FixTried(datetime(2026, 6, 1, tzinfo=UTC), "old", "shrink_size", "held", after={"model_input_size": 960})
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        nonlocal held
+        job = await failed(app, pilot, standin, workflow(1280))
+        held = replace(held, server=explained(app).source)
+        await pilot.press("a")
+        await until(pilot, lambda: "There is no other way" in detail(app), "that nothing is left")
+        assert "06-01" in detail(app)
+        assert ": model_input_size 960" in detail(app)
+        assert asked_for == [job]
+        await pilot.press("escape")
+        freed = FixTried(utc_now(), "elsewhere", "free_memory", "held", explained(app).source, failed_job_id=job)
+        app.pipeline.emit(freed)
+        await until(pilot, lambda: "memory was freed first" in detail(app), "what another gpuwatch did")
+
+    app = watching(standin)
+    app.mends = Mends(app.mends._menders, app.pipeline.emit, app._tell_arrival, lambda: app.snapshot, recall)
+    play(app, scene, size=(160, 50))
 
 
 def test_one_that_fails_again_says_so(standin: Standin) -> None:

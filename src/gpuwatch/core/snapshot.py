@@ -44,6 +44,7 @@ from gpuwatch.texts import Text
 MOST_INCIDENTS = 1000
 _HISTORY = 300
 _MOST_JOBS = 200
+_MOST_FIXES = 500
 
 SourceState = Literal["up", "ended", "failed"]
 RecordOutcome = Literal["matched", "ignored"]
@@ -125,6 +126,8 @@ class Snapshot:
     progress: Mapping[str, JobProgress] = field(default_factory=dict)
     """By server, the node that runs, where the server tells it."""
     jobs: tuple[JobEnded, ...] = ()
+    fixes: Mapping[str, FixTried] = field(default_factory=dict)
+    """What was heard last of a fix, by the incident's id and by the id of the job that failed; the newest few hundred."""
     run: RunStatus | None = None
     quarantined: frozenset[str] = frozenset()
     rules: RuleSet | None = None
@@ -157,6 +160,13 @@ class Snapshot:
     def standing(self) -> Counter[Label]:
         """How many incidents of each label stand open or settled and have not cleared; muted ones are left out."""
         return Counter(each.label for each in self.incidents.values() if each.active and not each.muted)
+
+    def held(self, incident: Incident) -> FixTried | None:
+        """The fix that held for its job; None where none did, or a later one is under way."""
+        tried = self.fixes.get(incident.id) or self.fixes.get(incident.job_id or "")
+        if tried is None or tried.outcome != "held":
+            return None
+        return tried if incident.job_id is None or tried.failed_job_id in (None, incident.job_id) else None
 
     @property
     def workers(self) -> Mapping[str, WorkerState]:
@@ -246,10 +256,13 @@ class Snapshot:
                 return replace(self, journal=event)
 
     def _with_fix(self, event: FixTried) -> Snapshot:
+        names = {name for name in (event.incident_id, event.failed_job_id) if name}
+        known = {name: tried for name, tried in self.fixes.items() if name not in names} | dict.fromkeys(names, event)
+        step = replace(self, fixes=dict(list(known.items())[-_MOST_FIXES:]))
         incident = self.incidents.get(event.incident_id)
         if incident is None:
-            return self
-        return replace(self, incidents={**self.incidents, incident.id: replace(incident, fix_outcome=event.outcome)})
+            return step
+        return replace(step, incidents={**self.incidents, incident.id: replace(incident, fix_outcome=event.outcome)})
 
     def _with_queue(self, queue: QueueState | JobProgress) -> Snapshot:
         if isinstance(queue, JobProgress):

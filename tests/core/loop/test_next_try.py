@@ -86,6 +86,19 @@ def test_what_failed_against_the_prediction_is_freed_for_then_made_smaller_and_n
     assert sides[0] == sides[1] > sides[2]
 
 
+def test_what_held_is_not_offered_again_nor_anything_smaller() -> None:
+    gone = Lineage(held="shrink_size").next(failed(), conditions())
+    assert isinstance(gone, GiveUp)
+    assert "no other way" in render(gone.why)
+    ours = conditions(knowledge=with_object_info(knowledge(), OURS, complete=False))
+    kept = Lineage(held="shrink_size").next(failed(), ours)
+    assert isinstance(kept, Retry)
+    assert kept.action == "switch_node"
+    freed = Lineage(held="free_memory").next(failed(), conditions(24 * GIB))
+    assert isinstance(freed, GiveUp)
+    assert isinstance(Lineage(held="free_memory").after(failed(), kept).next(failed(), conditions()), Retry)
+
+
 def test_a_job_is_tried_no_more_often_than_asked() -> None:
     lineage, now = Lineage(), failed()
     for _ in range(2):

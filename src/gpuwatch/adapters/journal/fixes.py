@@ -139,6 +139,19 @@ class FixLedger:
         return tries
 
 
+def held_fix(path: Path, failed_job_id: str) -> FixTried | None:
+    """The fix of that job which held, as the journal has it, where that is the last that was heard of one; else None."""
+    query = (
+        "SELECT incident_id, failed_job_id, at, action, outcome, body FROM tries WHERE failed_job_id = ? "
+        "ORDER BY number DESC LIMIT 1"
+    )
+    with suppress(OSError, sqlite3.Error, ValueError, TypeError, KeyError, RecursionError):
+        for row in rows(path, query, (failed_job_id,)):
+            tried = _tried(row)
+            return tried if tried.outcome == "held" else None
+    return None
+
+
 def _stat(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()

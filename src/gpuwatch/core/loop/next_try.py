@@ -91,10 +91,12 @@ class Lineage:
     tries: tuple[Retry, ...] = ()
     base: Failed | None = None
     """The last of them that failed as the node that it was queued with; what is smaller is reckoned from it."""
+    held: str | None = None
+    """The action that the job ran to its end with already: it needs no smaller size, at most another way."""
 
     def after(self, failed: Failed, retry: Retry) -> Lineage:
         """With one more try."""
-        return Lineage((*self.tries, retry), self._base(failed))
+        return Lineage((*self.tries, retry), self._base(failed), self.held)
 
     def _base(self, failed: Failed) -> Failed:
         # After our node failed too, smaller sizes are reckoned for the stock one, whose need is known best.
@@ -125,7 +127,9 @@ def next_try(failed: Failed, lineage: Lineage, conditions: Conditions) -> Retry 
     done = {retry.digest for retry in lineage.tries}
     too_small: Change | None = None
     passed_over = False
-    for action, each in _candidates(workflow, plan, failed, conditions):
+    for action, each in _candidates(workflow, plan, failed, conditions, smaller=lineage.held is None):
+        if action == lineage.held:
+            continue
         after = values_of({change.input: change.after for change in each.changes})
         prompt = edited(failed.prompt, each.edits)
         digest = digest_of(action, prompt)
@@ -138,10 +142,15 @@ def next_try(failed: Failed, lineage: Lineage, conditions: Conditions) -> Retry 
             too_small = too_small or small
             continue
         return Retry(action, prompt, each, digest, scene, after)
+    if lineage.held is not None:
+        return GiveUp(text("There is no other way to run it on this server."))
     return GiveUp(_why_none(plan, too_small, conditions, passed_over=passed_over), plan)
 
 
-def _candidates(workflow: Workflow, plan: Plan, failed: Failed, conditions: Conditions) -> Iterator[tuple[str, Plan]]:
+def _candidates(
+    workflow: Workflow, plan: Plan, failed: Failed, conditions: Conditions, *, smaller: bool
+) -> Iterator[tuple[str, Plan]]:
+    """What may help, the best first. `smaller`: also less than what surely fits."""
     card, workloads, knowledge = conditions.card, conditions.workloads, conditions.knowledge
     would_fit = not plan.changes and plan.fits == "yes"
     if would_fit:
@@ -151,7 +160,7 @@ def _candidates(workflow: Workflow, plan: Plan, failed: Failed, conditions: Cond
         yield "switch_node", rewritten
     if plan.changes:
         yield action_of(plan), plan
-    if plan.fits is None:
+    if plan.fits is None or not smaller:
         return
     for share in _SQUEEZES:
         used = max(card.used_bytes, round(card.total_bytes * share))

@@ -31,7 +31,7 @@ from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar, keys_of
 from gpuwatch.faces.tui.logview import LogView
-from gpuwatch.faces.tui.mend import MakeMender, Mends
+from gpuwatch.faces.tui.mend import MakeMender, Mends, Recall
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.notice import FIRST_HINT, NoticeLine, reload_trouble, rules_are_new
 from gpuwatch.faces.tui.pages import TabLine
@@ -57,6 +57,7 @@ class Watched:
     pipeline: Pipeline
     metrics_address: str | None = None
     menders: Mapping[str, MakeMender] = field(default_factory=dict)
+    recall: Recall | None = None
 
 
 class WatchApp(Desk):
@@ -132,7 +133,7 @@ class WatchApp(Desk):
         self.pipeline = watched.pipeline
         self._metrics_address = watched.metrics_address
         menders = {} if self.read_only else watched.menders
-        self.mends = Mends(menders, watched.pipeline.emit, self._tell_arrival, self.known_incidents)
+        self.mends = Mends(menders, watched.pipeline.emit, self._tell_arrival, lambda: self.snapshot, watched.recall)
         watched.pipeline.subscribe(self._feed)
         watched.pipeline.overhear(self.body.log_pane.view.book.take)
 

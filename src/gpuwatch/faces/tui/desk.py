@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.clock import utc_now
@@ -139,10 +138,6 @@ class Desk(Looking):
             self.notify(said(error.message), severity="error", timeout=8)
         else:
             self.notify(said(text("Written to {path}", path=str(path))), timeout=6)
-
-    def known_incidents(self) -> Iterable[Incident]:
-        """Those that are known now."""
-        return self.snapshot.incidents.values()
 
     def action_mend(self) -> None:
         """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""

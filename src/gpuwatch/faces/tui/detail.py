@@ -16,7 +16,7 @@ from gpuwatch.faces.tui.card import card_rows
 from gpuwatch.faces.tui.charts import chart_rows
 from gpuwatch.faces.tui.consent import LOOK_SECONDS, Consent, Question
 from gpuwatch.faces.tui.mend import Mend
-from gpuwatch.faces.tui.mend_rows import MEND, mend_rows, next_spans
+from gpuwatch.faces.tui.mend_rows import MEND, held_rows, mend_rows, next_spans
 from gpuwatch.faces.tui.paint import (
     Row,
     Span,
@@ -88,9 +88,11 @@ class Detail(Pane):
             self.rows.show(calm_rows(snapshot, width))
         else:
             mending = offer_rows() if offers else []
+            if (held := snapshot.held(incident)) is not None:
+                mending = [row(), *held_rows(held, prose_width(width), snapshot.at)]
             if mend is not None:
                 question = self.question(mend)
-                mending, note = mend_rows(mend, prose_width(width), question), next_spans(mend, question)
+                mending, note = mend_rows(mend, prose_width(width), question, snapshot.at), next_spans(mend, question)
                 title = cut(title, max(width - width_of(note) - _AROUND_NOTE, 0)) if note else title
             self.rows.show(incident_detail(incident, chosen_fix, width, snapshot, mending))
             note = note or confidence_note(incident)

@@ -18,7 +18,11 @@ from gpuwatch.faces.tui.app import WatchApp, Watched
 from gpuwatch.faces.tui.remembered import screen_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpuwatch.adapters.sources import Source
+    from gpuwatch.core.incidents import Incident
+    from gpuwatch.core.observations import FixTried
     from gpuwatch.faces.notifying import Desk
     from gpuwatch.texts import Text
 
@@ -60,7 +64,15 @@ def open_behind(app: WatchApp, opened: ExitStack, sources: Sequence[Source], arg
     watch.desk.ring = Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
     opened.callback(speak_below, watch.desk)
     menders = {name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()}
-    return Watched(watch.pipeline, watch.metrics_address, menders)
+    recall = partial(held_before, watch.books.ledger.path) if watch.books is not None else None
+    return Watched(watch.pipeline, watch.metrics_address, menders, recall)
+
+
+def held_before(journal: Path, incident: Incident) -> FixTried | None:
+    """The fix that held for a failure's job, as the journal has it."""
+    from gpuwatch.adapters.journal.fixes import held_fix  # noqa: PLC0415 - as above
+
+    return held_fix(journal, incident.job_id) if incident.job_id is not None else None
 
 
 def speak_below(desk: Desk) -> None:

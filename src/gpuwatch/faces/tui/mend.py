@@ -7,13 +7,14 @@ incident, the journal and the metrics have it from there. How it looks is in `me
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
 from gpuwatch.core.observations import FixTried
+from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import Text, text
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the firs
 Stage = Literal["planning", "asked", "queueing", "queued", "held", "failed", "refused"]
 MakeMender = Callable[[], "Mender"]
 
-Known = Callable[[], Iterable[Incident]]
-"""The incidents that are known now."""
+Recall = Callable[[Incident], FixTried | None]
+"""The fix that held for a failure's job, as it was kept before this run; asked on a thread, for it may wait for a file."""
 
 IMPOSSIBLE = text(
     "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
@@ -49,6 +50,8 @@ class Mend:
     proposal: Proposal | None = None
     queued: Queued | None = None
     mender: Mender | None = field(default=None, repr=False, compare=False)
+    held: FixTried | None = None
+    """The fix that its job ran to its end with."""
 
     @property
     def under_way(self) -> bool:
@@ -71,9 +74,12 @@ class Mends:
         menders: Mapping[str, MakeMender],
         report: Callable[[FixTried], object],
         changed: Callable[[], object],
-        known: Known = tuple,
+        known: Callable[[], Snapshot] = Snapshot,
+        recall: Recall | None = None,
     ) -> None:
+        """`known`: all that is known now."""
         self._menders, self._report, self._changed, self._known = menders, report, changed, known
+        self._recall = recall or (lambda _incident: None)
         self._mends: dict[str, Mend] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -99,14 +105,19 @@ class Mends:
         return can and incident.fix_outcome != "held" and incident.id not in self._mends
 
     def plan(self, incident: Incident) -> None:
-        """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead."""
+        """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead.
+
+        What held already is not planned again.
+        """
         server = self._server_of(incident)
         if server is None or incident.job_id is None:
             return
+        before = self._mends.get(incident.id)
+        held = (before.held if before is not None else None) or self._known().held(incident)
         for other in [mend for mend in self._mends.values() if mend.stage in {"planning", "asked"}]:
             self.leave(other.incident_id)
         broken = self._broken(server)
-        mend = Mend(incident.id, "planning" if broken is None else "refused", server, broken)
+        mend = Mend(incident.id, "planning" if broken is None else "refused", server, broken, held=held)
         with self._lock:
             self._mends.pop(incident.id, None)
             self._mends[incident.id] = mend
@@ -114,7 +125,7 @@ class Mends:
             if len(self._mends) > _MOST_KEPT and over:
                 del self._mends[over[0]]
         if broken is None:
-            self._begin(self._plan, mend, incident.job_id)
+            self._begin(self._plan, mend, incident)
 
     def agree(self, incident_id: str) -> None:
         """Queue what was asked about, unless the server broke meanwhile."""
@@ -149,7 +160,7 @@ class Mends:
 
     def _broken(self, server: str) -> Text | None:
         """Why nothing may be queued there, whatever it is; None where the server computes."""
-        found = breakage(self._known(), server)
+        found = breakage(self._known().incidents.values(), server)
         if found is None:
             return None
         return text(
@@ -171,14 +182,21 @@ class Mends:
 
     # -- on a thread of their own ----------------------------------------------------------------------------------------
 
-    def _plan(self, mend: Mend, job_id: str) -> None:
+    def _plan(self, mend: Mend, incident: Incident) -> None:
         from gpuwatch.adapters.comfyui.mending import Refusal  # noqa: PLC0415 - loaded for a server alone
+        from gpuwatch.core.loop.next_try import Lineage  # noqa: PLC0415
 
+        if mend.held is None and (held := self._recall(incident)) is not None and held.server == mend.server:
+            planning = replace(mend, held=held)
+            if not self._put(mend, planning):
+                return
+            mend = planning
         mender: Mender | None = None
         try:
             mender = self._menders[mend.server]()
             mender.hands.greet()
-            found = mender.propose(mender.hands.failed_job(job_id))
+            lineage = Lineage(held=mend.held.action if mend.held is not None else None)
+            found = mender.propose(mender.hands.failed_job(incident.job_id), lineage)
         except Exception as error:  # noqa: BLE001 - it is shown, and the screen goes on
             now = replace(mend, stage="refused", words=told_by(error))
         else:
@@ -208,7 +226,8 @@ class Mends:
             outcome, words = ending_of(job, queued)
             if tried is not None:
                 self._report(tried)
-            self._put(mend, replace(mend, stage="held" if outcome == "held" else "failed", words=words))
+            now = replace(mend, stage="held" if outcome == "held" else "failed", words=words)
+            self._put(mend, replace(now, held=tried) if outcome == "held" else now)
         except Exception as error:  # noqa: BLE001 - loaded for a server alone
             if not self._stop.is_set():
                 self._put(mend, replace(mend, stage="failed", words=told_by(error)))

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gpuwatch.faces.tui.consent import Question
 from gpuwatch.faces.tui.mend import Mend
 from gpuwatch.faces.tui.paint import Row, Span, need_spans, paragraph, row, width_of, wrapped
 from gpuwatch.faces.tui.themes import Tone
-from gpuwatch.faces.tui.wording import FITS, said
+from gpuwatch.faces.tui.wording import FITS, clock, said
 from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:  # plans come once a person asks for one
+    from gpuwatch.core.observations import FixTried
     from gpuwatch.core.workflow.changes import Change, Outlook, Plan
 
 MEND = "mend"
 """The key of its rows, by which they are found among the others."""
 
 
-def mend_rows(mend: Mend, width: int, question: Question) -> list[Row]:
+def mend_rows(mend: Mend, width: int, question: Question, now: datetime | None = None) -> list[Row]:
     """All that is to be said of it, under a title."""
-    return [replace(line, key=MEND) for line in told_rows(mend, width, question)]
+    return [replace(line, key=MEND) for line in told_rows(mend, width, question, now)]
 
 
-def told_rows(mend: Mend, width: int, question: Question) -> list[Row]:
+def told_rows(mend: Mend, width: int, question: Question, now: datetime | None) -> list[Row]:
     """The same, without the key."""
     title = _("Queue the job again like this?") if mend.stage == "asked" else _("The job, queued again")
     rows = [row(), row((" " + title, "title"))]
+    if mend.held is not None and mend.stage != "held":
+        rows += held_rows(mend.held, width, now)
     if mend.stage == "planning":
         return [*rows, row((" · ", "faint"), (render(text("asking {server} …", server=visible(mend.server))), "dim"))]
     from gpuwatch.faces.mending import shown_plan  # noqa: PLC0415 - it brings what acts on a server
@@ -40,6 +44,20 @@ def told_rows(mend: Mend, width: int, question: Question) -> list[Row]:
         if mend.proposal.retry.frees:
             rows += paragraph(_("Memory is freed, and the same prompt is queued again."), width, "text", 3)
     return rows
+
+
+def held_rows(tried: FixTried, width: int, now: datetime | None) -> list[Row]:
+    """The fix that held: when, and what was set for it."""
+    what = ", ".join(set_by(tried, name, value) for name, value in tried.after.items())
+    told = text("It held at {time}: {what}", time=clock(tried.at, now), what=what or text("memory was freed first"))
+    first, *rest = wrapped(said(told), width - 4)
+    return [row((" ✓ ", "good"), (first, "good")), *(row(("   ", "text"), (line, "good")) for line in rest)]
+
+
+def set_by(tried: FixTried, name: str, value: object) -> str:
+    """A value that a fix set, and what it was."""
+    before = tried.before.get(name)
+    return f"{name} {value}" if before is None else f"{name} {before} → {value}"
 
 
 def plan_rows(plan: Plan, width: int) -> list[Row]:
@@ -85,6 +103,13 @@ def need_row(outlook: Outlook, need_bytes: float, room_bytes: float, width: int)
     return row(("   ", "text"), *need_spans(need_bytes / room_bytes, numbers, verdict_spans, width - 4))
 
 
+def tone_of(mend: Mend) -> Tone:
+    """How loud it is what became of it; that there is no other way is no trouble where one held."""
+    if mend.stage == "held":
+        return "good"
+    return "error" if mend.stage == "failed" else "dim" if mend.held is not None else "warning"
+
+
 def next_spans(mend: Mend, question: Question) -> tuple[Span, ...]:
     """What the key does next that planned it: show the rest of the plan, or queue it; nothing while it is not to be agreed to."""
     if mend.stage != "asked":
@@ -110,6 +135,5 @@ def next_rows(mend: Mend, width: int, question: Question) -> list[Row]:
             told = text("Some of its outputs are invalid and left out: {why}", why=mend.queued.dropped)
             rows += paragraph(said(told), width, "warning")
     if mend.words is not None:
-        tone: Tone = "good" if mend.stage == "held" else "error" if mend.stage == "failed" else "warning"
-        rows += paragraph(said(mend.words), width, tone)
+        rows += paragraph(said(mend.words), width, tone_of(mend))
     return rows
