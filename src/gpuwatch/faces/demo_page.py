@@ -8,9 +8,9 @@ import urllib.request
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import JobError
-from gpuwatch.faces.commands.run import report_lines
 from gpuwatch.faces.demonstrating import Demo
 from gpuwatch.faces.report import console_for, print_incident
+from gpuwatch.faces.run_page import report_lines
 from gpuwatch.texts import render, text, visible
 from gpuwatch.texts import translate as _
 
