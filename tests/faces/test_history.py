@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,27 @@ def test_one_is_shown_with_its_lines_and_what_was_tried(journal: str, capsys: py
     assert "loading /home/anna" in page  # it is the person's own
     assert main(["incident", "show", id_, "--journal", journal, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tried"][0]["outcome"] == "held"
+
+
+def test_the_same_lines_read_again_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "journal.db"
+    for days in (-2, -1, 0):
+        kept = Journal(path, print)
+        kept(events_of(b"RuntimeError: CUDA error: out of memory\n", "stdin", days=days), Snapshot())
+        kept.close()
+    assert main(["history", "--journal", str(path)]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    id_ = names[0]
+    assert names == [id_, f"{id_}~1", f"{id_}~2"]
+    assert main(["history", "--journal", str(path), "--since", AT.date().isoformat(), "--json"]) == 0
+    assert [json.loads(line)["newer"] for line in capsys.readouterr().out.splitlines()] == [0]
+    for name, days in ((id_, 0), (f"{id_[:4]}~1", 1), (f"{id_}~2", 2)):
+        assert main(["incident", "show", name, "--journal", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["first_at"] == (AT - timedelta(days=days)).isoformat()
+    for name in (f"{id_}~3", f"{id_}~", f"{id_}~-1", f"{id_}~one", "~1"):
+        wanted = 0 if name == f"{id_}~" else 2
+        assert main(["incident", "show", name, "--journal", str(path)]) == wanted
+    assert f"there is no incident {id_}~3 in the journal" in capsys.readouterr().err
 
 
 def test_what_is_packed_names_nobody(journal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def test_what_identifies_is_not_recorded_wherever_it_is_cut(tmp_path: Path) -> N
     words = b"token=abcdefgh12345 of /home/anna/x\r\nhalf"
     for cut in range(len(words) + 1):
         recorder = Recorder(Scrubber(users=["anna"]))
-        writer = threading.Thread(target=recorder.write_to, args=(tmp_path / f"{cut}.jsonl",))
+        writer = threading.Thread(target=recorder.write_to, args=(tmp_path / f"{cut}.jsonl",) * 2)
         writer.start()
         recorder([LogChunk(AT, "log", words[:cut], place="x"), LogChunk(AT, "log", words[cut:])])
         recorder.end()
@@ -66,3 +68,13 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == f"gpuwatch: {tmp_path / 'no'} is no folder.\nName another file.\n"
     assert main(["demo", "--out", str(LOG), "--plain"]) == 2
     assert capsys.readouterr().err == f"gpuwatch: {LOG} is no folder.\nName another place with --out.\n"
+
+
+@pytest.mark.parametrize("name", ["session.jsonl", "session.jsonl.gz"])
+def test_a_disk_that_is_full_is_told_with_the_file_that_was_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    script = f'ulimit -f 1; exec {sys.executable} -m gpuwatch.faces.cli --lang en record {file} "cmd:cat {LOG}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert f"{file}: cannot be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []

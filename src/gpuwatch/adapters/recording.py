@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,16 +41,26 @@ Entry = tuple[float, Observation]
 """How many seconds after the recording began, and what was observed."""
 
 
-def write_recording(path: str | Path, entries: Iterable[Entry], *, made_from: str = "gpuwatch") -> None:
-    """Write a recording; packed where the name ends in .gz. `made_from` says where it comes from, for a reader."""
+def write_recording(
+    path: str | Path, entries: Iterable[Entry], *, made_from: str = "gpuwatch", stands_for: Path | None = None
+) -> None:
+    """Write a recording, to the disk; packed where the name ends in .gz. `made_from` says where it comes from, for a reader.
+
+    Raises UsageError where it cannot be written. `stands_for` is the name that it will have, where it is written beside that.
+    """
+    named = stands_for or Path(path)
     try:
-        with Path(path).open("wb") as below, _packed_where_asked(Path(path), below) as file:
-            file.write(_line({_HEADER: VERSION, "made_from": made_from}))
-            for after_seconds, observation in entries:
-                file.write(_line(_written(after_seconds, observation)))
+        with Path(path).open("wb") as below:
+            with _packed_where_asked(named, below) as file:
+                file.write(_line({_HEADER: VERSION, "made_from": made_from}))
+                for after_seconds, observation in entries:
+                    file.write(_line(_written(after_seconds, observation)))
+            below.flush()
+            os.fsync(below.fileno())
     except OSError as error:
         raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error))
+            text("{path}: cannot be written: {error}", path=str(named), error=error.strerror or str(error)),
+            text("Name another file."),
         ) from error
 
 
@@ -78,11 +90,11 @@ def read_recording(path: str | Path) -> Iterator[Entry]:
 # -- writing ---------------------------------------------------------------------------------------------------------------
 
 
-def _packed_where_asked(path: Path, below: IO[bytes]) -> IO[bytes]:
+def _packed_where_asked(path: Path, below: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     if path.suffix != ".gz":
-        return below
+        return nullcontext(below)
     # Neither name nor time inside: the same recording gives the same file.
-    return cast(IO[bytes], gzip.GzipFile(filename="", mode="wb", fileobj=below, mtime=0))
+    return cast(AbstractContextManager[IO[bytes]], gzip.GzipFile(filename="", mode="wb", fileobj=below, mtime=0))
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,8 @@ Examples:
   gpuwatch history --since 24h --label cuda_oom
   gpuwatch history --json | jq -r .id
 
-`gpuwatch serve` and `gpuwatch watch` write the journal; `gpuwatch incident show ID` tells more of one.
+`gpuwatch serve` and `gpuwatch watch` write the journal; `gpuwatch incident show ID` tells more of one. The same lines read again
+have the same id: ID~1 is the one before the newest, ID~2 the one before that.
 """
 
 from __future__ import annotations
@@ -66,9 +67,15 @@ def kept_json(kept: Kept) -> dict[str, object]:
         "first_at": incident.first_at.isoformat(),
         "last_at": incident.last_at.isoformat(),
         "failures": kept.failures,
+        "newer": kept.newer,
         "job_id": incident.job_id,
         "also_in": list(incident.also_in),
     }
+
+
+def named(kept: Kept) -> str:
+    """The id, and `~1` behind it for the one before the newest that has it: `gpuwatch incident` takes it so."""
+    return f"{kept.incident.id}~{kept.newer}" if kept.newer else kept.incident.id
 
 
 def line_of(kept: Kept) -> str:
@@ -79,7 +86,7 @@ def line_of(kept: Kept) -> str:
     at = incident.last_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     state = render(STATE[incident.state])
     sign = SEVERITY_SIGN[incident.severity]
-    return f"{incident.id}  {at}  {sign} {render(incident.title)}{node}{times}  {incident.source} · {state}"
+    return f"{named(kept)}  {at}  {sign} {render(incident.title)}{node}{times}  {incident.source} · {state}"
 
 
 def moment(words: str) -> datetime:

@@ -5,8 +5,9 @@ Examples:
   gpuwatch incident export 3f2a90                     a zip file here
   gpuwatch incident export 3f2a90 --out report.zip
 
-The first letters of the ID are enough; `gpuwatch history` lists them. What is packed holds no home path, user name, host name,
-address or token that can be recognised, and it is said what was taken out. Read it before you hand it on.
+The first letters of the ID are enough; `gpuwatch history` lists them, an older one of the same id with ~1 behind it. What is
+packed holds no home path, user name, host name, address or token that can be recognised, and it is said what was taken out.
+Read it before you hand it on.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import sys
 import zipfile
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 
 from gpuwatch import __version__
 from gpuwatch.adapters.journal.reading import Kept, read_fixes, read_incidents
+from gpuwatch.adapters.whole_file import write_whole
 from gpuwatch.core.scrub import Scrubber
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.commands.history import kept_json, line_of, own_journal
@@ -70,17 +73,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def only_one(path: Path, begins: str) -> Kept:
-    """The incident whose id begins so. Raises UsageError where there is none, or where there are several."""
+def only_one(path: Path, name: str) -> Kept:
+    """The incident whose id begins so, the newest or the one that `~N` asks for.
+
+    Raises UsageError where there is none, or where several ids begin so.
+    """
+    begins, _, newer = name.partition("~")
     found = list(read_incidents(path, id_begins=begins)) if begins else []
     ids = list(dict.fromkeys(kept.incident.id for kept in found))
-    if not ids:
-        raise UsageError(
-            text("there is no incident {id} in the journal.", id=begins), text("`gpuwatch history` lists them.")
-        )
     if len(ids) > 1:
         raise UsageError(text("{id} begins several ids: {ids}", id=begins, ids=", ".join(ids[:10])))
-    return found[0]
+    for kept in found:
+        if str(kept.newer) == (newer or "0"):
+            return kept
+    raise UsageError(text("there is no incident {id} in the journal.", id=name), text("`gpuwatch history` lists them."))
 
 
 def context_json(kept: Kept, fixes: list[tuple[str, str, str]]) -> dict[str, object]:
@@ -112,18 +118,11 @@ def export_to(out: Path, kept: Kept, fixes: list[tuple[str, str, str]]) -> int:
     }
     taken = dict(sorted(scrub.taken.items()))
     files["scrubbed.json"] = json.dumps(taken, indent=1)
-    beside = out.with_name(f".{out.name}.part")
-    try:
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, words in files.items():
-                bundle.writestr(name, words.encode("utf-8", "replace") + b"\n")
-        beside.replace(out)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(out), error=error.strerror or str(error))
-        ) from error
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, words in files.items():
+            bundle.writestr(name, words.encode("utf-8", "replace") + b"\n")
+    write_whole(out, packed.getvalue())
     print(visible(str(out)))
     what = ", ".join(f"{count} × {kind}" for kind, count in taken.items()) or "0"
     print(render(text("Taken out: {what}. Read it before you hand it on.", what=what)), file=sys.stderr)

@@ -15,8 +15,8 @@ import argparse
 import platform
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, cast
 
 from gpuwatch.adapters.recording import Entry, write_recording
 from gpuwatch.adapters.sources import Emit, Source
+from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.observations import LogChunk, Observation, SourceKind, Tick
 from gpuwatch.core.reloads import Change
 from gpuwatch.core.scrub import Scrubber
@@ -73,11 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline.overhear(recorder)
     printer = Printer(as_json=arguments.json)
     pipeline.subscribe(printer)
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
     stop = threading.Event()
-    try:
+    with put_in_place(path) as part:
         with stop_on_signals(stop):
-            writer = threading.Thread(target=recorder.write_to, args=(beside,), name="recording")
+            writer = threading.Thread(target=recorder.write_to, args=(part, path), name="recording")
             writer.start()
             pipeline.start()
             while not stop.wait(_LOOK_UP_SECONDS) and recorder.error is None:
@@ -90,14 +90,28 @@ def run(arguments: argparse.Namespace) -> int:
             writer.join()
         if recorder.error is not None:
             raise recorder.error
-        beside.replace(path)
-    finally:
-        with suppress(OSError):
-            beside.unlink()
     what = ", ".join(f"{count} × {kind}" for kind, count in sorted(scrub.taken.items())) or "0"
     told = text("{path}: {count} observations. Taken out: {what}.", path=str(path), count=recorder.count, what=what)
     print(visible(render(told)), file=sys.stderr)
     return 0
+
+
+@contextmanager
+def put_in_place(path: Path) -> Iterator[Path]:
+    """A file beside, which takes the path at the end and is taken away where the block raises.
+
+    Raises UsageError where the folder cannot be written.
+    """
+    try:
+        with beside(path, b"") as part:
+            yield part
+            part.chmod(mode_of(path))
+            part.replace(path)
+    except OSError as error:
+        raise UsageError(
+            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error)),
+            text("Name another file."),
+        ) from error
 
 
 class Ending:
@@ -148,10 +162,10 @@ class Recorder:
             self._ended = True
             self._changed.notify_all()
 
-    def write_to(self, path: Path) -> None:
-        """Write until the end; an error is kept for whoever asks."""
+    def write_to(self, part: Path, path: Path) -> None:
+        """Write until the end what will stand at `path`; an error is kept for whoever asks."""
         try:
-            write_recording(path, self._entries())
+            write_recording(part, self._entries(), stands_for=path)
         except UsageError as error:
             self.error = error
 
