@@ -34,6 +34,8 @@ def texts(data: bytes) -> list[bytes]:
         ),
         (b"[2026-11-21 00:50:35.049] !!! Exception", b"!!! Exception", None),
         (b"[2026-11-21 00:15:26,963] [WARNING] low", b"low", "warning"),
+        (b"[2026-11-21 00:15] ERROR:root:Failed to validate", b"Failed to validate", "error"),
+        (b"[2026-11-21 00:15] ", b"", None),
         (b"2025-09-16T10:19:50.336521 - got prompt", b"got prompt", None),
         (b"2024-09-06 19:09:30,629 - root - ERROR - !!! Exception", b"!!! Exception", "error"),
         (b'openedai  |   File "x.py", line 3, in f', b'  File "x.py", line 3, in f', None),
@@ -85,6 +87,13 @@ def test_frames_of_a_bar_are_no_records_and_the_last_is_kept_apart() -> None:
     assert b"1/12" in cutter.bar
 
 
+def test_a_frame_that_shows_nan_is_a_record() -> None:
+    calm = "\rsteps:   1%|▏  | 16/1600 [01:12<1:52:31,  4.26s/it, avr_loss=0.1]".encode()
+    spoilt = calm.replace(b"0.1]", b"nan]")
+    assert texts(calm * 3 + spoilt + calm + b"\n") == [spoilt[1:]]
+    assert texts(calm.replace(b"steps:", b"nanobanana:") * 3 + b"\n") == []
+
+
 def test_what_is_printed_onto_an_open_bar_is_a_record() -> None:
     glued = BAR + b"\x1b[32m[INFO]\x1b[0m got prompt\n"
     (record,) = cut(glued)
@@ -130,7 +139,21 @@ def test_cutting_a_recording_byte_by_byte_changes_nothing(path: Path) -> None:
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(
-        st.sampled_from([b"\r", b"\n", b"\r\n", BAR, b"[INFO] ", b"\x1b[31m", b"text", b"\x00", "显存".encode(), b" "]),
+        st.sampled_from(
+            [
+                b"\r",
+                b"\n",
+                b"\r\n",
+                BAR,
+                BAR[:-1] + b", loss=nan]",
+                b"[INFO] ",
+                b"\x1b[31m",
+                b"text",
+                b"\x00",
+                "显存".encode(),
+                b" ",
+            ]
+        ),
         max_size=30,
     ),
     st.lists(st.integers(0, 400), max_size=12),

@@ -7,16 +7,20 @@ the message again, perhaps a memory table, and `Prompt executed in`. Other progr
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
 
 from gpuwatch.core.incidents import Frame
+from gpuwatch.core.records import LogRecord
 
 _LONGEST_TRACEBACK = 400
 _QUIET_AFTER_LINES = 8
 _MOST_FRAMES = 64
 _REPORT_HEAD_LINES = 3
+_EVENT_SPREAD_RECORDS = 24
+"""How far above an event's message its node may stand: what ran before stands between them."""
 _REPORT_SPREAD_LINES = 10
 """How far a report may stand from the message that was pasted above it, and its node from its heading."""
 
@@ -89,11 +93,31 @@ _FRAME = re.compile(rb'^\s*File "(?P<file>[^"\r\n]{1,1000})", line (?P<line>\d{1
 _EXCEPTION = re.compile(rb"^[A-Za-z_][\w.]{0,200}(?:: |:$|$)")
 _REPORT_NODE = re.compile(
     rb"(?:^|[\s*-])Node (?P<what>ID|Type):(?:\*\*)? (?P<value>[^\s*].{0,200}?)"
-    rb"(?=\s*$|\s+(?:- )?(?:\*\*)?(?:Node|Exception) (?:ID|Type|Message):)"
+    rb"(?=\s*$|\\+[nr]|\s+(?:- )?(?:\*\*)?(?:Node|Exception) (?:ID|Type|Message):)"
 )
-"""In a report's own line, or where a report was pasted as one line."""
-_EVENT_NODE = re.compile(rb"""[{,]\s*\\?["']node_(?P<what>id|type)\\?["']: ?\\?["'](?P<value>[^"'\\\r\n]{1,200})""")
-"""In the server's own event, as people paste it."""
+"""In a report's own line, or where a report was pasted as one line, its line ends lost or written out."""
+_EVENT_NODE = re.compile(
+    rb"""(?:^|[{,])\s*\\?["']node_(?P<what>id|type)\\?["']: ?\\?["'](?P<value>[^"'\\\r\n]{1,200})"""
+)
+"""In the server's own event, as people paste it: on one line, or one key a line."""
+_EVENT_MESSAGE = b"exception_"
+"""Begins the event's keys that tell the failure; the node's stand before or after them."""
+_DIALOG_NODE = re.compile(
+    rb"\W{0,4}(?P<value>(?=\w{0,60}[a-z])(?!\w{0,80}(?:Error|Exception|Warning|Interrupt)\b)"
+    rb"[A-Z]\w{0,60}[A-Z]\w{0,60}(?: \([\w .-]{1,40}\))?)\W{0,4}\Z"
+)
+"""The server's dialog, as people paste it: the node's type alone on a line, then what it failed of."""
+_NO_NODES = {
+    b"ComfyUI",
+    b"PyTorch",
+    b"PowerShell",
+    b"GitHub",
+    b"SwarmUI",
+    b"StableSwarmUI",
+    b"StabilityMatrix",
+    b"RunPod",
+}
+"""Names that stand alone on a line and look like a node's type."""
 _NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 
@@ -170,6 +194,19 @@ class Block:
         if self.phase is Phase.MESSAGE:
             return line - self.last_line <= nearness
         return self.chained or self.phase is Phase.TRACEBACK
+
+    def read_above(self, text: bytes, earlier: Callable[[int], list[LogRecord]]) -> None:
+        """Take the node from what stands above the line that began the block, where nothing announced a failure."""
+        if _EVENT_MESSAGE in text:
+            for record in reversed(earlier(_EVENT_SPREAD_RECORDS)):
+                if _EVENT_MESSAGE in record.text or (self.node_id and self.node_type):
+                    break
+                self._read_node(record.text, self.first_line)
+        elif text[:1] not in b" \t" and self.node_type is None:
+            for record in earlier(1):
+                dialog = _DIALOG_NODE.match(record.text) if record.stamp is None else None
+                if dialog and dialog["value"] not in _NO_NODES:
+                    self.node_type = dialog["value"].decode()
 
     def read(self, text: bytes, kind: LineKind, line: int) -> None:
         """Follow the block through one more record."""

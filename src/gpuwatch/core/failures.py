@@ -230,6 +230,7 @@ class Failures:
         if self._block is None:
             self._block = Block(self._line)
             self._block.read(record.text, LineKind.OTHER, self._line)
+            self._block.read_above(record.text, self.earlier)
         self._open(self._block, rule, record, at)
 
     def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:

@@ -1,8 +1,9 @@
 r"""Bytes of a log -> records that rules can match.
 
 A record is what stands between two line ends, `\n` or `\r`, without escape codes, level tags, stamps and container prefixes.
-Frames of progress bars are no records; what a program printed onto an open bar is one. Cutting the input anywhere gives the
-same records. Nothing is decoded here: rules match bytes, and a person's text is decoded where it is shown.
+Frames of progress bars are no records, but for those that show NaN; what a program printed onto an open bar is one. Cutting
+the input anywhere gives the same records. Nothing is decoded here: rules match bytes, and a person's text is decoded where it
+is shown.
 
 The formats are those of ComfyUI 0.3 to 0.38, Python logging, loguru, docker and its json files, Kubernetes, journald, dmesg,
 SwarmUI, pm2, ray, torchrun and tqdm.
@@ -31,6 +32,8 @@ _BARS = re.compile(
     rb"\[[^\[\]\r\n\x1b]{0,120}\])\r(?=[^\n]))+"
 )
 """Frames of a bar as tqdm draws them, each wiped by the next: what most of a log is, passed over in one go."""
+_NAN = re.compile(rb"[=:] ?nan\b")
+"""What a training's bar alone may tell: its loss is no number any more. Such a frame is a record."""
 _LEVELS: dict[bytes, Level] = {
     b"D": "debug",
     b"T": "debug",
@@ -43,6 +46,8 @@ _LEVELS: dict[bytes, Level] = {
 }
 _LEVEL = rb"(?P<%s>TRACE|DEBUG|INFO|SUCCESS|WARN(?:ING)?|ERROR|CRITICAL|FATAL)"
 _DATE = rb"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_MINUTE = rb"\d{4}-\d\d-\d\d \d\d:\d\d"
+"""What ComfyUI-Manager 1 and 2 put before each line of comfyui.log."""
 _DATE_WITH_ZONE = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)"
 _CTIME = rb"(?:[A-Z][a-z]{2} )?[A-Z][a-z]{2} [ \d]\d (?:\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: \d{4})?"
 _PROGRAM = rb"(?:kernel|[\w./@-]{1,64}\[\d+\])"
@@ -67,7 +72,7 @@ _ALTERNATIVES: tuple[tuple[bytes, bytes], ...] = (
     (_CAPITALS, rb"(?P<journal>" + _CTIME + rb") " + _PROGRAM + rb": "),
     (_DIGITS, rb"(?P<journald>" + _DATE_WITH_ZONE + rb") (?:\w[\w.-]{0,64} )?" + _PROGRAM + rb": "),
     (b"[", rb"\[ *(?P<dmesg>\d{1,8}\.\d{6}|" + _CTIME + rb")\] "),
-    (b"[", rb"\[(?P<bracket>" + _DATE + rb"|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\] ?"),
+    (b"[", rb"\[(?P<bracket>" + _DATE + rb"|" + _MINUTE + rb"|\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)\] ?"),
     (_DIGITS, rb"(?P<loguru>" + _DATE + rb") \| " + _LEVEL % b"l5" + rb" *\| (?:[\w.<>-]{1,120}:[\w.<>-]{1,120}:\d{1,6} - )?"),
     (_DIGITS, rb"(?P<plain>" + _DATE + rb")(?: - (?:[\w.-]{1,80} - )?(?:" + _LEVEL % b"l1" + rb" - )?"
               rb"| +\[?" + _LEVEL % b"l6" + rb"\]? +|: | )"),
@@ -118,7 +123,12 @@ class Cutter:
             data = b"\r" + data
             del self._half[-1:]
         while (end := _LINE_END.search(data, start)) is not None:
-            if not end[0].endswith(b"\n") and not self._half and (frames := _BARS.match(data, start)) is not None:
+            if (
+                not end[0].endswith(b"\n")
+                and not self._half
+                and (frames := _BARS.match(data, start)) is not None
+                and data.find(b"nan", start, frames.end()) < 0
+            ):
                 self.bar = frames["frame"]
                 start = frames.end()
                 continue
@@ -196,8 +206,10 @@ class Cutter:
         text = clean(unpacked(raw))
         if b"%|" in text and (frame := _BAR.match(text)) is not None:
             self.bar = frame[0]
-            text = text[frame.end() :]
-            if not text.strip():
+            printed = text[frame.end() :]
+            if printed.strip():
+                text = printed
+            elif not _NAN.search(frame[0]):
                 return None
         elif not newline and not text.strip():
             return None
