@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +122,57 @@ def test_the_node_comes_from_the_folder_that_the_traceback_ran_through_last() ->
     assert log.only.frames[-1].function == "process"
 
 
+@pytest.mark.parametrize(
+    ("above", "node"),
+    [
+        ("KSampler\n", "KSampler"),
+        ("Prompt execution failed\n\nVAEDecode\n\n", "VAEDecode"),
+        ("**KSampler (Efficient)**\n", "KSampler (Efficient)"),
+        ("OutOfMemoryError\n", None),
+        ("ComfyUI\n", None),
+        ("Loading\n", None),
+        ("[2026-11-21 00:50:35.049] FluxModel\n", None),
+        ("VAEDecode is slow\n", None),
+    ],
+)
+def test_the_node_is_the_one_that_stands_alone_above_the_message(above: str, node: str | None) -> None:
+    for looked_at in (True, False):
+        log = Log(looked_at=looked_at)
+        log.say(f"{above}{NATIVE}\n")
+        log.end()
+        assert log.only.node.type == node
+
+
+EVENT = {"node_id": "8", "node_type": "VAEDecode", "executed": ["4"] * 5, "exception_message": NATIVE, "traceback": []}
+
+
+@pytest.mark.parametrize("keys", [list(EVENT), sorted(EVENT)], ids=["as sent", "sorted"])
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_the_node_is_the_one_that_the_servers_event_names(keys: list[str], indent: int | str | None) -> None:
+    log = Log()
+    log.say(json.dumps({key: EVENT[key] for key in keys}, indent=indent) + "\n")
+    log.end()
+    assert (log.only.node.id, log.only.node.type, log.only.facts["tried_bytes"]) == ("8", "VAEDecode", 2 << 30)
+
+
+def test_a_report_on_one_line_with_its_line_ends_written_out_names_the_node() -> None:
+    log = Log()
+    log.say(
+        rf"## Error Details\n- **Node ID:** 7\n- **Node Type:** KSampler\n- **Exception Message:** {NATIVE}\n## Stack"
+    )
+    log.end()
+    assert (log.only.node.id, log.only.node.type) == ("7", "KSampler")
+
+
+def test_a_loss_that_is_nan_is_told_by_its_bar_alone() -> None:
+    bar = "\rsteps:  {}%|██        | {}/1600 [10:12<41:31,  1.96s/it, avr_loss={}]"
+    for looked_at in (True, False):
+        log = Log(looked_at=looked_at)
+        log.say("".join(bar.format(step, step * 16, "0.1" if step < 50 else "nan") for step in range(1, 99)) + "\n")
+        log.end()
+        assert (log.only.label, log.only.count) == ("nan_output", 1)
+
+
 @pytest.mark.parametrize("between", ["\n", "\n\n"], ids=["as written", "with empty lines"])
 def test_two_reports_are_two_failures_with_a_node_each(between: str) -> None:
     lines = [
@@ -221,6 +274,9 @@ LINES = [
     "\n" * 40,
     "During handling of the above exception, another exception occurred:\n",
     "Exception in thread Thread-1 (prompt_worker):\n",
+    "KSampler\n",
+    "steps:  20%|x  | 320/1600 [10:12<41:31,  1.96s/it, avr_loss=nan]\r",
+    '  "node_type": "VAEDecode",\n  "exception_message": "Allocation on device ",\n',
 ]
 
 

@@ -155,6 +155,8 @@ class Block:
     chained: bool = False
     node_id: str | None = None
     node_type: str | None = None
+    node_above: str | None = None
+    """The node's type as it stood alone above the message; what the failure's own lines say goes before it."""
     traceback_records: int = 0
     _frames: list[bytes] = field(default_factory=list)
     """The records of the last frames."""
@@ -202,11 +204,11 @@ class Block:
                 if _EVENT_MESSAGE in record.text or (self.node_id and self.node_type):
                     break
                 self._read_node(record.text, self.first_line)
-        elif text[:1] not in b" \t" and self.node_type is None:
+        elif text[:1] not in b" \t":
             for record in earlier(1):
                 dialog = _DIALOG_NODE.match(record.text) if record.stamp is None else None
                 if dialog and dialog["value"] not in _NO_NODES:
-                    self.node_type = dialog["value"].decode()
+                    self.node_above = dialog["value"].decode()
 
     def read(self, text: bytes, kind: LineKind, line: int) -> None:
         """Follow the block through one more record."""

@@ -73,7 +73,8 @@ class Gathering:
         node, block = self.node, self.block
         if block is None:
             return node
-        return Node(node.id or block.node_id, node.type or block.node_type, node.pack or block.pack, node.inputs)
+        told = block.node_type or block.node_above
+        return Node(node.id or block.node_id, node.type or told, node.pack or block.pack, node.inputs)
 
     def value(self, source: str) -> Incident:
         """The incident as it stands, without a diagnosis."""

@@ -202,6 +202,7 @@ _UNITS = {b"b": 1, b"byte": 1, b"bytes": 1, b"": 1}
 for _power, _letter in enumerate(b"kmgtp", start=1):
     # PyTorch, Triton and MPS write KB, MB and GB and mean the binary units.
     _UNITS |= {bytes([_letter]) + tail: 1024**_power for tail in (b"", b"b", b"ib")}
+_HEX = re.compile(rb"0x[0-9a-fA-F]{1,12}")
 _SIZE = re.compile(rb"\s*(-?[\d][\d.,_]*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 _LARGEST_TRUE_BYTES = 1 << 63
 """What is above is no fact but a limit that was never set: "17179869184.00 GiB"."""
@@ -242,7 +243,9 @@ def convert_fact(name: str, raw: bytes) -> Any:
 
 
 def parse_bytes(raw: bytes) -> int | None:
-    """Read "1.56 GiB" or "7999376589"; None where it is no size or a limit that was never set."""
+    """Read "1.56 GiB", "7999376589" or "0x1c000"; None where it is no size or a limit that was never set."""
+    if _HEX.fullmatch(raw):
+        return int(raw, 16)
     found = _SIZE.fullmatch(raw)
     if found is None:
         return None
