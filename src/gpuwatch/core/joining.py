@@ -7,9 +7,10 @@ says, near enough in time.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import JobEnded
@@ -17,6 +18,7 @@ from gpuwatch.core.observations import JobEnded
 _NEARNESS = timedelta(seconds=60)
 _MOST_WAITING = 100
 _MOST_JOINED = 1000
+_Waiting = TypeVar("_Waiting", Incident, JobEnded)
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class Joining:
         """The job that the incident ended; where it is not known yet, the incident waits for it."""
         if (known := self._joined.get(incident.id)) is not None:
             return known
-        for job in self._jobs:
+        for job in _from_end(self._jobs, fresh=incident.fresh):
             if self._is_of(incident, job):
                 self._jobs.remove(job)
                 self._join(incident, job)
@@ -52,7 +54,7 @@ class Joining:
     def incident_of(self, job: JobEnded) -> Incident | None:
         """The incident that the failed job belongs to, without it; where none is known yet, the job waits."""
         for waiting in self._waiting.values():
-            for incident in waiting:
+            for incident in _from_end(waiting, fresh=job.fresh):
                 if self._is_of(incident, job):
                     waiting.remove(incident)
                     self._join(incident, job)
@@ -73,14 +75,27 @@ class Joining:
             self._joined.popitem(last=False)
 
 
+def _from_end(waiting: deque[_Waiting], *, fresh: bool) -> Iterator[_Waiting]:
+    """In the order in which they came; what is from before we came is told newest first, and found newest first.
+
+    Of failures with the same words the oldest may have no job any more, or the oldest jobs no line.
+    """
+    return iter(waiting) if fresh else reversed(waiting)
+
+
 def is_of(incident: Incident, job: JobEnded) -> bool:
     """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
     if job.exception_message is None or incident.fresh != job.fresh:
         return False
     if incident.fresh and abs(incident.first_at - job.at) > _NEARNESS:
         return False
-    first_line = job.exception_message.strip().partition("\n")[0][:400].strip()
-    return bool(first_line) and first_line in incident.text
+    return says(incident.text, job.exception_message)
+
+
+def says(line: str, message: str) -> bool:
+    """Whether a log's line has the first line of a job's message."""
+    first_line = message.strip().partition("\n")[0][:400].strip()
+    return bool(first_line) and first_line in line
 
 
 def with_job(incident: Incident, job: JobEnded | None) -> Incident:

@@ -66,6 +66,45 @@ def test_what_was_before_explains_and_is_not_counted() -> None:
             assert not beside.snapshot.failures_total
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_failure_that_the_log_still_tells_has_its_node_however_many_jobs_ended_since(version: str) -> None:
+    with standing(ComfyUI(version)) as standin:
+        failed = submit(standin)
+        for _ in range(12):
+            submit(standin, workflow(256))
+        last = submit(standin)
+        with standin.comfyui.changed:
+            assert standin.comfyui.changed.wait_for(lambda: last in standin.comfyui.history, 20)
+        with watched(standin) as beside:
+            beside.until(lambda: sum(each.job_id is not None for each in beside.snapshot.incidents.values()) == 2)
+            first, second = beside.snapshot.incidents.values()
+            assert (first.job_id, second.job_id) == (failed, last), "the same words, each with its own job"
+            assert (first.node.type, first.node.inputs["model_input_size"]) == ("DDColor_Colorize", 1280)
+            assert beside.failures() == 0
+            assert beside.jobs() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_job_that_is_nowhere_is_looked_for_a_bounded_number_of_times(version: str) -> None:
+    with standing(ComfyUI(version)) as standin:
+        comfyui = standin.comfyui
+        gone = submit(standin)
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: gone in comfyui.history and not comfyui.remaining, 60)
+            told = list(comfyui.ring)
+        last = [submit(standin, faulty(f"fault {number}")) for number in range(70)][-1]
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: last in comfyui.history, 60)
+            del comfyui.history[gone]
+            comfyui.ring.clear()
+            comfyui.ring.extend(told)
+        with watched(standin) as beside:
+            beside.until(lambda: beside.snapshot.incidents and beside.snapshot.queues)
+            assert [each.job_id for each in beside.snapshot.incidents.values()] == [None]
+        asked = [path for _, path in standin.asked if "/history?" in path or "status=failed" in path]
+        assert 1 < len(asked) <= 10
+
+
 def test_a_restart_forgets_and_is_survived() -> None:
     with standing() as standin, watched(standin) as beside:
         for count in (1, 2):

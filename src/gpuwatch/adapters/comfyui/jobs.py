@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.reading import Ended, ended_entries, ended_entry, ended_job, ended_jobs, items, part
+from gpuwatch.adapters.comfyui.reading import (
+    LONGEST_MESSAGE,
+    Ended,
+    ended_entries,
+    ended_entry,
+    ended_job,
+    ended_jobs,
+    items,
+    part,
+    words_of,
+)
+from gpuwatch.core.joining import says
 
 _PAGE = 8
 _MOST_PAGES = 32
@@ -16,6 +28,8 @@ _MOST_SEEN = 20_000
 _LOOKS = 4
 """How often a job that is in no list any more is asked for by its id: one that was deleted leaves no trace."""
 _OVER = "completed,failed,cancelled"
+_MOST_OLDER = 64
+"""How far back the job of a failure is looked for that the server's log still tells."""
 
 
 class JobFeed:
@@ -57,17 +71,23 @@ class JobFeed:
         self._running = now
         return bool(gone)
 
-    def take(self) -> list[tuple[Ended, bool]]:
-        """The jobs that ended since the last call, the oldest first, each with whether it ended while we were here."""
+    def take(self, told: Sequence[str] = ()) -> list[tuple[Ended, bool]]:
+        """The jobs that ended since the last call, each with whether it ended while we were here; these the oldest first.
+
+        Those from before we came are the newest few, newest first, and further back those of the failures that the server's
+        log still tells. `told`: their lines.
+        """
         first, self._began = not self._began, True
         listed = self._listed(first=first)
+        if first:
+            listed += self._older(listed, told)
         new = [ended for ended in listed if (ended.job_id, ended.ended_ms) not in self._seen]
         new += self._missing(new)
         for ended in new:
             self._seen[ended.job_id, ended.ended_ms] = None
         while len(self._seen) > _MOST_SEEN:
             self._seen.popitem(last=False)
-        new.sort(key=lambda ended: ended.ended_ms or 0)
+        new.sort(key=lambda ended: ended.ended_ms or 0, reverse=first)
         if first:
             self._met = frozenset((ended.job_id, ended.ended_ms) for ended in listed)
             self._met_ms = max((ended.ended_ms or 0 for ended in listed), default=0)
@@ -100,15 +120,17 @@ class JobFeed:
         """Page by page, until one holds nothing new."""
         found: list[Ended] = []
         for page in range(_MOST_PAGES):
-            answer = self._client.get(
-                "/api/jobs", status=_OVER, sort_by="created_at", sort_order="desc", limit=_PAGE, offset=page * _PAGE
-            )
+            answer = self._page(_OVER, page * _PAGE)
             jobs = ended_jobs(answer)
             found += jobs
-            more = part(answer, "pagination").get("has_more") is True and bool(items(answer, "jobs"))
-            if first or not more or not any((job.job_id, job.ended_ms) not in self._seen for job in jobs):
+            if first or not _has_more(answer) or not any((job.job_id, job.ended_ms) not in self._seen for job in jobs):
                 break
         return found
+
+    def _page(self, status: str, offset: int) -> Any:
+        return self._client.get(
+            "/api/jobs", status=status, sort_by="created_at", sort_order="desc", limit=_PAGE, offset=offset
+        )
 
     def _entries(self, *, first: bool) -> list[Ended]:
         """The newest entries: twice as many while all of them are new, half as many where they are too large together."""
@@ -126,6 +148,42 @@ class JobFeed:
             if first or known or whole or most * 2 >= too_many:
                 return entries
             most *= 2
+
+    def _older(self, listed: Iterable[Ended], told: Sequence[str]) -> list[Ended]:
+        """The jobs further back than those listed that ended in a failure which the log tells."""
+        left = list(told)
+        known: set[tuple[str, int | None]] = set()
+        for ended in listed:
+            _take_told(left, ended)
+            known.add((ended.job_id, ended.ended_ms))
+        found: list[Ended] = []
+        try:
+            for ended in self._further_back() if left else ():
+                key = ended.job_id, ended.ended_ms
+                if key not in known and _take_told(left, ended):
+                    found.append(ended)
+                known.add(key)
+                if not left:
+                    break
+        except NoAnswerError as error:
+            if not error.lives:
+                raise
+        return found
+
+    def _further_back(self) -> Iterator[Ended]:
+        """Jobs, the newest first, as far back as is asked for; some of them several times."""
+        if self._lists_jobs:
+            for offset in range(0, _MOST_OLDER, _PAGE):
+                answer = self._page("failed", offset)
+                yield from ended_jobs(answer)
+                if not _has_more(answer):
+                    return
+        most = _PAGE
+        while not self._lists_jobs and most < _MOST_OLDER:
+            most *= 2
+            yield from ended_entries(answer := self._client.get("/history", max_items=most))
+            if not isinstance(answer, dict) or len(answer) < most:
+                return
 
     def _missing(self, new: Iterable[Ended]) -> list[Ended]:
         """Those that ran, and that the newest of the list do not hold: asked for one by one."""
@@ -152,3 +210,18 @@ class JobFeed:
                 return None
             raise
         return ended_entry(id_, answer[id_]) if isinstance(answer, dict) and id_ in answer else None
+
+
+def _has_more(answer: Any) -> bool:
+    return part(answer, "pagination").get("has_more") is True and bool(items(answer, "jobs"))
+
+
+def _take_told(told: list[str], ended: Ended) -> bool:
+    """Take the last line out that tells of this job's end; whether there was one."""
+    message = words_of(ended.error.get("exception_message"), LONGEST_MESSAGE)
+    if message is not None:
+        for place in reversed(range(len(told))):
+            if says(told[place], message):
+                del told[place]
+                return True
+    return False

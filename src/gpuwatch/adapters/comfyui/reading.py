@@ -14,7 +14,7 @@ from gpuwatch.core.observations import JobEnded, JobOutcome, JobProgress, Server
 from gpuwatch.core.workflow.graph import NotWorkflow, read_workflow
 
 _LONGEST_WORDS = 200
-_LONGEST_MESSAGE = 8000
+LONGEST_MESSAGE = 8000
 _MOST_INPUTS = 32
 _MOST_ARGUMENTS = 100
 _MOST_FRAMES = 200
@@ -54,7 +54,7 @@ class Ended:
             node_id=words_of(self.error.get("node_id")),
             node_type=words_of(self.error.get("node_type")),
             exception_type=words_of(self.error.get("exception_type")),
-            exception_message=words_of(self.error.get("exception_message"), _LONGEST_MESSAGE),
+            exception_message=words_of(self.error.get("exception_message"), LONGEST_MESSAGE),
             inputs=plain_inputs(self.error.get("current_inputs")),
             duration_seconds=self.duration_seconds,
             waited_seconds=self.waited_seconds,
@@ -166,16 +166,14 @@ def log_of(ended: Ended) -> bytes:
             if ended.outcome == "success"
             else b""
         )
-    message = (words_of(ended.error.get("exception_message"), _LONGEST_MESSAGE) or "").partition("\nThis error means")[
-        0
-    ]
+    message = (words_of(ended.error.get("exception_message"), LONGEST_MESSAGE) or "").partition("\nThis error means")[0]
     kind = words_of(ended.error.get("exception_type")) or "Exception"
     frames = [frame for frame in items(ended.error, "traceback") if isinstance(frame, str)][:_MOST_FRAMES]
     told = "".join(
         [
             f"!!! Exception during processing !!! {message.rstrip()}\n",
             "Traceback (most recent call last):\n",
-            *(f"{frame[:_LONGEST_MESSAGE].rstrip()}\n" for frame in frames),
+            *(f"{frame[:LONGEST_MESSAGE].rstrip()}\n" for frame in frames),
             f"{kind}: {message.rstrip()}\n\n",
             f"Prompt executed in {ended.duration_seconds or 0.0:.2f} seconds\n",
         ]

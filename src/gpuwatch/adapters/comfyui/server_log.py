@@ -6,6 +6,7 @@ is taken.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,6 +17,8 @@ from gpuwatch.adapters.comfyui.reading import log_entries
 from gpuwatch.core.observations import LogChunk, LogGap, LogRestarted, Observation
 
 _BAR_SECONDS = 0.5
+_FAILURE = re.compile(r"!!! Exception during processing !!! [^\r\n]*")
+_MOST_FAILURES = 32
 
 
 class ServerLog:
@@ -27,6 +30,8 @@ class ServerLog:
         self._bar_at = 0.0
         self.heard = False
         """Whether a frame of it came since this was last set to False."""
+        self.failures: list[str] = []
+        """The lines that told of failures before we came."""
 
     def frame(self, data: Any) -> Iterator[LogChunk]:
         """What a frame tells that is new."""
@@ -58,6 +63,7 @@ class ServerLog:
             told.append(LogGap(self._clock(), self._server, "comfyui"))
         if shows_old:
             told += self.words(kept.old, fresh=counts_old)
+            self.failures += _FAILURE.findall(kept.old.decode("utf-8", "replace"))[-_MOST_FAILURES:]
         return [*told, *self.words(kept.new, fresh=True)], kept.overlooked
 
     def words(self, data: bytes, *, fresh: bool) -> Iterator[LogChunk]:

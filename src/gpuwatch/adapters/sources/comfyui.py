@@ -297,7 +297,7 @@ class ComfyuiSource:
     def _take_jobs(self) -> int:
         """Tell of the jobs that ended since this was asked last; how many did."""
         try:
-            ended_jobs = self._jobs.take()
+            ended_jobs = self._jobs.take(self._log.failures)
         except NoAnswerError as error:
             if error.trouble != "too_large":
                 raise
