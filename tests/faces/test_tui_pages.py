@@ -316,6 +316,23 @@ def test_the_palette_knows_every_key() -> None:
     play(watch(log(FAILURES)), scene)
 
 
+def test_the_palette_finds_words_of_either_language_and_says_where_none_is_found() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await pilot.press("l", "ctrl+p", *"what", "space", *"runs")
+        await until(pilot, lambda: "队列、正在运行、已结束" in screen(app), "the command by its English words")
+        assert "the queue, what runs" in screen(app)
+        await pilot.press(*"xqz")
+        await until(pilot, lambda: "没有含有这些字词的命令。" in screen(app), "that there is none")
+        assert "No matches" not in screen(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen_stack) == 1, "the screen below")
+        await pilot.press("l", "ctrl+p", *"xqz")
+        await until(pilot, lambda: "No command has these words." in screen(app), "the same in English")
+
+    play(watch(log(FAILURES)), scene)
+
+
 def test_sixteen_colours_are_sixteen_colours() -> None:
     known = {
         f"#{r}{g}{b}"

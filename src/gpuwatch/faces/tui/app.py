@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.app import ComposeResult, SystemCommand
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input
 
 from gpuwatch.core.snapshot import Snapshot
@@ -29,12 +28,13 @@ from gpuwatch.faces.tui.detail import fix_of
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
-from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar, keys_of
+from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mend import MakeMender, Mends, Recall
 from gpuwatch.faces.tui.mute import MuteBar
 from gpuwatch.faces.tui.notice import FIRST_HINT, NoticeLine, reload_trouble, rules_are_new
 from gpuwatch.faces.tui.pages import TabLine
+from gpuwatch.faces.tui.palette import KeyCommands
 from gpuwatch.faces.tui.pane import Rows
 from gpuwatch.faces.tui.remembered import Remembered
 from gpuwatch.faces.tui.terminal import draw_on_output
@@ -65,6 +65,7 @@ class WatchApp(Desk):
 
     CSS_PATH = "app.tcss"
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS = {KeyCommands}  # noqa: RUF012 - Textual's own shape
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key.keys, key.action, show=False, priority=True) for key in KEYS),
         Binding("tab", "pane(1)", show=False, priority=True),
@@ -193,16 +194,6 @@ class WatchApp(Desk):
         """Open the palette."""
         if len(self.screen_stack) == 1:
             self.push_screen(CommandPalette(id="--command-palette", placeholder=_("what to do …")))
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: every key by its meaning."""
-        del screen
-        for key in keys_of(read_only=self.read_only):
-            yield SystemCommand(
-                f"{render(key.meaning_in(browser=self.is_web))}  ({key.shown})",
-                "",
-                lambda action=key.action: self.call_later(self.run_action, action),
-            )
 
     def _tell_arrival(self) -> None:
         self.post_message(self.Arrived())

@@ -43,7 +43,7 @@ class Key:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("question_mark", "?", "help", text("help"), text("this page"), 1),
+    Key("question_mark", "?", "help", text("help"), text("every key: this page"), 1),
     Key("e", "e", "incident(1)", text("next failure"), text("next failure: here and in the log"), 3),
     Key("E", "E", "incident(-1)", text("previous"), text("previous failure"), 8),
     Key("x", "x", "export", text("export"), text("write the chosen failure to a file"), 13, acts=True),
