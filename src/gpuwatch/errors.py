@@ -5,9 +5,15 @@ Nothing else reaches a user as an error: `faces/cli.py` catches `GpuwatchError` 
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from typing import TYPE_CHECKING, ClassVar
 
-from gpuwatch.texts import Text, render
+from gpuwatch.texts import Text, render, text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class GpuwatchError(Exception):
@@ -40,3 +46,27 @@ class JobError(GpuwatchError):
     """A job or a fix was tried and failed."""
 
     exit_code = 4
+
+
+def why(error: Exception) -> str:
+    """The system's word for an error."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def unreadable(path: Path | str, error: Exception, hint: Text | None = None) -> UsageError:
+    """What a person is told of a file that the system does not give."""
+    if hint is None and isinstance(error, PermissionError):
+        return UsageError(
+            text("{path}: you may not read this file.", path=str(path)),
+            text("Run gpuwatch as a user that may, or give yours the right to read it."),
+        )
+    return UsageError(text("{path}: cannot be read: {error}", path=str(path), error=why(error)), hint)
+
+
+def unwritable(path: Path | str, error: Exception, hint: Text | None = None) -> UsageError:
+    """What a person is told of a file that the system does not take."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        hint = text("Free some space there, or name another place.")
+    elif hint is None and isinstance(error, PermissionError):
+        hint = text("Run gpuwatch as a user that may write there, or name another place.")
+    return UsageError(text("{path}: cannot be written: {error}", path=str(path), error=why(error)), hint)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import text
 
 VARIABLE = "GPUWATCH_CONFIG_DIR"
@@ -111,9 +111,8 @@ def is_folder(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UsageError(
-            text("{folder} cannot be read: {reason}.", folder=str(path), reason=error.strerror or str(error)),
-            text("Make it readable, or name another folder in {variable}.", variable=VARIABLE),
+        raise unreadable(
+            path, error, text("Make it readable, or name another folder in {variable}.", variable=VARIABLE)
         ) from error
     if not stat.S_ISDIR(mode):
         raise UsageError(

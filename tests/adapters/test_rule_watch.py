@@ -20,17 +20,9 @@ from gpuwatch.core.reloads import Change, MutesLoaded, MutesRefused, RulesLoaded
 from gpuwatch.core.rules import RuleSet
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import Text, render, text
+from tests.adapters.test_own_rules import RULE
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-RULE = """\
-id: my-failure
-label: node_failed
-title: {en: Mine, zh: 我的}
-severity: error
-why: {en: Because., zh: 因为。}
-match: my very own failure
-examples: {match: my very own failure, ignore: no failure}
-"""
 
 
 @pytest.fixture

@@ -22,18 +22,10 @@ from gpuwatch.faces.printing import Printer
 from gpuwatch.texts import plain
 from tests.faces.tui_story import ILLEGAL, OOM, RULES
 
+pytestmark = pytest.mark.usefixtures("config")
+
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LOG = b"RuntimeError: CUDA error: an illegal memory access was encountered\n"
-
-
-@pytest.fixture(autouse=True)
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config folder of the test's own, empty."""
-    folder = tmp_path / "config"
-    folder.mkdir()
-    monkeypatch.setenv("GPUWATCH_CONFIG_DIR", str(folder))
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    return folder
 
 
 @pytest.fixture

@@ -16,17 +16,9 @@ from gpuwatch.errors import UsageError
 from gpuwatch.faces import cli
 from gpuwatch.faces.commands import rules as command
 
+pytestmark = pytest.mark.usefixtures("config")
+
 SHIPPED = load_rules()
-
-
-@pytest.fixture(autouse=True)
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A config folder of the test's own, empty."""
-    folder = tmp_path / "config"
-    folder.mkdir()
-    monkeypatch.setenv("GPUWATCH_CONFIG_DIR", str(folder))
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    return folder
 
 
 def own_rule(config: Path, rule_id: str) -> Path:
@@ -115,7 +107,7 @@ def test_a_new_rule_of_a_shipped_id_says_so(tmp_path: Path, capsys: pytest.Captu
         (["my-failure", "--out", "mine.txt"], "mine.txt would not be read: a rule file ends in .yaml."),
         (
             ["my-failure", "--out", "/proc/nowhere/mine.yaml"],
-            "/proc/nowhere/mine.yaml cannot be written: No such file or directory.",
+            "/proc/nowhere/mine.yaml: cannot be written: No such file or directory",
         ),
     ],
 )

@@ -24,8 +24,8 @@ from gpuwatch.core.checkpoint import Inspection, Network, identify
 from gpuwatch.core.pickled_names import DTYPES, Named
 from gpuwatch.core.pickles import Pickle, read_pickle
 from gpuwatch.core.tensors import Tensor, tensors_in
-from gpuwatch.errors import UsageError
-from gpuwatch.texts import plain, text
+from gpuwatch.errors import UsageError, unreadable
+from gpuwatch.texts import text
 
 PICKLE_LIMIT_BYTES = 16 << 20
 HEADER_LIMIT_BYTES = 32 << 20
@@ -66,8 +66,7 @@ def inspect_file(path: Path, *, hashed: bool = True, on_bytes: Callable[[int], N
             text("{path} is a directory; name the file in it", path=path), text("Name the checkpoint file itself.")
         ) from error
     except OSError as error:
-        reason = plain(error.strerror or str(error))
-        raise UsageError(text("{path} cannot be read: {reason}", path=path, reason=reason)) from error
+        raise unreadable(path, error) from error
 
 
 def _inspect(path: str, file: BinaryIO, size_bytes: int) -> Inspection:

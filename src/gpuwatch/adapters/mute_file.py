@@ -32,7 +32,7 @@ from gpuwatch.adapters.rule_patterns import complaint
 from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.mutes import Mute, Mutes
 from gpuwatch.core.rules import LABELS, Label
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable, unwritable
 from gpuwatch.settings import own_mutes_file
 from gpuwatch.texts import text
 
@@ -177,7 +177,7 @@ def _read(place: Path) -> tuple[tuple[Mute, ...], str]:
     try:
         return mutes, place.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(text("{path} cannot be read: {reason}.", path=str(place), reason=str(error))) from error
+        raise unreadable(place, error) from error
 
 
 def _entry(mute: Mute) -> str:
@@ -250,9 +250,8 @@ def _write(place: Path, content: str, wanted: tuple[Mute, ...]) -> Mutes:
             temporary.chmod(mode_of(place))
             temporary.replace(place)
     except OSError as error:
-        raise UsageError(
-            text("{path} cannot be written: {reason}.", path=str(place), reason=error.strerror or str(error)),
-            text("Name a folder of your own in {variable}.", variable="GPUWATCH_CONFIG_DIR"),
+        raise unwritable(
+            place, error, text("Name a folder of your own in {variable}.", variable="GPUWATCH_CONFIG_DIR")
         ) from error
     return load_mutes(place)
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from gpuwatch.adapters.located import Located, Problem, check_keys, one_of, raise_problems, read_documents, shown_path
 from gpuwatch.core.workflow.nodes import LEVERS, Bounds, Knowledge, Lever, NodeType, Where, told_type
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import text
 
@@ -100,9 +100,7 @@ def read_object_info(path: str) -> Any:
             raise UsageError(text("{path} is larger than {most_bytes}.", path=path, most_bytes=MOST_BYTES))
         value = json.loads(content)
     except OSError as error:
-        raise UsageError(
-            text("{path} cannot be read: {reason}.", path=path, reason=error.strerror or str(error))
-        ) from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(text("{path} is no JSON: {reason}.", path=path, reason=str(error))) from error
     body = value.get("body") if isinstance(value, dict) else None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 from gpuwatch.core.observations import Observation
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable, unwritable
 from gpuwatch.texts import Text, plain, render, text
 
 VERSION = 1
@@ -58,10 +58,7 @@ def write_recording(
             below.flush()
             os.fsync(below.fileno())
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(named), error=error.strerror or str(error)),
-            text("Name another file."),
-        ) from error
+        raise unwritable(named, error, text("Name another file.")) from error
 
 
 def read_recording(path: str | Path) -> Iterator[Entry]:
@@ -81,8 +78,7 @@ def read_recording(path: str | Path) -> Iterator[Entry]:
                     latest_seconds = entry[0]
                     yield entry
     except (OSError, EOFError, zlib.error) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UsageError(text("{path}: cannot be read: {error}", path=str(path), error=why)) from error
+        raise unreadable(path, error) from error
     if not number:
         raise UsageError(text("{path}: is empty, not a recording.", path=str(path)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.rules import Label
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unwritable
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import text
 
@@ -87,7 +87,4 @@ def write_new(path: Path, content: str) -> None:
     except FileExistsError as error:
         raise UsageError(text("{path} is there already; nothing was written.", path=str(path)), elsewhere) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(
-            text("{path} cannot be written: {reason}.", path=str(path), reason=reason), elsewhere
-        ) from error
+        raise unwritable(path, error, elsewhere) from error

@@ -17,7 +17,7 @@ from gpuwatch.adapters.rule_correlate import names_in
 from gpuwatch.adapters.rule_document import patterns_in, rule_from
 from gpuwatch.adapters.rule_patterns import slowness
 from gpuwatch.core.rules import LABELS, Rule, RuleSet, rule_set
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.settings import own_rules_folder, rule_suffix
 from gpuwatch.shipped import shipped_folder
 from gpuwatch.texts import Text, text
@@ -128,10 +128,7 @@ def rule_files(folder: Path) -> list[Path]:
             text("Name a folder with *.yaml files."),
         ) from error
     except OSError as error:
-        raise UsageError(
-            text("{folder} cannot be read: {reason}.", folder=str(folder), reason=error.strerror or str(error)),
-            text("Name a folder with *.yaml files."),
-        ) from error
+        raise unreadable(folder, error, text("Name a folder with *.yaml files.")) from error
     found = [path for path in paths if rule_suffix(path)]
     if len(found) > _MOST_FILES:
         raise UsageError(

@@ -31,7 +31,7 @@ from urllib.parse import quote, unquote, urlsplit
 from gpuwatch.adapters.hangup import hang_up
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.core.notices import Notice
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.settings import NOTIFY_SECRET_VARIABLE
 from gpuwatch.texts import Text, plain, text, visible
 
@@ -176,9 +176,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_MOST_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be read: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        raise unreadable(path, error) from error
     if len(data) > _MOST_FILE_BYTES:
         raise UsageError(text("{path}: is too large for a secret or an address.", path=str(path)))
     return data

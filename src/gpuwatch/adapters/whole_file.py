@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpuwatch.errors import UsageError
-from gpuwatch.texts import text
+from gpuwatch.errors import unwritable
 
 FOR_ALL = 0o644
 """The mode of a file that another program's user reads."""
@@ -35,9 +34,15 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
             temporary.chmod(mode_of(place) if mode is None else mode)
             temporary.replace(place)
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises UsageError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 @contextmanager

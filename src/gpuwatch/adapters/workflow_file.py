@@ -17,7 +17,7 @@ from typing import Any
 from gpuwatch.adapters.whole_file import write_whole
 from gpuwatch.adapters.workflow_image import image_kind, workflow_of_image
 from gpuwatch.core.workflow.graph import NotWorkflow, Workflow, read_workflow
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable, unwritable
 from gpuwatch.texts import Text, plain, text
 
 MOST_BYTES = 64 << 20
@@ -67,8 +67,7 @@ def read_bounded(path: str) -> bytes:
                 raise IsADirectoryError(21, os.strerror(21))
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UsageError(text("{path} cannot be read: {reason}.", path=path, reason=reason)) from error
+        raise unreadable(path, error) from error
     if len(content) > MOST_BYTES:
         raise UsageError(text("{path} is larger than {most_bytes}.", path=path, most_bytes=MOST_BYTES))
     return content
@@ -170,9 +169,7 @@ def undo(path: str, now: datetime) -> tuple[Path, Path]:
     try:
         newest.replace(place)
     except OSError as error:
-        raise UsageError(
-            text("{path} cannot be written: {reason}.", path=path, reason=error.strerror or str(error))
-        ) from error
+        raise unwritable(path, error) from error
     return newest, undone
 
 

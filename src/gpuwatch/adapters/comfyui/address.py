@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import text
 
 _ALIAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,60})=(?=https?://)", re.IGNORECASE)
@@ -132,9 +132,7 @@ def _read(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             data = file.read(_LONGEST_FILE_BYTES + 1)
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be read: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        raise unreadable(path, error) from error
     if len(data) > _LONGEST_FILE_BYTES:
         raise UsageError(text("{path}: is too large to hold headers or a token.", path=str(path)))
     return data.decode("utf-8", "replace")

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from gpuwatch.adapters.whole_file import write_whole
+from gpuwatch.adapters.whole_file import make_folder, write_whole
 from gpuwatch.core.loop.bulk import PICTURES, Entry, Photo, read_entries
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable, unwritable
 from gpuwatch.texts import text
 
 NAME = "gpuwatch-submit.jsonl"
@@ -43,9 +43,7 @@ def find_photos(paths: Sequence[str], leave_out: Path) -> list[Photo]:
                 if len(found) > _MOST_PHOTOS:
                     raise UsageError(text("{path}: holds more than {most} photos.", path=spec, most=_MOST_PHOTOS))
         except OSError as error:
-            raise UsageError(
-                text("{path}: cannot be read: {error}", path=spec, error=error.strerror or str(error))
-            ) from error
+            raise unreadable(spec, error) from error
     if not found:
         raise UsageError(
             text("no photos were found in {paths}.", paths=", ".join(paths)[:300]),
@@ -86,9 +84,7 @@ class OutputFolder:
             folder.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = self.path.open("a+b")
         except OSError as error:
-            raise UsageError(
-                text("{path}: cannot be written: {error}", path=str(folder), error=error.strerror or str(error))
-            ) from error
+            raise unwritable(folder, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -132,12 +128,7 @@ class OutputFolder:
     def put(self, relative: str, content: bytes) -> None:
         """Write one result, whole or not at all."""
         path = self.folder / relative
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                text("{path}: cannot be written: {error}", path=str(path.parent), error=error.strerror or str(error))
-            ) from error
+        make_folder(path.parent)
         write_whole(path, content)
 
     def write(self, line: str) -> None:
@@ -146,9 +137,7 @@ class OutputFolder:
             self._file.write(line.encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise UsageError(
-                text("{path}: cannot be written: {error}", path=str(self.path), error=error.strerror or str(error))
-            ) from error
+            raise unwritable(self.path, error) from error
 
     def entry_of(self, photo: Photo) -> Entry | None:
         """What an earlier run says of this very photo."""

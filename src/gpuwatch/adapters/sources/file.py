@@ -30,10 +30,9 @@ from gpuwatch.adapters.sources.opening import (
     refuse_binary,
     refuse_packed,
     status_of,
-    why,
 )
 from gpuwatch.core.observations import LogChunk, LogRestarted, LogResumed, SourceKind
-from gpuwatch.errors import GpuwatchError, UsageError
+from gpuwatch.errors import GpuwatchError, UsageError, why
 from gpuwatch.texts import Text, text
 
 __all__ = ["CHUNK_BYTES", "FileSource", "read_file_chunks"]

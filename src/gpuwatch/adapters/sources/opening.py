@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, begins_as_utf16, decoded
 from gpuwatch.errors import UsageError
+from gpuwatch.errors import unreadable as unreadable  # noqa: PLC0414 - handed on with `opened`
 from gpuwatch.texts import text
 
 CHUNK_BYTES = 112 * 1024
@@ -71,7 +72,7 @@ def _pieces(path: str) -> Iterator[bytes]:
                     looked_at = True
                 yield piece
         except OSError as error:
-            raise UsageError(text("{path}: cannot be read: {error}", path=path, error=why(error))) from error
+            raise unreadable(path, error) from error
 
 
 def status_of(path: Path) -> stat_result:
@@ -119,21 +120,6 @@ def refuse_binary(path: Path, begin: bytes) -> None:
             text("{path}: does not look like a log: it holds binary data.", path=str(path)),
             text("Name the text that the program prints: its log file, or its output through a pipe."),
         )
-
-
-def why(error: Exception) -> str:
-    """The system's word for an error."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def unreadable(path: Path, error: Exception) -> UsageError:
-    """What a person is told of a file that the system does not give."""
-    if isinstance(error, PermissionError):
-        return UsageError(
-            text("{path}: you may not read this file.", path=str(path)),
-            text("Run gpuwatch as a user that may, or give yours the right to read it."),
-        )
-    return UsageError(text("{path}: cannot be read: {error}", path=str(path), error=why(error)))
 
 
 _Unpacker = tuple[Callable[[int], bytes], type[Exception]]

@@ -12,8 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from gpuwatch.adapters.sources.opening import why
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import Text, text
 
 Kind = Literal["json", "pickle"]
@@ -70,7 +69,7 @@ def pieces_of(path: Path) -> Generator[bytes]:
     except FileNotFoundError as error:
         raise UsageError(text("{path}: there is no such file.", path=str(path)), what_is_read()) from error
     except (OSError, ValueError) as error:
-        raise UsageError(text("{path}: cannot be read: {error}", path=str(path), error=why(error))) from error
+        raise unreadable(path, error) from error
 
 
 def _unpacked(path: Path, file: BinaryIO) -> Generator[bytes]:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from gpuwatch.adapters.dashboard_files import EXPORTED, RUNBOOKS, promtool_complaint, read_contents
-from gpuwatch.adapters.whole_file import write_whole
+from gpuwatch.adapters.whole_file import make_folder, write_whole
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.exporter import METRICS
 from gpuwatch.faces.exporter.pushgateway import RUN_METRICS
@@ -69,12 +69,7 @@ def export(folder: Path, runbooks: str | None, *, force: bool) -> int:
             text("Export into another folder, or replace them with --force."),
         )
     for path, content in files.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                text("{path}: cannot be written: {error}", path=str(path.parent), error=error.strerror or str(error))
-            ) from error
+        make_folder(path.parent)
         write_whole(path, content)
         print(visible(str(path)))
     if runbooks is None:

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unwritable
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_log_format, add_notify, add_rules, address
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
@@ -199,9 +199,7 @@ class Journal:
             try:
                 self._file = self._path.open("a", encoding="utf-8", errors="replace")
             except OSError as error:
-                raise UsageError(
-                    text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or str(error))
-                ) from error
+                raise unwritable(self._path, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:

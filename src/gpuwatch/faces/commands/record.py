@@ -28,7 +28,7 @@ from gpuwatch.adapters.whole_file import beside, mode_of
 from gpuwatch.core.observations import LogChunk, Observation, SourceKind, Tick
 from gpuwatch.core.reloads import Change
 from gpuwatch.core.scrub import Scrubber
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unwritable
 from gpuwatch.faces.commands.incident import own_names
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules, add_sources
 from gpuwatch.faces.printing import Printer
@@ -108,10 +108,7 @@ def put_in_place(path: Path) -> Iterator[Path]:
             part.chmod(mode_of(path))
             part.replace(path)
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be written: {error}", path=str(path), error=error.strerror or str(error)),
-            text("Name another file."),
-        ) from error
+        raise unwritable(path, error, text("Name another file.")) from error
 
 
 class Ending:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.heap import give_large_blocks_back
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import unreadable
 from gpuwatch.faces.commands.watch import has_screen
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_rules
 from gpuwatch.loading import loading
@@ -66,9 +66,7 @@ def check_file(path: Path) -> None:
     try:
         path.stat()
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be read: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def open_recording(arguments: argparse.Namespace) -> Pipeline:

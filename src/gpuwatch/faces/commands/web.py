@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import HIGHEST_PORT, add_gpu_memory, add_rules, add_sources, whole
 from gpuwatch.faces.sourcing import found_source, headers_of, named_sources
@@ -171,9 +171,7 @@ def page_token(path: Path) -> str:
         with path.open("rb") as file:
             words = file.read(_MOST_TOKEN_FILE_BYTES).decode("utf-8", "replace").strip()
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be read: {error}", path=str(path), error=error.strerror or str(error))
-        ) from error
+        raise unreadable(path, error) from error
     if not _TOKEN.fullmatch(words):
         raise UsageError(
             text(

@@ -14,7 +14,7 @@ from string import Template
 
 from aiohttp import web
 
-from gpuwatch.errors import UsageError
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import current, render, text
 from gpuwatch.texts import translate as _
 
@@ -121,8 +121,7 @@ def served_files() -> dict[str, Served]:
     try:
         served |= {name: Served((folder / path).read_bytes(), kind) for name, (path, kind) in _FRONT_END_FILES.items()}
     except OSError as error:
-        raise UsageError(
-            text("{path}: cannot be read: {error}", path=str(error.filename), error=error.strerror or str(error)),
-            text("Install it again: pip install --force-reinstall textual-serve"),
+        raise unreadable(
+            error.filename, error, text("Install it again: pip install --force-reinstall textual-serve")
         ) from error
     return served
