@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.core.matching.compiled import Patterns
 from gpuwatch.core.matching.fragments import fragments_of
 from gpuwatch.core.matching.healthy import RARE, rarity
 from gpuwatch.core.matching.literals import required_literals
@@ -186,6 +188,22 @@ def test_a_dumped_prefilter_finds_the_same() -> None:
     made = nominator_of(lambda: PROBES)
     loaded = nominator_of(lambda: pytest.fail("the probes are not needed again"), made.dump())
     assert loaded.hits(lines) == made.hits(lines)
+
+
+def test_patterns_that_were_kept_find_the_same() -> None:
+    read = Patterns(Patterns().keep(PATTERNS))
+    anew = Patterns()
+    for pattern in PATTERNS:
+        assert replace(read.ready(pattern), packed=b"") == anew.ready(pattern)
+        assert read.ready(pattern).packed
+        assert read.ready(pattern).pattern.pattern == pattern
+    assert Matcher(RULES, MATCHER.dump()).matches(RECORDS) == MATCHER.matches(RECORDS)
+
+
+@pytest.mark.parametrize("packed", [pickle.dumps(print), pickle.dumps(regex.compile(b"x"))[:-9], b"\x80\x05"])
+def test_what_is_no_kept_pattern_is_made_anew(packed: bytes) -> None:
+    ready = Patterns({b"wanted": ((), False, True, packed)}).ready(b"wanted")
+    assert ready.pattern.pattern == b"wanted"
 
 
 @HYPERSCAN

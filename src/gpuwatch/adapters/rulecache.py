@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Any
 
 import gpuwatch
-from gpuwatch.core.matching.matcher import Matcher
+from gpuwatch.core.matching.matcher import Dump, Matcher
 from gpuwatch.core.rules import RuleSet, rule_set
 from gpuwatch.settings import cache_folder, own_rules_folder
 from gpuwatch.shipped import shipped_folder
@@ -148,7 +148,7 @@ def _read(place: Path) -> Matcher | None:
         return None
 
 
-def _write(place: Path, rules: RuleSet, dumped: bytes | None) -> None:
+def _write(place: Path, rules: RuleSet, dumped: Dump) -> None:
     from gpuwatch.adapters.whole_file import beside  # noqa: PLC0415 - it brings tempfile, which the cache saves
 
     written = io.BytesIO()

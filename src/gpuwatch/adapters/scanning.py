@@ -112,7 +112,7 @@ class _Blocks:
     def __init__(self, file: FileIO, size_bytes: int, matcher: Matcher) -> None:
         self._file = file
         self._matcher = matcher
-        self._count = newline_counter(size_bytes)
+        self._count = newline_counter()
         self._decoder = Decoder()
         self._kept = b""
         """The block that was read last in this process."""

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from gpuwatch.core.matching.alike import LONGEST_BYTES, remember, without_numbers
-from gpuwatch.core.matching.compiled import Compiled, Ready, Stopwatch
+from gpuwatch.core.matching.compiled import Compiled, Kept, Patterns, Ready, Stopwatch
 from gpuwatch.core.matching.nominate import Nominator, nominator_of
 from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
@@ -32,6 +32,8 @@ _MOST_CANDIDATES = 512
 _MOST_DECIDED = 1024
 _Span = tuple[str, int, int, int, int]
 """A fact's name, where its words begin and end, and where the match does."""
+Dump = tuple[bytes | None, dict[bytes, Kept]]
+"""What is kept of a rule set made ready: what the nominator dumped, and the patterns."""
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Matcher:
     """A rule set made ready. `quarantined` names the rules that were set aside for taking too long."""
 
     rules: RuleSet
-    dumped: InitVar[bytes | None] = None
+    dumped: InitVar[Dump | None] = None
     """What `dump` gave for the same rules before: a quicker start."""
     quarantined: set[str] = field(default_factory=set)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -71,9 +73,11 @@ class Matcher:
     _strikes: int = 0
     """How often any pattern overran the limit."""
 
-    def __post_init__(self, dumped: bytes | None) -> None:
+    def __post_init__(self, dumped: Dump | None) -> None:
+        probes, kept = dumped or (None, {})
         self._order = {rule.id: number for number, rule in enumerate(self.rules)}
-        self._compiled = {rule.id: Compiled(rule) for rule in self.rules}
+        ready = Patterns(kept)
+        self._compiled = {rule.id: Compiled(rule, ready) for rule in self.rules}
         self._owners = {}
         patterns: list[bytes] = []
         for rule in self.rules:
@@ -82,16 +86,21 @@ class Matcher:
                 self._owners[_PACKED_PROBE + len(patterns)] = self._compiled[rule.id], pattern
             if rule.clear_match is not None:
                 patterns.append(rule.clear_match)
-        self._nominator = nominator_of(lambda: _probes(patterns), dumped)
+        self._nominator = nominator_of(lambda: _probes(patterns), probes)
         self.skips = not self._nominator.blind
         self._always = {}
         for place in sorted(self._nominator.blind):
             if (owner := self._owners.get(place)) is not None:
                 self._always.setdefault(owner[0], []).append(owner[1])
 
-    def dump(self) -> bytes | None:
-        """What makes the next `Matcher` of these rules quicker to make, on this machine; None where nothing does."""
-        return self._nominator.dump()
+    def dump(self) -> Dump:
+        """What makes the next `Matcher` of these rules quicker to make and to use, on this machine."""
+        asked = {
+            pattern
+            for rule in self.rules
+            for pattern in (*rule.match, *rule.unless, *rule.facts, *filter(None, (rule.clear_match,)))
+        }
+        return self._nominator.dump(), Patterns().keep(sorted(asked))
 
     def scan(self, data: bytes, begin: int, end: int, count: CountNewlines = count_newlines) -> Scan:
         """Find where in whole lines a rule may match, a failure begins, or a condition may be over. Thread-safe.
