@@ -61,7 +61,7 @@ def scanned_file(path: str, matcher: Matcher, workers: int | None = None) -> Ite
         if workers is None:
             workers = 2 if size_bytes >= _MANY_BYTES and _cores() > 1 else 1
         try:
-            yield from _Blocks(file, size_bytes, matcher).scanned(workers)
+            yield from _Blocks(file, matcher).scanned(workers)
         except OSError as error:
             raise unreadable(place, error) from error
 
@@ -109,7 +109,7 @@ def _rest(held: list[bytes]) -> Iterator[tuple[bytes, bool]]:
 class _Blocks:
     """A plain file in blocks. A line belongs to the block that its first byte lies in."""
 
-    def __init__(self, file: FileIO, size_bytes: int, matcher: Matcher) -> None:
+    def __init__(self, file: FileIO, matcher: Matcher) -> None:
         self._file = file
         self._matcher = matcher
         self._count = newline_counter()
