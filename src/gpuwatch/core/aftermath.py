@@ -48,7 +48,8 @@ class Aftermath:
             return self._dies(first)
         dead = self._told.get(incident.id, False) or tells_of_dead_worker(incident)
         _keep(self._told, incident.id, dead)
-        incident = replace(incident, worker_dead=dead)
+        if dead:
+            incident = replace(incident, worker_dead=True)
         if incident.label in POISONS and (new or (first is not None and first.id == incident.id)):
             self._standing[key] = incident
         return incident

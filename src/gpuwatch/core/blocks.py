@@ -7,7 +7,7 @@ the message again, perhaps a memory table, and `Prompt executed in`. Other progr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
@@ -119,6 +119,8 @@ _NO_NODES = {
 }
 """Names that stand alone on a line and look like a node's type."""
 _NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
+_NODE_MARKS = (b"Node ", b"node_", b"Error occurred")
+"""One stands in every line that names the node which failed."""
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
 
 
@@ -141,6 +143,9 @@ class Phase(Enum):
     FINAL = auto()
     """On the traceback's last line, which says the message again."""
     AFTER = auto()
+
+
+_AFTERWARDS = (Phase.FINAL, Phase.AFTER)
 
 
 @dataclass(slots=True)
@@ -223,6 +228,29 @@ class Block:
             self._read_traceback(text, line)
         elif self.phase is Phase.FINAL and text.strip():
             self.phase = Phase.AFTER
+
+    def read_frames(self, lines: bytes, texts: Sequence[bytes], line: int) -> bool:
+        """Follow the block through indented lines of its traceback at once; False, and nothing done, where one may mean more."""
+        count = len(texts)
+        if self.traceback_records + count > _LONGEST_TRACEBACK or any(mark in lines for mark in _NODE_MARKS):
+            return False
+        self.traceback_records += count
+        self.last_line = line + count - 1
+        self._frames += filter(_FRAME.match, texts)
+        del self._frames[:-_MOST_FRAMES]
+        return True
+
+    def lines_until_quiet(self, line: int) -> int:
+        """How many lines from this one on are still near, after the traceback's last; 0 before that."""
+        return max(self.last_line + _QUIET_AFTER_LINES + 1 - line, 0) if self.phase in _AFTERWARDS else 0
+
+    def read_rest(self, lines: bytes) -> bool:
+        """Follow the block through lines after its traceback at once; False, and nothing done, where one may mean more."""
+        if b'File "' in lines or any(mark in lines for mark in _NODE_MARKS):
+            return False
+        if lines.strip():
+            self.phase = Phase.AFTER
+        return True
 
     def _read_traceback(self, text: bytes, line: int) -> None:
         self.traceback_records += 1

@@ -250,14 +250,19 @@ class Engine:
                 source = log.source
                 slow = self._vigil.bar(source, log.cutter.bar, at, lambda: self._survey.room_of(source))
                 events.extend(self._found([slow] if slow is not None else (), at))
-        events.extend(self._changes(log, log.take_changed(), at))
+        changed = {gathering.id: gathering.value(log.source) for gathering in log.take_changed()}
+        for incident in changed.values():
+            if (first := self._aftermath.first_of(incident)) is not None:
+                events.extend(self._changed(first, log.kind, at))
         for gathering, failures in log.take_counted():
-            events.extend(self._counted(log, gathering, failures, at))
+            incident = changed.get(gathering.id) or gathering.value(log.source)
+            events.extend(self._counted(log, gathering, incident, failures, at))
         return events
 
-    def _counted(self, log: LogReader, gathering: Gathering, failures: int, at: datetime) -> Iterator[FailureCounted]:
+    def _counted(
+        self, log: LogReader, gathering: Gathering, incident: Incident, failures: int, at: datetime
+    ) -> Iterator[FailureCounted]:
         """The failures that nothing else told: no earlier run, no other source, no failure before that they come of."""
-        incident = gathering.value(log.source)
         if self._aftermath.is_told(incident.id):
             return
         first = self._twins.first_of(incident, log.kind)
@@ -273,12 +278,6 @@ class Engine:
         if before:
             self.counted_before[incident_id] = max(before - failures, 0)
         return max(failures - before, 0)
-
-    def _changes(self, log: LogReader, changed: Iterable[Gathering], at: datetime) -> Iterator[IncidentChanged]:
-        for gathering in changed:
-            incident = self._aftermath.first_of(gathering.value(log.source))
-            if incident is not None:
-                yield from self._changed(incident, log.kind, at)
 
     def _changed(self, incident: Incident, kind: SourceKind, at: datetime) -> Iterator[IncidentChanged]:
         """What a log tells of an incident, joined with what else is known of it."""
@@ -297,7 +296,8 @@ class Engine:
         from gpuwatch.core.advice import diagnose  # noqa: PLC0415
         from gpuwatch.core.case import Surroundings  # noqa: PLC0415
 
-        incident = replace(incident, also_in=self._twins.also_in(incident.id))
+        if also_in := self._twins.also_in(incident.id):
+            incident = replace(incident, also_in=also_in)
         server = self._survey.server_of(incident.source, *incident.also_in)
         around = Surroundings(
             workloads=self.workloads,

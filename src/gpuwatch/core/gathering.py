@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -63,6 +63,11 @@ class Gathering:
         """Keep a line that belongs to it, where they are not too many."""
         if len(self.excerpt) < _EXCERPT_LINES:
             self.excerpt.append(text[:_LONGEST_TEXT])
+
+    def quote_all(self, texts: Sequence[bytes]) -> None:
+        """The same for several lines."""
+        room = _EXCERPT_LINES - len(self.excerpt)
+        self.excerpt += [text[:_LONGEST_TEXT] for text in texts[: max(room, 0)]]
 
     def enter(self, block: Block) -> None:
         """Belong to another stretch of the log. Which node failed stays as the one before told it."""

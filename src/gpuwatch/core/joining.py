@@ -7,7 +7,7 @@ says, near enough in time.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Reversible
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -30,8 +30,8 @@ class Joining:
     _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING))
     """Failed jobs whose failure no log has told yet."""
     _joined: OrderedDict[str, JobEnded] = field(default_factory=OrderedDict)
-    _waiting: dict[str, deque[Incident]] = field(default_factory=dict)
-    """By source, the failures that have no job yet."""
+    _waiting: dict[str, dict[str, Incident]] = field(default_factory=dict)
+    """By source and id, the failures that have no job yet, oldest first."""
 
     def job_of(self, incident: Incident) -> JobEnded | None:
         """The job that the incident ended; where it is not known yet, the incident waits for it."""
@@ -42,21 +42,18 @@ class Joining:
                 self._jobs.remove(job)
                 self._join(incident, job)
                 return job
-        waiting = self._waiting.setdefault(incident.source, deque(maxlen=_MOST_WAITING))
-        for place, earlier in enumerate(waiting):
-            if earlier.id == incident.id:
-                waiting[place] = incident
-                break
-        else:
-            waiting.append(incident)
+        waiting = self._waiting.setdefault(incident.source, {})
+        waiting[incident.id] = incident
+        if len(waiting) > _MOST_WAITING:
+            del waiting[next(iter(waiting))]
         return None
 
     def incident_of(self, job: JobEnded) -> Incident | None:
         """The incident that the failed job belongs to, without it; where none is known yet, the job waits."""
         for waiting in self._waiting.values():
-            for incident in _from_end(waiting, fresh=job.fresh):
+            for incident in _from_end(waiting.values(), fresh=job.fresh):
                 if self._is_of(incident, job):
-                    waiting.remove(incident)
+                    del waiting[incident.id]
                     self._join(incident, job)
                     return incident
         self._jobs.append(job)
@@ -75,7 +72,7 @@ class Joining:
             self._joined.popitem(last=False)
 
 
-def _from_end(waiting: deque[_Waiting], *, fresh: bool) -> Iterator[_Waiting]:
+def _from_end(waiting: Reversible[_Waiting], *, fresh: bool) -> Iterator[_Waiting]:
     """In the order in which they came; what is from before we came is told newest first, and found newest first.
 
     Of failures with the same words the oldest may have no job any more, or the oldest jobs no line.

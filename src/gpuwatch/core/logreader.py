@@ -164,12 +164,19 @@ class LogReader:
         """
         data = scan.data
         end = data.rfind(b"\n", place, min(before, place + _PLAIN_BYTES)) + 1
+        if not end:
+            return None
         for mark in _NOT_PLAIN:
             if (found := data.find(mark, place, end)) >= 0:
                 end = data.rfind(b"\n", place, found) + 1
         if end <= place:
             return None
         self._skimmed = (data, scan.begin, place)
+        line = self.cutter.line
+        if frames_bytes := self._failures.read_frames(data, place, end, line):
+            count = data.count(b"\n", place, place + frames_bytes)
+            self.cutter.skip(count)
+            return count, place + frames_bytes
         plain = data[place : end - 1].split(b"\n")
         count = self._failures.read_plain(plain, self.cutter.line)
         self.cutter.skip(count)

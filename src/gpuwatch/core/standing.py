@@ -98,7 +98,8 @@ class Standing:
 
     def clear_after(self, events: tuple[str, ...]) -> None:
         """Health returned in one of these ways."""
-        for gathering in [*self.live.values(), *self.lasting.values()]:
+        lasting = self.lasting.values() if "restart" in events else ()  # what a success ends is still live
+        for gathering in [*self.live.values(), *lasting]:
             if gathering.rule.clear_after in events and gathering.state == "settled":
                 self.clear(gathering)
 

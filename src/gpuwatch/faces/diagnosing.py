@@ -1,10 +1,11 @@
-"""What `diagnose` makes of one input: its failures, kept in bounded memory, as JSON and as a page."""
+"""What `diagnose` makes of one input: its failures as JSON or as a page, kept as they will be printed, in bounded memory."""
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.workloads import load_workloads
@@ -14,7 +15,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.texts import render, text
 
 if TYPE_CHECKING:
-    from typing import Any
+    from rich.console import Console
 
     from gpuwatch.adapters.scanning import Piece
     from gpuwatch.core.incidents import Incident
@@ -24,87 +25,128 @@ if TYPE_CHECKING:
 MOST_LISTED = 10_000
 
 
+class Printed(Protocol):
+    """How an input's failures are printed."""
+
+    def incident(self, incident: Incident) -> str:
+        """One of them."""
+        ...
+
+    def whole(self, told: Told) -> None:
+        """Print all that the input told."""
+        ...
+
+
 class Told:
     """What one input told so far."""
 
-    def __init__(self, source: str, matcher: Matcher, mutes: Mutes, gpu_memory: int | None) -> None:
-        self._source = source
-        self._engine = Engine(
-            matcher.rules, load_workloads(), gpu_memory, shows_records=False, mutes=mutes, ready=matcher
-        )
-        self._size_bytes = 0
-        self._records = 0
-        self._incidents: dict[str, Incident] = {}
-        self._unlisted = 0
+    def __init__(self, source: str, matcher: Matcher, mutes: Mutes, gpu_memory: int | None, printed: Printed) -> None:
+        self.source = source
+        self.size_bytes = 0
+        self.records = 0
+        self.incidents: dict[str, bytes] = {}
+        """By id, as they are printed: of thousands, what they were made of would take ten times the memory."""
+        self.muted: set[str] = set()
+        """Those of them that the person does not want to hear of."""
+        self.unlisted = 0
         """Failures of the incidents beyond MOST_LISTED."""
         self.failures = 0
         """Incidents above info that are not muted."""
+        self._printed = printed
+        self._engine = Engine(
+            matcher.rules, load_workloads(), gpu_memory, shows_records=False, mutes=mutes, ready=matcher
+        )
 
     def read(self, piece: Piece) -> None:
         """Take the next bytes."""
         scan, data = (None, piece) if isinstance(piece, bytes) else (piece, b"")
-        self._size_bytes += len(data) if scan is None else scan.size_bytes
-        self._take(self._engine.feed(LogChunk(utc_now(), self._source, data, scan=scan)))
+        self.size_bytes += len(data) if scan is None else scan.size_bytes
+        self._take(self._engine.feed(LogChunk(utc_now(), self.source, data, scan=scan)))
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Nothing more will come: print it."""
         self._take(self._engine.end(utc_now()))
-
-    def as_json(self) -> str:
-        """One line, as `diagnose --json` prints it."""
-        from gpuwatch.faces.report import incident_json, json_line  # noqa: PLC0415 - at the end
-
-        value: dict[str, Any] = {
-            "source": self._source,
-            "bytes": self._size_bytes,
-            "records": self._records,
-            "incidents": [incident_json(incident) for incident in self._incidents.values()],
-        }
-        if self._unlisted:
-            value["truncated"] = self._unlisted
-        return json_line(value)
-
-    def show(self, *, headed: bool) -> None:
-        """Print it for a person."""
-        if not headed and not self._incidents:
-            print(self._nothing())  # rich, which prints pages, takes longer to load than a short log to be read
-            return
-        from gpuwatch.faces.report import console_for, print_incident  # noqa: PLC0415
-
-        console = console_for(sys.stdout)
-        if headed:
-            console.print(self._source, style="bold underline")
-        for incident in self._incidents.values():
-            print_incident(console, incident)
-            console.print()
-        if self._unlisted:
-            console.print(render(text("{failures} more failures are not listed.", failures=self._unlisted)))
-        muted = sum(incident.muted for incident in self._incidents.values())
-        if muted:
-            console.print(render(text("{count} muted; `gpuwatch rules mutes` lists why.", count=muted)), style="dim")
-        if not self._incidents:
-            console.print(self._nothing())
-
-    def _nothing(self) -> str:
-        return render(
-            text(
-                "No failure found in {size_bytes} ({records} lines).",
-                size_bytes=self._size_bytes,
-                records=self._records,
-            )
-        )
+        self._printed.whole(self)
 
     def _take(self, events: list[Event]) -> None:
         """Keep what the events tell, in bounded memory."""
         for event in events:
             if isinstance(event, RecordsRead):
-                self._records += event.lines
+                self.records += event.lines
             elif isinstance(event, IncidentChanged):
                 incident = event.incident
-                if incident.id in self._incidents or len(self._incidents) < MOST_LISTED:
-                    # Neither the page nor the JSON shows its lines, and of thousands they are most of the memory.
-                    self._incidents[incident.id] = replace(incident, excerpt=(), frames=())
+                if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:
+                    self.incidents[incident.id] = self._printed.incident(incident).encode()
+                    (self.muted.add if incident.muted else self.muted.discard)(incident.id)
             elif isinstance(event, FailureCounted):
                 self.failures += event.severity != "info" and not event.muted
-                if event.incident_id not in self._incidents:
-                    self._unlisted += event.failures
+                if event.incident_id not in self.incidents:
+                    self.unlisted += event.failures
+
+
+class AsJson:
+    """One line for each input."""
+
+    def incident(self, incident: Incident) -> str:
+        """See `Printed`."""
+        from gpuwatch.faces.report import incident_json, json_line  # noqa: PLC0415 - where there is a failure
+
+        return json_line(incident_json(incident))
+
+    def whole(self, told: Told) -> None:
+        """See `Printed`."""
+        from gpuwatch.faces.report import json_line  # noqa: PLC0415 - at the end
+
+        head = json_line({"source": told.source, "bytes": told.size_bytes, "records": told.records})
+        sys.stdout.write(f'{head[:-1]}, "incidents": [')
+        for number, incident in enumerate(told.incidents.values()):
+            sys.stdout.write(f"{', ' if number else ''}{incident.decode()}")
+        truncated = f', "truncated": {json.dumps(told.unlisted)}' if told.unlisted else ""
+        sys.stdout.write(f"]{truncated}}}\n")
+        sys.stdout.flush()
+
+
+class AsPage:
+    """A page for a person. `headed`: each input stands under its name."""
+
+    def __init__(self, *, headed: bool) -> None:
+        self._headed = headed
+
+    @cached_property
+    def _console(self) -> Console:
+        from gpuwatch.faces.report import console_for  # noqa: PLC0415 - rich takes longer to load than a short log to be read
+
+        return console_for(sys.stdout)
+
+    def incident(self, incident: Incident) -> str:
+        """See `Printed`."""
+        from gpuwatch.faces.report import print_incident  # noqa: PLC0415 - where there is a failure
+
+        with self._console.capture() as captured:
+            print_incident(self._console, incident)
+            self._console.print()
+        return captured.get()
+
+    def whole(self, told: Told) -> None:
+        """See `Printed`."""
+        if not self._headed and not told.incidents:
+            print(_nothing(told))
+            return
+        console = self._console
+        if self._headed:
+            console.print(told.source, style="bold underline")
+        for incident in told.incidents.values():
+            console.file.write(incident.decode())
+        if told.unlisted:
+            console.print(render(text("{failures} more failures are not listed.", failures=told.unlisted)))
+        if told.muted:
+            muted = text("{count} muted; `gpuwatch rules mutes` lists why.", count=len(told.muted))
+            console.print(render(muted), style="dim")
+        if not told.incidents:
+            console.print(_nothing(told))
+
+
+def _nothing(told: Told) -> str:
+    return render(
+        text("No failure found in {size_bytes} ({records} lines).", size_bytes=told.size_bytes, records=told.records)
+    )

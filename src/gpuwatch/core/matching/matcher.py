@@ -70,6 +70,9 @@ class Matcher:
     """By a record's text, without numbers where that tells the same: the rules that match."""
     _spans: dict[tuple[Compiled, bytes], tuple[_Span, ...]] = field(default_factory=dict)
     """The same for where a rule's facts stand."""
+    _facts_text: bytes = b""
+    _facts: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
+    """By rule, the facts of the text that was asked about last: who places a failure asks twice."""
     _strikes: int = 0
     """How often any pattern overran the limit."""
 
@@ -159,6 +162,16 @@ class Matcher:
 
         With `across` only those whose words stand on both sides of that place.
         """
+        if text is not self._facts_text:
+            self._facts_text, self._facts = text, {}
+        known = self._facts.get(rule.id) if across is None else None
+        if known is None:
+            known = self._facts_found(rule, text, across)
+            if across is None:
+                self._facts[rule.id] = known
+        return known
+
+    def _facts_found(self, rule: Rule, text: bytes, across: int | None) -> list[tuple[str, Any]]:
         facts: list[tuple[str, Any]] = []
         for name, begin, end, first, last in self._spans_of(self._compiled[rule.id], text):
             if across is None or first < across < last:

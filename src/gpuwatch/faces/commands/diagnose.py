@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Diagnose each input; the exit code of the worst."""
     with loading():
         matcher, mutes = load_matcher(arguments.rules), own_mutes()
-    begin = partial(begun, matcher=matcher, mutes=mutes, gpu_memory=arguments.gpu_memory)
+    begin = partial(begun, arguments, matcher, mutes)
     worst = 0
     for name in arguments.files:
         source = "stdin" if name == "-" else name
@@ -89,22 +89,20 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
         told = told or begin(source)
         told.end()
-        if arguments.json:
-            print(told.as_json(), flush=True)
-        else:
-            told.show(headed=len(arguments.files) > 1)
         if told.failures and worst == 0:
             worst = 1
     tell_overruns(matcher, mutes)
     return worst
 
 
-def begun(source: str, matcher: Matcher, mutes: Mutes, gpu_memory: int | None) -> Told:
+def begun(arguments: argparse.Namespace, matcher: Matcher, mutes: Mutes, source: str) -> Told:
     """What understands an input, before its first bytes."""
     with loading():
-        from gpuwatch.faces.diagnosing import Told  # noqa: PLC0415 - to scan the first bytes, the engine is not needed yet
+        # To scan the first bytes, the engine is not needed yet.
+        from gpuwatch.faces.diagnosing import AsJson, AsPage, Told  # noqa: PLC0415
 
-    return Told(source, matcher, mutes, gpu_memory)
+    printed = AsJson() if arguments.json else AsPage(headed=len(arguments.files) > 1)
+    return Told(source, matcher, mutes, arguments.gpu_memory, printed)
 
 
 def tell_overruns(matcher: Matcher, mutes: Mutes) -> None:
