@@ -181,8 +181,8 @@ class Block:
     @property
     def pack(self) -> str | None:
         """The custom_nodes folder that the traceback ran through last."""
-        for frame in reversed(self.frames):
-            if found := _PACK.search(frame.file):
+        for record in reversed(self._frames):
+            if b"custom_nodes" in record and (found := _PACK.search(_frame(record).file)):
                 return found[1]
         return None
 

@@ -12,7 +12,7 @@ from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.matching.matcher import Candidates, Matcher
 from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import SourceKind
-from gpuwatch.core.records import Cutter, LogRecord, plain_text
+from gpuwatch.core.records import LONGEST_RECORD_BYTES, Cutter, LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 
 _BACK_RECORDS = 32
@@ -20,8 +20,11 @@ _BACK_BYTES = 16 * 1024
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
 _PLAIN_BYTES = 2048
-_NOT_PLAIN = (b"\r", b"%|", CHAINED, *ENDS)
-"""Of what makes a line more than its words, that for which it is not nominated."""
+_NOT_TEXT = (b"\r", b"%|")
+"""What makes a line more than a prefix and its words."""
+_TELLING = (CHAINED, *ENDS)
+"""What has a meaning of its own, whatever the rules say, and for which no line is nominated."""
+_NOT_PLAIN = (*_NOT_TEXT, *_TELLING)
 
 _Stretch = tuple[bytes, int, int]
 """Bytes, and where in them a stretch of lines begins and ends."""
@@ -148,11 +151,10 @@ class LogReader:
             self._skimmed = (data, scan.begin, place)
             candidates = self.matcher.candidates(hits[first:hit]) if hit > first else None
             line = data[place:end]
-            if candidates is not None and not scan.escaped and self._says_nothing(line, candidates):
-                self._failures.read_plain((line[:-1],), self.cutter.line)
-                self.cutter.skip(1)
-            else:
+            if scan.escaped or len(line) > LONGEST_RECORD_BYTES or any(map(line.__contains__, _NOT_TEXT)):
                 self._read_line(line, candidates, at)
+            else:
+                self._read_text(line[:-1], candidates, at)
             left -= 1
             place = end
         self.cutter.skip(left)
@@ -181,12 +183,6 @@ class LogReader:
         count = self._failures.read_plain(plain, self.cutter.line)
         self.cutter.skip(count)
         return count, place + sum(map(len, plain[:count])) + count
-
-    def _says_nothing(self, line: bytes, candidates: Candidates) -> bool:
-        """Whether a line was nominated in vain: no rule speaks of it, and it is no more than its words."""
-        if candidates.marked or any(mark in line for mark in _NOT_PLAIN):
-            return False
-        return not self.matcher.matching(candidates, plain_text(line[:-1]))
 
     def _next_end(self, lines: bytes, place: int, before: int) -> int:
         """Where the next line stands that ends what is pending, if that is before this offset; else the offset."""
@@ -262,6 +258,16 @@ class LogReader:
         for record in self.cutter.feed_line(line):
             matches = self.matcher.matching(candidates, record.text) if candidates is not None else ()
             self._take(record, matches, at)
+
+    def _read_text(self, line: bytes, candidates: Candidates | None, at: datetime) -> None:
+        """The same for one without its newline that is no more than its words, and perhaps a prefix. Nobody sees its record."""
+        text = plain_text(line)
+        matches = self.matcher.matching(candidates, text) if candidates is not None else ()
+        if matches or candidates is None or candidates.marked or any(map(line.__contains__, _TELLING)):
+            self._take(LogRecord(self.cutter.line, text, line), matches, at)
+        else:
+            self._failures.read_plain((line,), self.cutter.line)
+        self.cutter.skip(1)
 
     def _read_all(self, records: Iterator[LogRecord], at: datetime) -> list[LogRecord]:
         read = list(records)

@@ -36,6 +36,7 @@ clip missing: ['text_projection.weight'] clip unexpected: left over keys: dict_k
 no CLIP/text encoder weights in checkpoint, the text encoder model will not be loaded. Requested to load AutoencoderKL
 loaded completely; MB usable, MB loaded, full load: True loaded partially; MB offloaded, lowvram patches: 0
 Unloaded partially: MB freed, MB remains loaded, MB buffer reserved, prepared for dynamic VRAM loading. Staged. patches attached.
+Requested to load FluxClipModel_ SDXLClipModel CLIPVisionModelProjection QwenImage WAN21 ControlNet KSamplerAdvanced node the same
 lora key not loaded: lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.alpha unet missing: unet unexpected:
 Token indices sequence length is longer than the specified maximum sequence length for this model
 Some weights of the model checkpoint at were not used when initializing CLIPTextModel: missing {'cond_stage_model.clip_l
