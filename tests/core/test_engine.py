@@ -352,6 +352,16 @@ def test_a_failure_after_a_failed_recovery_is_a_failure() -> None:
     assert "cuda_oom" in {incident.label for incident in log.incidents.values() if incident.state == "settled"}
 
 
+def test_a_download_that_is_tried_again_is_no_failure_until_it_gives_up() -> None:
+    broke = "Error while downloading from https://cdn.example/odd: Read timed out.\n"
+    log = Log()
+    log.say(f"{broke}Trying to resume download...\n{broke}Trying to resume download...\n")
+    assert {(i.severity, i.state) for i in log.incidents.values()} == {("info", "recovered")}
+    log.say(broke + "got prompt\n")
+    log.end()
+    assert [i.severity for i in log.incidents.values()][-1] == "error"
+
+
 def test_failures_that_never_end_are_let_go_and_each_is_counted() -> None:
     log = Log(looked_at=False)
     log.say("".join(f"CUDA out of memory. Tried to allocate {number}.00 MiB\n" for number in range(1, 2501)))

@@ -262,7 +262,13 @@ class Failures:
         oldest = max(self._line - _TOLD_BEFORE_LINES, 0 if rule.same_when else self._prompt_line)
         near = (g for g in self.standing.live.values() if g.last_line >= oldest)
         return next(
-            (g for g in near if g.state != "settled" and g.rule.label == rule.label and agree(rule, facts, g.facts)),
+            (
+                g
+                for g in near
+                if (g.state == "open" or (g.state == "recovered" and rule.recovered))
+                and g.rule.label == rule.label
+                and agree(rule, facts, g.facts)
+            ),
             None,
         )
 
@@ -272,6 +278,8 @@ class Failures:
         return next((g for g in same if not differ(rule, facts, g.facts)), same[0] if same else None)
 
     def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, facts: Mapping[str, Any]) -> bool:
+        if same.state == "recovered" and not rule.recovered:
+            return True
         if rule.same_when is not None:
             return differ(rule, facts, same.facts)
         if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
