@@ -56,6 +56,7 @@ def texts(data: bytes) -> list[bytes]:
         (b"ERROR:odd_function: not a logger's name", b"ERROR:odd_function: not a logger's name", None),
         (b"ComfyUI-0 on port 7821 stderr: CUDA error", b"CUDA error", None),
         (b"12:00:00.123 [Warning] [ComfyUI-0/STDERR] Killed", b"Killed", None),
+        (b"[2026-01-02 10:00:00,123]::[ModelManagerService]::ERROR --> Killed", b"Killed", "error"),
         (b"[12:00:00] Killed", b"Killed", None),
         (b"0|comfyui  | Killed", b"Killed", None),
         (b"[pod/comfyui-7d9f/main] Killed", b"Killed", None),

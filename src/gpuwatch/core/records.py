@@ -78,12 +78,13 @@ _ALTERNATIVES: tuple[tuple[bytes, bytes], ...] = (
               rb"| +\[?" + _LEVEL % b"l6" + rb"\]? +|: | )"),
     (_DIGITS, rb"(?P<clock>\d\d:\d\d:\d\d(?:[-.,]\d{3,6})?)(?: - | +(?:" + _LEVEL % b"l2" + rb" +)?)"),
     (b"[", rb"\[" + _LEVEL % b"l3" + rb"\] ?"),
+    (b":", rb"::\[[\w. -]{1,60}\]::" + _LEVEL % b"l7" + rb" --> "),  # InvokeAI
     (b"<TDISWECF", rb"(?:<\d>)?" + _LEVEL % b"l4" +
      rb"(?: +- |: |:(?:root|__main__|asyncio|py\.warnings|comfy\w{0,30}|[a-z_]\w{0,30}\.[\w.]{1,80}):)"),
 )  # fmt: skip
 """What may stand before a line's own words, each with the bytes that it can begin with; the first that fits is taken off."""
 _STAMPS = ("kube", "syslog", "journal", "journald", "dmesg", "bracket", "loguru", "plain", "clock")
-_WORDS = ("l1", "l2", "l3", "l4", "l5", "l6")
+_WORDS = ("l1", "l2", "l3", "l4", "l5", "l6", "l7")
 _MOST_PREFIXES = 8
 _LINE_END = re.compile(rb"\r\n|\n|\r+(?=\r)|\r")
 """Of returns in a row all but the last at once: between them stands nothing."""
