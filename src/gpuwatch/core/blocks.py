@@ -145,9 +145,6 @@ class Phase(Enum):
     AFTER = auto()
 
 
-_AFTERWARDS = (Phase.FINAL, Phase.AFTER)
-
-
 @dataclass(slots=True)
 class Block:
     """One failure's stretch of a log while it is read."""
@@ -241,14 +238,14 @@ class Block:
         return True
 
     def lines_until_quiet(self, line: int) -> int:
-        """How many lines from this one on are still near, after the traceback's last; 0 before that."""
-        return max(self.last_line + _QUIET_AFTER_LINES + 1 - line, 0) if self.phase in _AFTERWARDS else 0
+        """How many lines from this one on are still near what told of this failure last; 0 within a traceback."""
+        return 0 if self.phase is Phase.TRACEBACK else max(self.last_line + _QUIET_AFTER_LINES + 1 - line, 0)
 
     def read_rest(self, lines: bytes) -> bool:
-        """Follow the block through lines after its traceback at once; False, and nothing done, where one may mean more."""
+        """Follow the block through lines outside a traceback at once; False, and nothing done, where one may mean more."""
         if b'File "' in lines or any(mark in lines for mark in _NODE_MARKS):
             return False
-        if lines.strip():
+        if self.phase is Phase.FINAL and lines.strip():
             self.phase = Phase.AFTER
         return True
 

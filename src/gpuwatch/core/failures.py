@@ -136,33 +136,35 @@ class Failures:
 
         The same as `read` for each, in less time.
         """
-        taken = pass_rest(self._block, self._members, lines, first_line) if self._block is not None else 0
-        if taken:
-            self._line = first_line + taken - 1
-        for raw in lines[taken:]:
+        taken = 0
+        while taken < len(lines) and (block := self._block) is not None and not self.is_quiet(first_line + taken):
             line = first_line + taken
-            if self.is_quiet(line):
-                break
-            taken += 1
-            self._line = line
-            text = plain_text(raw)
-            block = self._block
-            if not text or block is None:
-                continue
-            if line - block.last_line > _BLOCK_GAP_LINES:
-                self._close_block()
-                continue
-            if not block.is_quiet(line):
-                block.read(text, LineKind.OTHER, line)
-                for gathering in self._members:
-                    gathering.quote(text)
-            for gathering in self._members:
-                if gathering.lookahead:
-                    record = LogRecord(line, text, raw)
-                    gathering.lookahead -= 1
-                    self._gather(gathering, record)
-                    self._gather_wrapped(gathering, record)
+            if many := pass_rest(block, self._members, lines[taken:], line):
+                taken += many
+                self._line = line + many - 1
+            else:
+                self._read_plain(block, lines[taken], line)
+                taken += 1
         return taken
+
+    def _read_plain(self, block: Block, raw: bytes, line: int) -> None:
+        self._line = line
+        text = plain_text(raw)
+        if not text:
+            return
+        if line - block.last_line > _BLOCK_GAP_LINES:
+            self._close_block()
+            return
+        if not block.is_quiet(line):
+            block.read(text, LineKind.OTHER, line)
+            for gathering in self._members:
+                gathering.quote(text)
+        for gathering in self._members:
+            if gathering.lookahead:
+                record = LogRecord(line, text, raw)
+                gathering.lookahead -= 1
+                self._gather(gathering, record)
+                self._gather_wrapped(gathering, record)
 
     def _follow(self, record: LogRecord, kind: LineKind, *, told: bool) -> None:
         """Let the record begin, continue or end a block. `told`: a rule speaks of it."""

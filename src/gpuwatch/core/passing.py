@@ -1,4 +1,4 @@
-"""Lines of an open failure that no rule speaks of, many at once: a traceback's frames, and what follows its last line.
+"""Lines of an open failure that no rule speaks of, many at once: a traceback's frames, and what else follows.
 
 The same as to read them one by one, in a fraction of the time. Where anything among them may mean more, none is taken.
 """
@@ -14,6 +14,8 @@ from gpuwatch.core.records import plain_text
 
 INDENTED = re.compile(rb"(?:  [^\n]*\n)+")
 """The lines of frames, of a traceback that stands without a prefix."""
+_FEWEST = 2
+"""Of fewer lines, to look at each is no more work."""
 
 
 def pass_frames(block: Block, members: Sequence[Gathering], found: re.Match[bytes], line: int) -> bool:
@@ -31,9 +33,11 @@ def pass_frames(block: Block, members: Sequence[Gathering], found: re.Match[byte
 
 
 def pass_rest(block: Block, members: Sequence[Gathering], lines: Sequence[bytes], line: int) -> int:
-    """Take lines after a traceback's last, the first of which is this one, until the failure is quiet: how many those are."""
+    """Take lines outside a traceback, the first of which is this one, until the failure is quiet: how many those are."""
+    if any(member.lookahead for member in members):
+        return 0
     near = lines[: block.lines_until_quiet(line)]
-    if not near or any(member.lookahead for member in members):
+    if len(near) < _FEWEST:
         return 0
     texts = [text for text in map(plain_text, near) if text]
     if not block.read_rest(b"\n".join(texts)):
