@@ -94,3 +94,75 @@ def test_a_listener_that_fails_is_no_silent_end() -> None:
     pipeline.start()
     with pytest.raises(ZeroDivisionError):
         pipeline.wait(PATIENCE_SECONDS)
+
+
+class Seen:
+    """What a witness was shown of logs, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self._changed = threading.Condition()
+
+    def __call__(self, batch: Sequence[object]) -> None:
+        with self._changed:
+            self.data += b"".join(each.data for each in batch if isinstance(each, LogChunk))
+            self._changed.notify_all()
+
+    def until(self, size: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.data) >= size, PATIENCE_SECONDS)
+
+
+def test_what_is_read_before_the_engine_is_there_is_shown_at_once_and_understood_later() -> None:
+    pipeline = Pipeline(None, [Given("log", [OOM] * 200)])
+    seen, woken = Seen(), threading.Event()
+    pipeline.overhear(seen)
+    pipeline.subscribe(lambda _events, _snapshot: woken.set())
+    pipeline.read_ahead()
+    seen.until(200 * len(OOM))
+    assert woken.wait(PATIENCE_SECONDS)
+    assert pipeline.snapshot.at is None
+    pipeline.bring(Engine(RULES))
+    pipeline.start()
+    assert pipeline.wait(PATIENCE_SECONDS)
+    assert pipeline.snapshot.failures_total == {("cuda_oom", "error"): 200}
+    assert seen.data == OOM * 200, "each line is shown once"
+
+
+def test_sources_wait_once_much_was_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuwatch.pipeline._MOST_AHEAD", 8)
+    told = 3 * 256
+    source = Given("log", [OOM] * told)
+    pipeline = Pipeline(None, [source])
+    seen = Seen()
+    pipeline.overhear(seen)
+    pipeline.read_ahead()
+    seen.until(8 * len(OOM))
+    assert not pipeline.wait(0.3)
+    assert len(seen.data) < told * len(OOM)
+    pipeline.bring(Engine(RULES))
+    pipeline.start()
+    assert pipeline.wait(PATIENCE_SECONDS)
+    assert seen.data == OOM * told
+    assert pipeline.snapshot.failures_total == {("cuda_oom", "error"): told}
+
+
+def test_a_program_of_our_own_is_not_begun_before_the_engine_is_there_and_nothing_runs_on_where_none_comes() -> None:
+    begun: list[str] = []
+
+    class Noted(Given):
+        def run(self, emit: Emit, stop: threading.Event) -> Text:
+            begun.append(self.name)
+            return super().run(emit, stop)
+
+    child, log = Noted("child", [OOM]), Noted("log", [OOM], stays=True)
+    child.kind = "cmd"
+    pipeline = Pipeline(None, [child, log])
+    seen = Seen()
+    pipeline.overhear(seen)
+    pipeline.read_ahead()
+    seen.until(len(OOM))
+    pipeline.stop()
+    assert pipeline.wait(PATIENCE_SECONDS)
+    assert begun == ["log"]
+    assert pipeline.snapshot == Snapshot()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -33,6 +34,8 @@ _QUEUE_LENGTH = 256
 _MOST_WAITING_BYTES = 4 << 20
 """Of logs, in the queue: a file is read faster than it is understood."""
 _BATCH = 64
+_MOST_AHEAD = 4096
+"""Observations that are held until the engine is there; of logs so many bytes as may wait. Then sources wait."""
 _TICK_SECONDS = 0.25
 _UNTIL_WARM_SECONDS = 0.05
 """Of silence, before what the first failure will need is loaded."""
@@ -62,13 +65,13 @@ class Pipeline:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | None,
         sources: Iterable[Source],
         clock: Callable[[], datetime] = utc_now,
         attendants: Iterable[Attendant] = (),
     ) -> None:
-        self._engine = engine
-        engine.matcher.stopwatch.clock = time.perf_counter
+        """`engine`: None where `bring` brings it before `start`."""
+        self._engine: Engine | None = None
         self._sources = tuple(sources)
         self._attendants = list(attendants)
         self._clock = clock
@@ -84,8 +87,20 @@ class Pipeline:
         """Sources that have ended and said so."""
         self._at_end: list[Callable[[], object]] = []
         self._threads: list[threading.Thread] = []
-        self._snapshot = Snapshot(mutes=engine.mutes)
+        """Of the sources."""
+        self._looping: threading.Thread | None = None
+        self._reading: set[str] = set()
+        """The sources that were started."""
+        self._begun = threading.Event()
+        self._snapshot = Snapshot()
         self._error: BaseException | None = None
+        if engine is not None:
+            self.bring(engine)
+
+    def bring(self, engine: Engine) -> None:
+        """Put in what reads the observations; call once, before `start`."""
+        engine.matcher.stopwatch.clock = time.perf_counter
+        self._engine, self._snapshot = engine, Snapshot(mutes=engine.mutes)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -94,7 +109,9 @@ class Pipeline:
 
     @property
     def engine(self) -> Engine:
-        """The engine, for its rules and workloads."""
+        """The engine, for its rules and workloads; it must have been brought."""
+        if self._engine is None:
+            raise RuntimeError("the pipeline has no engine yet")
         return self._engine
 
     def subscribe(self, listener: Listener) -> None:
@@ -118,19 +135,34 @@ class Pipeline:
         self._attendants.append(attendant)
 
     def start(self) -> None:
-        """Start every source and the loop."""
-        self._threads = [
+        """Start every source that does not run yet, and the loop; what was read ahead is understood first."""
+        self._begun.set()
+        self._run(self._sources)
+        for each in self._attendants:
+            threading.Thread(target=each.run, args=(self.emit, self._stop), name=each.name, daemon=True).start()
+
+    def read_ahead(self) -> None:
+        """Start to read before the engine is there: witnesses have it at once, listeners are called without an event.
+
+        Nothing is lost: it is held for `start`, and sources wait where that is much. A program of our own is not begun: it
+        would be ended again where the engine cannot be brought.
+        """
+        self._run([source for source in self._sources if source.kind != "cmd"])
+
+    def _run(self, sources: Sequence[Source]) -> None:
+        """Run those of them that do not run yet, and the loop."""
+        threads = [
             threading.Thread(target=self._run_source, args=(source,), name=f"source {source.name}", daemon=True)
-            for source in self._sources
+            for source in sources
+            if source.name not in self._reading
         ]
-        loop = threading.Thread(target=self._run_loop, name="pipeline", daemon=True)
-        beside = [
-            threading.Thread(target=each.run, args=(self.emit, self._stop), name=each.name, daemon=True)
-            for each in self._attendants
-        ]
-        for thread in (*self._threads, loop, *beside):
+        self._reading.update(source.name for source in sources)
+        for thread in threads:
             thread.start()
-        self._threads.append(loop)
+        if self._looping is None:
+            self._looping = threading.Thread(target=self._run_loop, name="pipeline", daemon=True)
+            self._looping.start()
+        self._threads += threads
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Wait until every source has ended and its observations were read; False where the time ran out first.
@@ -147,7 +179,7 @@ class Pipeline:
         self._stop.set()
         self._wake()
         deadline = time.monotonic() + _STOP_SECONDS
-        for thread in self._threads:
+        for thread in (*self._threads, *([self._looping] if self._looping is not None else [])):
             if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -214,42 +246,67 @@ class Pipeline:
             for told in self._at_end:
                 told()
 
+    def _hold(self) -> deque[Observation | Change]:
+        """What is read until the engine is there and all who are to hear of it: shown, and held."""
+        held: deque[Observation | Change] = deque()
+        held_bytes = 0
+        while not (self._begun.is_set() or self._stop.is_set()):
+            if held_bytes >= _MOST_WAITING_BYTES or len(held) >= _MOST_AHEAD:
+                self._begun.wait(_TICK_SECONDS)
+                continue
+            batch = self._take(_UNTIL_WARM_SECONDS)
+            if batch:
+                self._show(batch)
+                held += batch
+                held_bytes += sum(len(one.data) for one in batch if isinstance(one, LogChunk))
+                for listener in self._listeners:
+                    listener((), self._snapshot)
+        return held
+
+    def _show(self, batch: Sequence[Observation | Change]) -> None:
+        for witness in self._witnesses:
+            witness(batch)
+
     def _loop(self) -> None:
-        last_tick = self._clock()
+        held = self._hold()
+        if not self._begun.is_set():
+            return
+        engine, last_tick = self.engine, self._clock()
         heard_at = time.monotonic()
         ahead = timedelta(0)
         warm = False
         # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
-            quiet = silent or not self._engine.in_suspense
+            quiet = silent or not engine.in_suspense
             usual = _QUIET_TICK_SECONDS if quiet else _TICK_SECONDS
-            batch = self._take(usual if warm else _UNTIL_WARM_SECONDS)
+            shown = [held.popleft() for _ in range(min(len(held), _BATCH))]
+            batch = shown or self._take(usual if warm else _UNTIL_WARM_SECONDS)
             if not batch and not warm:
                 warm = True
                 with loading():
-                    self._engine.prepare()
-                    warm_up(self._engine)
+                    engine.prepare()
+                    warm_up(engine)
                 continue
             if any(not isinstance(observation, GpuSample | HostSample) for observation in batch):
                 heard_at = time.monotonic()
             now = self._clock()
             ahead = max([ahead, *(observation.at - now for observation in batch)])
             now += ahead
-            if not batch or (now - last_tick).total_seconds() >= 1:
+            if not batch or (not held and (now - last_tick).total_seconds() >= 1):
                 batch.append(Tick(now))
                 last_tick = now
-            for witness in self._witnesses:
-                witness(batch)
+            if not shown:
+                self._show(batch)
             started = time.perf_counter()
-            events = [event for observation in batch for event in self._engine.feed(observation)]
+            events = [event for observation in batch for event in engine.feed(observation)]
             self._count(len(batch), time.perf_counter() - started)
             self._publish(events)
-            idle = self._queue.empty()
+            idle = not held and self._queue.empty()
             all_over = len(self._over) == len(self._sources)
             if idle and (self._stop.is_set() or all_over) and self._queue.empty():
                 break
-        self._publish(self._engine.end(self._clock() + ahead))
+        self._publish(engine.end(self._clock() + ahead))
 
     def _take(self, timeout_seconds: float) -> list[Observation | Change]:
         batch: list[Observation | Change] = []
@@ -269,7 +326,7 @@ class Pipeline:
             observations=before.observations + observations,
             waiting=self._queue.qsize(),
             most_waiting=_QUEUE_LENGTH,
-            rule_seconds=dict(self._engine.matcher.stopwatch.seconds),
+            rule_seconds=dict(self.engine.matcher.stopwatch.seconds),
         )
         self._snapshot = replace(self._snapshot, vitals=vitals)
 

@@ -38,6 +38,37 @@ def test_the_screen_stands_and_takes_keys_before_anything_is_opened() -> None:
     play(app, scene, size=(200, 60))
 
 
+def test_the_log_is_shown_before_what_explains_it_is_there() -> None:
+    go_on = threading.Event()
+
+    def opens() -> Watched:
+        pipeline = Pipeline(None, [log(FAILURES)])
+        app.show_ahead(pipeline)
+        assert go_on.wait(DEADLINE_SECONDS)
+        pipeline.bring(Engine(RULES))
+        return Watched(pipeline)
+
+    app = WatchApp(opens=opens)
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "layer 59" in screen(app), "the log")
+        assert "Starting: the rules are made ready." in screen(app)
+        assert not app.snapshot.incidents
+        await pilot.press("e", "slash", *"layer", "enter")
+        go_on.set()
+        await until(pilot, lambda: len(app.snapshot.incidents) == 2 and "strayed" in screen(app), "two failures")
+        await pilot.press("escape", "e")
+        await until(pilot, lambda: "✗ E CUDA" in screen(app), "the failure's line")
+        assert sum("layer 59" in line for line in everything(app)) == 2, "no line stands there twice"
+
+    play(app, scene, size=(200, 60))
+
+
+def everything(app: WatchApp) -> list[str]:
+    book = app.body.log_pane.view.book
+    return [entry.words() for row in range(book.first, book.end) if (entry := book.at(row)) is not None]
+
+
 def test_what_cannot_be_opened_ends_the_screen() -> None:
     def opens() -> Watched:
         raise UsageError(Text("no such rules"))

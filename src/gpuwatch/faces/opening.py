@@ -6,7 +6,7 @@ Without a screen all of it stands before the first line is read. The screen is d
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,12 +34,20 @@ class Opened:
 
 
 @contextmanager
-def open_watch(sources: Sequence[Source], arguments: argparse.Namespace, say: Narrate) -> Iterator[Opened]:
-    """A watch over the sources, until the end of the block."""
+def open_watch(
+    sources: Sequence[Source],
+    arguments: argparse.Namespace,
+    say: Narrate,
+    show_ahead: Callable[[Pipeline], None] | None = None,
+) -> Iterator[Opened]:
+    """A watch over the sources, until the end of the block. `show_ahead`: shows what is read before the rules are ready."""
     with ExitStack() as opened:
+        pipeline = Pipeline(None, sources, attendants=[RuleWatch(arguments.rules)])
         books = opened.enter_context(open_journal(arguments, say))
-        files = RuleWatch(arguments.rules)
-        pipeline = Pipeline(make_engine(arguments, shows_records=False), sources, attendants=[files])
+        if show_ahead is not None:
+            opened.callback(pipeline.stop)
+            show_ahead(pipeline)
+        pipeline.bring(make_engine(arguments, shows_records=False))
         if books is not None:
             books.keep(pipeline)
         desk = opened.enter_context(keep_desk(arguments, pipeline, say))

@@ -125,6 +125,8 @@ class WatchApp(Desk):
         self.animation_level = "none"
         self.mends = Mends({}, lambda _tried: None, self._tell_arrival)
         self._opens = opens
+        self._ahead: Pipeline | None = None
+        """The one whose log is shown already."""
         self._watching: Pipeline | None = None
         if pipeline is not None:
             self._take_over(Watched(pipeline, metrics_address, menders or {}))
@@ -135,8 +137,18 @@ class WatchApp(Desk):
         self._metrics_address = watched.metrics_address
         menders = {} if self.read_only else watched.menders
         self.mends = Mends(menders, watched.pipeline.emit, self._tell_arrival, lambda: self.snapshot, watched.recall)
-        watched.pipeline.subscribe(self._feed)
-        watched.pipeline.overhear(self.body.log_pane.view.book.take)
+        if watched.pipeline is not self._ahead:
+            self._hear(watched.pipeline)
+
+    def show_ahead(self, pipeline: Pipeline) -> None:
+        """Show the log that is read while what explains it is opened; on the thread that opens."""
+        self._ahead = pipeline
+        self._hear(pipeline)
+        pipeline.read_ahead()
+
+    def _hear(self, pipeline: Pipeline) -> None:
+        pipeline.subscribe(self._feed)
+        pipeline.overhear(self.body.log_pane.view.book.take)
 
     def compose(self) -> ComposeResult:
         """Health on top, keys below, the panes between."""

@@ -58,7 +58,7 @@ def open_behind(app: WatchApp, opened: ExitStack, sources: Sequence[Source], arg
     from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415
     from gpuwatch.faces.watching import machine_sources  # noqa: PLC0415
 
-    watch = opened.enter_context(open_watch([*sources, *machine_sources()], arguments, app.say))
+    watch = opened.enter_context(open_watch([*sources, *machine_sources()], arguments, app.say, app.show_ahead))
     if watch.books is not None:
         watch.books.say = unsaid  # what the journal has to say is on the screen, and the terminal is Textual's
     watch.desk.ring = Ringer(app.ring, bell=arguments.bell, desktop=arguments.desktop)
