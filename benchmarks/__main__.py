@@ -1,7 +1,7 @@
 """Measure on this machine, without a GPU, and print a Markdown table: `python -m benchmarks [--write FILE]`.
 
 Everything of a table is from one run: only its ratios can be compared with another machine's. Nothing is written but with
-`--write`, which replaces what stands between the two marks in that file.
+`--write`, which replaces what stands between the two marks in that file and in its Chinese twin.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts that were asked for and print the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; default: all")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marks of this file too")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table between the marks of this file and its twin too"
+    )
     options = parser.parse_args(arguments)
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]}; use some of {', '.join(PARTS)}")
@@ -50,17 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = "\n\n".join(pieces)
     print(page)
     if options.write:
-        replace_between_marks(options.write, page)
+        write_pages(options.write, page)
     return 0
 
 
-def replace_between_marks(path: Path, page: str) -> None:
-    """Put `page` between the marks of a file; a file without them is left alone."""
-    before, begin, rest = path.read_text().partition(BEGIN)
+def write_pages(path: Path, page: str) -> None:
+    """Put `page` between the marks of a file, and of its twin where there is one; without marks nothing is written."""
+    twin = path.with_name(f"{path.stem}.zh-CN{path.suffix}")
+    pages = [each for each in (path, twin) if each == path or each.exists()]
+    for each, content in [(each, replaced_between_marks(each, page)) for each in pages]:
+        each.write_text(content, "utf-8")
+
+
+def replaced_between_marks(path: Path, page: str) -> str:
+    """The file with `page` between its marks; ends the run where it has none."""
+    before, begin, rest = path.read_text("utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         sys.exit(f"{path} has no lines {BEGIN} and {END} to write between.")
-    path.write_text(f"{before}{BEGIN}\n\n{page}\n\n{END}{after}")
+    return f"{before}{BEGIN}\n\n{page}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

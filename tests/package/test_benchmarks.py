@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from benchmarks.__main__ import BEGIN, END, PARTS, main, replace_between_marks
+from benchmarks.__main__ import BEGIN, END, PARTS, main, write_pages
 from benchmarks.logs import write_log
 from benchmarks.measuring import Sample, Table, machine_line, run
 from benchmarks.scanning import LITERALS
@@ -19,6 +19,7 @@ from gpuwatch.core.observations import LogChunk
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
+TWIN = ROOT / "docs" / "benchmarks.zh-CN.md"
 
 
 def test_the_log_is_the_same_on_every_run(tmp_path: Path) -> None:
@@ -79,15 +80,24 @@ def test_a_child_is_timed_and_its_failure_is_told() -> None:
         run([sys.executable, "-c", "import sys; sys.exit('broken')"])
 
 
-def test_only_what_stands_between_the_marks_is_written(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
+def test_only_what_stands_between_the_marks_is_written_in_both_languages(tmp_path: Path) -> None:
+    page, twin = tmp_path / "page.md", tmp_path / "page.zh-CN.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    replace_between_marks(page, "new")
+    write_pages(page, "new")
     assert page.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    page.write_text("no marks\n")
+    assert not twin.exists()
+    twin.write_text(f"前\n{BEGIN}\n{END}\n后\n", "utf-8")
+    write_pages(page, "newer")
+    assert twin.read_text("utf-8") == f"前\n{BEGIN}\n\nnewer\n\n{END}\n后\n"
+    twin.write_text("no marks\n")
     with pytest.raises(SystemExit, match="no lines"):
-        replace_between_marks(page, "new")
-    assert page.read_text() == "no marks\n"
+        write_pages(page, "newest")
+    assert "newer" in page.read_text(), "neither is written where one cannot be"
+
+
+def test_the_pages_of_both_languages_show_the_same_run() -> None:
+    shown = [page.read_text("utf-8").partition(BEGIN)[2].partition(END)[0] for page in (PAGE, TWIN)]
+    assert shown[0] == shown[1]
 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

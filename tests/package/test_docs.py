@@ -149,8 +149,9 @@ def test_every_key_and_action_of_a_rule_is_told() -> None:
     assert set(ACTIONS) - told == set()
 
 
-def test_the_architecture_names_what_is_there() -> None:
-    told = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+@pytest.mark.parametrize("page", ["architecture.md", "architecture.zh-CN.md"])
+def test_the_architecture_names_what_is_there(page: str) -> None:
+    told = (ROOT / "docs" / page).read_text("utf-8")
     sources = [path for folder in ("src", "runner", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")]
     assert set(re.findall(r"\b[a-z_]+\.py\b", told)) - {path.name for path in sources} == set()
     core = {path.name for path in (ROOT / "src" / "gpuwatch" / "core").glob("*.py")} - {"__init__.py"}
