@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuwatch.adapters.located import Located, Problem, read_documents
+from gpuwatch.adapters.located import Located, Problem, read_documents, read_slowly
 from gpuwatch.adapters.rule_patterns import LARGEST_STEPS, complaint, slowness
 from gpuwatch.adapters.rulebook import RuleFolder, read_rules
 from gpuwatch.errors import UsageError
@@ -379,3 +380,14 @@ def test_any_bytes_are_yaml_or_a_problem(tmp_path: Path, content: bytes) -> None
     (tmp_path / "mine.yaml").write_bytes(content)
     with suppress(Problem):
         list(read_documents(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_PIECES, max_size=25).map("".join))
+def test_what_the_quick_parser_reads_is_what_the_other_reads(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(words, "utf-8", errors="replace", newline="")
+    with suppress(Problem):
+        documents = list(read_slowly(path.read_bytes().decode(), str(path)))
+        assert list(read_documents(path)) == documents

@@ -101,6 +101,16 @@ def read_documents(path: Path, shown: str | None = None) -> Iterator[Located]:
     shown = shown or str(path)
     source = _read(path, shown)
     try:
+        documents = list(_documents(_FastLoader(source, shown), shown))
+    except (Problem, yaml.YAMLError, ValueError, OverflowError):
+        yield from read_slowly(source, shown)  # what it says of a mistake does not depend on the machine
+    else:
+        yield from documents
+
+
+def read_slowly(source: str, shown: str) -> Iterator[Located]:
+    """The same of a source, by the parser in Python, whose words on a mistake are better known."""
+    try:
         loader = _Loader(source, shown)
     except yaml.reader.ReaderError as error:
         line = source.count("\n", 0, error.position) + 1
@@ -109,15 +119,20 @@ def read_documents(path: Path, shown: str | None = None) -> Iterator[Located]:
             text("holds a character that YAML does not allow: {code}.", code=f"U+{error.character:04X}"),
         ) from error
     try:
-        while loader.check_node():
-            node = loader.get_node()
-            if not _is_empty(node):
-                yield _located(node, shown, loader)
+        yield from _documents(loader, shown)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise Problem(f"{shown}:{line}", _unreadable(error.problem or "?")) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise Problem(f"{shown}:{loader.line + 1}", _unreadable(str(error).partition("\n")[0])) from error
+
+
+def _documents(loader: Any, shown: str) -> Iterator[Located]:
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            if not _is_empty(node):
+                yield _located(node, shown, loader)
     finally:
         loader.dispose()
 
@@ -147,16 +162,14 @@ def _unreadable(reason: str) -> Text:
     return text("is no YAML: {reason}.", reason=reason)
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, without aliases and tags, and not deeper than a rule can be."""
+class _Plain(yaml.composer.Composer):
+    """Composes nodes of a parser's events: no aliases and tags, and not deeper than a rule can be."""
 
-    def __init__(self, source: str, shown: str) -> None:
-        super().__init__(source)
-        self._shown = shown
-        self._depth = 0
+    _shown: str
+    _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
+        event = self.peek_event()  # type: ignore[attr-defined]  # the parser's
         where = f"{self._shown}:{event.start_mark.line + 1}"
         if isinstance(event, yaml.events.AliasEvent):
             raise Problem(where, text("aliases are not allowed here; write the value out."))
@@ -171,12 +184,31 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
 
+class _Loader(_Plain, yaml.SafeLoader):
+    """The safe loader in Python: slow, and it says best what is wrong."""
+
+    def __init__(self, source: str, shown: str) -> None:
+        yaml.SafeLoader.__init__(self, source)
+        self._shown = shown
+
+
+_Fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Over libyaml, eight times as fast, where PyYAML was built with it."""
+
+
+class _FastLoader(_Plain, _Fast):  # type: ignore[misc]  # one or the other
+    def __init__(self, source: str, shown: str) -> None:
+        _Fast.__init__(self, source)
+        yaml.composer.Composer.__init__(self)
+        self._shown = shown
+
+
 def _is_empty(node: Any) -> bool:
     """Whether nothing stands between two `---`."""
-    return isinstance(node, yaml.ScalarNode) and node.style is None and not node.value
+    return isinstance(node, yaml.ScalarNode) and not node.style and not node.value
 
 
-def _located(node: Any, file: str, loader: _Loader) -> Located:
+def _located(node: Any, file: str, loader: Any) -> Located:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         pairs: dict[str, Located] = {}
