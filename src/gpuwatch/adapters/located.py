@@ -22,6 +22,8 @@ from gpuwatch.texts import Text, plain, text
 _MOST_BYTES = 1 << 20
 """The largest shipped file has 42 KiB; a file of this size takes seconds to read."""
 _DEEPEST = 16
+_DISPUTED = ("\t", "\ufeff")
+"""What the two parsers do not always take alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ def read_documents(path: Path, shown: str | None = None) -> Iterator[Located]:
     """The YAML documents of a file, each with its places. Raises `Problem` at the first that is no YAML."""
     shown = shown or str(path)
     source = _read(path, shown)
+    if any(mark in source for mark in _DISPUTED):
+        yield from read_slowly(source, shown)
+        return
     try:
         documents = list(_documents(_FastLoader(source, shown), shown))
     except (Problem, yaml.YAMLError, ValueError, OverflowError):
