@@ -206,6 +206,25 @@ def test_a_report_names_the_node_of_the_message_that_was_pasted_above_it(between
     assert (log.only.label, log.only.node.id, log.only.node.type) == ("cuda_oom", "7", "Blend")
 
 
+def test_a_node_type_may_have_a_colon_of_its_own() -> None:
+    log = Log()
+    log.say(f"Error occurred when executing LayerMask: Odd V2:\n\n{NATIVE}\n")
+    log.end()
+    assert log.only.node.type == "LayerMask: Odd V2"
+
+
+def test_numbers_are_read_where_a_console_wrapped_and_indented_the_message() -> None:
+    log = Log()
+    log.say(
+        "10:00:00-123456 ERROR    Decode: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of\n"
+        "                         8.00 GiB of which 1.00 GiB is free. Of the allocated memory 6.00 GiB is allocated by\n"
+        "                         PyTorch, and 512.00 MiB is reserved by PyTorch but unallocated.\n"
+    )
+    log.end()
+    facts = log.only.facts
+    assert (facts["total_bytes"], facts["free_bytes"], facts["allocated_bytes"]) == (8 << 30, 1 << 30, 6 << 30)
+
+
 def test_history_is_shown_and_not_counted() -> None:
     log = Log()
     log.say(block(NATIVE) + DONE, fresh=False)

@@ -118,7 +118,8 @@ _NO_NODES = {
     b"RunPod",
 }
 """Names that stand alone on a line and look like a node's type."""
-_NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>[^:\r\n]{1,200}):")
+_NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>(?:Layer\w{1,20}: )?[^:\r\n]{1,200}):")
+"""The node types of LayerStyle have a colon of their own."""
 _NODE_MARKS = (b"Node ", b"node_", b"Error occurred")
 """One stands in every line that names the node which failed."""
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")

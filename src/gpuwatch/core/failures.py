@@ -31,7 +31,7 @@ _TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
 _WRAPPED_BYTES = 400
 _WRAPPED_AFTER = re.compile(rb"[\w;,(:]\Z")
-_WRAPPED_BEFORE = re.compile(rb"\s*(?:[a-z0-9(]|[KMGT]?i?B\b)")
+_WRAPPED_BEFORE = re.compile(rb"\s{0,64}(?:[a-z0-9(]|[KMGT]?i?B\b|PyTorch\b)")
 """What stands around a line end that a window put into a message, and around few others."""
 _UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
 """What a line is that neither begins nor ends a block."""
@@ -383,7 +383,7 @@ class Failures:
         if (
             gathering.tail_line == record.line - 1
             and _WRAPPED_AFTER.match(gathering.tail[-1:])
-            and _WRAPPED_BEFORE.match(record.text[:8])
+            and _WRAPPED_BEFORE.match(record.text)
         ):
             facts = gathering.facts if gathering.again is None else gathering.again
             for between in (b" ", b""):
