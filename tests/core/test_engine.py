@@ -294,6 +294,8 @@ LINES = [
     "During handling of the above exception, another exception occurred:\n",
     "Exception in thread Thread-1 (prompt_worker):\n",
     "KSampler\n",
+    "0cb1a334 Fix CUDA error: out of memory (#12)\n",
+    "Note: CUDA error: misaligned address\n",
     "steps:  20%|x  | 320/1600 [10:12<41:31,  1.96s/it, avr_loss=nan]\r",
     '  "node_type": "VAEDecode",\n  "exception_message": "Allocation on device ",\n',
 ]

@@ -14,6 +14,7 @@ from gpuwatch.core.matching.scan import Scan
 from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import LONGEST_RECORD_BYTES, Cutter, LogRecord, plain_text
 from gpuwatch.core.rules import Rule
+from gpuwatch.core.talk import is_talk
 
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
@@ -277,6 +278,8 @@ class LogReader:
         return read
 
     def _take(self, record: LogRecord, matches: Sequence[Rule], at: datetime) -> None:
+        if matches and is_talk(record.text):
+            matches = ()
         self._failures.read(record, matches, at)
         if record.text:
             self._recent.append(record)
