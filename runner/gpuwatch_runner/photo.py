@@ -237,13 +237,6 @@ class Sheet:
         return buffer.getvalue()
 
 
-def encode_photo(rgb: Pixels, photo: Photo) -> bytes:
-    """The file's bytes for the colours (H, W, 3) of `photo`, in its output format with its metadata."""
-    sheet = Sheet(photo)
-    sheet.add(rgb)
-    return sheet.encoded()
-
-
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the whole new one, also if this is interrupted."""
     # One name for all runs: what a killed one left is replaced by the next, and the manifest lets in one at a time.

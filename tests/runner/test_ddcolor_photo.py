@@ -24,10 +24,17 @@ from gpuwatch_runner.colorize import Colorizer, Prepared, grey_of, resize_biline
 from gpuwatch_runner.ddcolor import DDColor
 from gpuwatch_runner.deep import DeepPng
 from gpuwatch_runner.lab import lab_of_rgb, lightness_of_rgb, rgb_of_lab
-from gpuwatch_runner.photo import Photo, encode_photo, read_photo, write_whole
+from gpuwatch_runner.photo import Photo, Sheet, read_photo, write_whole
 from tests.runner.conftest import grey_scene
 
 Words = np.ndarray[Any, np.dtype[np.uint16]]
+
+
+def encoded(rgb: Any, photo: Photo) -> bytes:
+    """The colours (H, W, 3) as the file that `photo` asks for."""
+    sheet = Sheet(photo)
+    sheet.add(rgb)
+    return sheet.encoded()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,7 @@ def test_orientation_is_applied_and_reset(orientation: int, tmp_path: Path) -> N
 
     photo = read_photo(tmp_path / "photo.jpg")
     assert np.abs(photo.rgb[..., 0].astype(int) - upright).max() < 20
-    out = Image.open(io.BytesIO(encode_photo(np.asarray(photo.rgb, np.uint8), photo)))
+    out = Image.open(io.BytesIO(encoded(np.asarray(photo.rgb, np.uint8), photo)))
     assert out.format == "JPEG"
     assert out.size == (24, 40)
     assert out.getexif().get(0x0112, 1) == 1
@@ -134,7 +141,7 @@ def test_an_rgb_profile_is_kept_and_another_is_not(tmp_path: Path) -> None:
         Image.fromarray(grey_scene(8, 8)).convert("RGB").save(tmp_path / "photo.jpg", icc_profile=content)
         photo = read_photo(tmp_path / "photo.jpg")
         assert photo.icc_profile == kept
-        out = Image.open(io.BytesIO(encode_photo(np.asarray(photo.rgb, np.uint8), photo)))
+        out = Image.open(io.BytesIO(encoded(np.asarray(photo.rgb, np.uint8), photo)))
         assert out.info.get("icc_profile") == kept
 
 
@@ -143,7 +150,7 @@ def test_alpha_is_kept(tmp_path: Path) -> None:
     image.putalpha(Image.fromarray(grey_scene(16, 16)))
     image.save(tmp_path / "photo.png")
     photo = read_photo(tmp_path / "photo.png")
-    out = Image.open(io.BytesIO(encode_photo(np.asarray(photo.rgb, np.uint8), photo)))
+    out = Image.open(io.BytesIO(encoded(np.asarray(photo.rgb, np.uint8), photo)))
     assert np.array_equal(np.asarray(out)[..., 3], grey_scene(16, 16))
 
 
@@ -268,7 +275,7 @@ def test_sixteen_bits_of_colour_are_read_whole(form: str, channels: int, tmp_pat
     assert (photo.alpha is None) == (channels == 3)
     assert photo.alpha is None or np.array_equal(photo.alpha, pixels[..., -1])
 
-    (tmp_path / "again.png").write_bytes(encode_photo(photo.rgb, photo))
+    (tmp_path / "again.png").write_bytes(encoded(photo.rgb, photo))
     again = read_photo(tmp_path / "again.png")
     assert again.rgb.dtype == np.uint16
     assert np.array_equal(again.rgb, photo.rgb)
@@ -284,7 +291,7 @@ def test_metadata_stays_with_sixteen_bits_and_the_photo_stands_upright(tmp_path:
     (tmp_path / "photo.png").write_bytes(png.encoded())
     photo = read_photo(tmp_path / "photo.png")
     assert np.array_equal(photo.rgb, np.rot90(deep_noise(3), -1))
-    out = Image.open(io.BytesIO(encode_photo(photo.rgb, photo)))
+    out = Image.open(io.BytesIO(encoded(photo.rgb, photo)))
     assert out.info["icc_profile"] == profile
     assert out.getexif()[0x010F] == "A camera"
     assert out.getexif().get(0x0112, 1) == 1

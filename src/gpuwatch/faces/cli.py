@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _ORDER = ("watch", "diagnose", "serve", "run", "rules", "demo")
 _INTERRUPTED = 130
-_USAGE = 2
 _NO_MORE_TO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """A write that fails so, and to no file that we named, was one to the output."""
 _QUOTES = '"""'

@@ -11,7 +11,7 @@ from gpuwatch.core.workflow.changes import Card
 from gpuwatch.core.workflow.graph import read_workflow
 from gpuwatch.core.workflow.nodes import Bounds
 from gpuwatch.core.workflow.places import edited
-from gpuwatch.core.workflow.plan import fixed_prompt
+from gpuwatch.core.workflow.plan import plan_fix
 from gpuwatch.core.workflow.shrink import fewer, share_of, smaller_area, smaller_factor, smaller_sides
 from gpuwatch.core.workflow.trouble import Trouble
 from gpuwatch.texts import render
@@ -188,12 +188,12 @@ def test_a_switched_off_node_is_left_alone() -> None:
 def test_a_failed_prompt_is_given_back_ready_to_be_queued() -> None:
     prompt = loaded("ddcolor_modelscope_1280.json").value
     card = Card(6 * GIB)
-    new, plan = fixed_prompt(prompt, [Trouble("3", "DDColor_Colorize")], card, WORKLOADS, told_knowledge())
+    plan = plan_fix(read_workflow(prompt), [Trouble("3", "DDColor_Colorize")], card, WORKLOADS, told_knowledge())
+    new = edited(prompt, plan.edits)
     assert prompt["3"]["inputs"]["model_input_size"] == 1280
     assert new["3"]["inputs"]["model_input_size"] == plan.changes[0].after
     assert complaints(new, object_info()) == []
-    same, none = fixed_prompt(new, [], card, WORKLOADS, told_knowledge())
-    assert (same, none.changes) == (new, ())
+    assert plan_fix(read_workflow(new), [], card, WORKLOADS, told_knowledge()).changes == ()
 
 
 def test_the_share_is_what_was_free_of_what_was_asked() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.workflow.changes import Card, Draft, Plan, Work
-from gpuwatch.core.workflow.graph import Node, Workflow, read_workflow
+from gpuwatch.core.workflow.graph import Node, Workflow
 from gpuwatch.core.workflow.inputs import called
 from gpuwatch.core.workflow.levers import plan_levers
 from gpuwatch.core.workflow.measured import plan_measured
 from gpuwatch.core.workflow.nodes import Knowledge
-from gpuwatch.core.workflow.places import edited
 from gpuwatch.core.workflow.sized import plan_sized
 from gpuwatch.core.workflow.tiling import plan_tiling
 from gpuwatch.core.workflow.trouble import Trouble, failed_nodes
@@ -93,18 +91,3 @@ def plan_fix(
             )
         )
     return draft.done()
-
-
-def fixed_prompt(
-    prompt: Mapping[str, Any],
-    troubles: Sequence[Trouble],
-    card: Card,
-    workloads: Workloads,
-    knowledge: Knowledge,
-) -> tuple[Mapping[str, Any], Plan]:
-    """A failed prompt (API form) as it may be queued again, and what was changed; the same prompt where nothing was.
-
-    Raises NotWorkflow where it is none.
-    """
-    plan = plan_fix(read_workflow(prompt), troubles, card, workloads, knowledge)
-    return edited(prompt, plan.edits), plan
