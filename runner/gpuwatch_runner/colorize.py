@@ -100,7 +100,10 @@ class Colorizer:
         self.size_px = size_px
 
     def finish(self, prepared: Prepared, ab: Floats, *, band_pixels: int = BAND_PIXELS) -> bytes:
-        """Join ab (2, S, S) with the photo's own lightness: the output file's bytes."""
+        """Join ab (2, S, S) with the photo's own lightness: the output file's bytes.
+
+        Raises JobError where the network gave values that are no numbers.
+        """
         if not np.isfinite(ab).all():
             raise JobError(
                 text("The network's output has values that are not numbers in {dtype}", dtype=self.dtype),

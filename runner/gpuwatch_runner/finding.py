@@ -63,7 +63,10 @@ class Found:
 
 
 def find_images(paths: Sequence[Path], out: Path | None = None) -> Found:
-    """Find the images of `paths`, folders to any depth; `out` is not searched, should it lie in one of them."""
+    """Find the images of `paths`, folders to any depth; `out` is not searched, should it lie in one of them.
+
+    A path that is missing or cannot be read is among the failed.
+    """
     found = Found()
     for path in paths:
         try:

@@ -63,7 +63,10 @@ class Run:
         self.ladder = Ladder(Step(job.rewrite, job.size_px, job.batch), allowed=job.degrade)
 
     def carry_out(self) -> int:
-        """Run to the report; gives the exit code: 0, or 2 where an input could not be read."""
+        """Run to the report; gives the exit code: 0, or 2 where an input could not be read.
+
+        Raises UsageError where there is no image, and the errors of loading and writing with what helps.
+        """
         job = self.job
         found = find_images(job.paths, job.out)
         if not found.sources and not found.outputs:

@@ -10,7 +10,10 @@ from gpuwatch.texts import text
 
 
 def shipped_folder(name: Literal["rules", "dashboards"]) -> Path:
-    """The folder of that name. A wheel carries it inside the package, a checkout at its root."""
+    """The folder of that name. A wheel carries it inside the package, a checkout at its root.
+
+    Raises UsageError where it is in neither.
+    """
     package = Path(__file__).parent
     inside = package / "_shipped" / name
     if inside.is_dir():

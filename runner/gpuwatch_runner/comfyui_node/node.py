@@ -100,7 +100,7 @@ class GpuwatchDDColor:
     def process(
         self, image: Tensor, model_input_size: int, checkpoint: str, precision: str = "auto", low_memory: str = "fold"
     ) -> tuple[Tensor]:
-        """Colorize (B, H, W, C) in 0..1: (B, H, W, 3)."""
+        """Colorize (B, H, W, C) in 0..1: (B, H, W, 3). Raises ValueError, whose words ComfyUI shows, for what it cannot run."""
         try:
             side_px = checked_size(model_input_size)
             rewrite = REWRITES[low_memory]

@@ -34,7 +34,7 @@ class Address:
 
 
 def checkpoint_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """The folder of downloaded checkpoints, whether it is there or not."""
+    """The folder of downloaded checkpoints, whether it is there or not. Raises UsageError where there is no home."""
     folder = data_folder(environment)
     if folder is None:
         raise UsageError(
@@ -45,7 +45,7 @@ def checkpoint_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def published(name: str) -> Published:
-    """The checkpoint of that name; its file name counts as well."""
+    """The checkpoint of that name; its file name counts as well. Raises UsageError for another name."""
     bare = name.removeprefix("ddcolor_").removesuffix(".pth")
     if (found := PUBLISHED.get(bare)) is not None:
         return found
@@ -74,7 +74,10 @@ def find_checkpoint(words: str, environment: Mapping[str, str] | None = None) ->
 def address_of(
     wanted: Published, source: Source, mirror: str | None = None, environment: Mapping[str, str] | None = None
 ) -> Address:
-    """Where to ask: a mirror in place of the site, or for the file itself; else the site, Hugging Face's as HF_ENDPOINT says."""
+    """Where to ask: a mirror in place of the site, or for the file itself; else the site, Hugging Face's as HF_ENDPOINT says.
+
+    Raises UsageError where the source does not have it, or the mirror is no address.
+    """
     environment = os.environ if environment is None else environment
     endpoint = mirror or (environment.get("HF_ENDPOINT") if source == "huggingface" else None) or None
     if endpoint is not None:
@@ -101,7 +104,10 @@ def fetch(
     free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     wait: Callable[[float], None] | None = None,
 ) -> Fetched:
-    """Download a checkpoint to `to`; it is there only if it is the one that was wanted."""
+    """Download a checkpoint to `to`; it is there only if it is the one that was wanted.
+
+    Raises UnreachableError, UsageError or JobError with what to do about it.
+    """
     more = {} if wait is None else {"wait": wait}
     try:
         return download(

@@ -151,12 +151,18 @@ def add_mute(mute: Mute, path: Path | None = None) -> Mutes:
 
 
 def remove_mute(mute: Mute, path: Path | None = None) -> Mutes:
-    """Take an entry out of the file. Gives what is muted then."""
+    """Take an entry out of the file. Gives what is muted then.
+
+    Raises UsageError where it is not there any more or the file cannot be written.
+    """
     place = _place(path)
     before, content = _read(place)
     number = next((n for n, known in enumerate(before) if replace(known, where="") == replace(mute, where="")), None)
     if number is None:
-        raise UsageError(text("{path}: the entry is not there any more.", path=str(place)))
+        raise UsageError(
+            text("{path}: the entry is not there any more.", path=str(place)),
+            text("`gpuwatch rules mutes` lists what is."),
+        )
     return _write(place, _without(place, content, number), (*before[:number], *before[number + 1 :]))
 
 

@@ -92,7 +92,7 @@ def pack_files(mode: Mode, profile: WorkloadProfile) -> dict[str, bytes]:
 
 
 def package_roots() -> dict[str, Path]:
-    """Where the two packages lie; the runner's is found without importing it."""
+    """Where the two packages lie; the runner's is found without importing it. Raises UsageError where one is missing."""
     roots = {}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -248,7 +248,10 @@ def refuse_changed(installed: Installed) -> None:
 
 
 def uninstall(installed: Installed, *, force: bool = False) -> tuple[Path, ...]:
-    """Take away what the install wrote; gives what stays because it was not gpuwatch's."""
+    """Take away what the install wrote; gives what stays because it was not gpuwatch's.
+
+    Raises UsageError where a file was changed, JobError where one cannot be removed.
+    """
     if not force:
         refuse_changed(installed)
     folder = installed.folder

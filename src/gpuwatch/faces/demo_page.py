@@ -19,7 +19,10 @@ _SCRAPE_SECONDS = 10
 
 
 def print_demo(demo: Demo, *, kept: bool) -> int:
-    """Play it to its end and print the story: what failed, what to do, what the run measured, where the metrics are."""
+    """Play it to its end and print the story: what failed, what to do, what the run measured, where the metrics are.
+
+    Raises JobError where it does not end.
+    """
     pipeline, exporter = demo.pipeline, demo.exporter
     console = console_for(sys.stdout)
 

@@ -43,7 +43,7 @@ class Told:
     server_bytes: int | None = None
 
     def card_bytes(self, arguments: argparse.Namespace) -> int:
-        """The card's memory: as the person says, else as the failure or the server told it."""
+        """The card's memory: as the person says, else as the failure or the server told it. Raises UsageError where nobody does."""
         if arguments.gpu_memory is not None:
             return int(arguments.gpu_memory)
         totals = [trouble.balance.total_bytes for trouble in reversed(self.troubles) if trouble.balance.total_bytes]

@@ -35,7 +35,10 @@ def mute(arguments: argparse.Namespace) -> int:
 
 
 def unmute(arguments: argparse.Namespace) -> int:
-    """Take entries out of the person's mutes: all of this subject, or only those of one source."""
+    """Take entries out of the person's mutes: all of this subject, or only those of one source.
+
+    Raises UsageError where none is there.
+    """
     asked = asked_for(arguments)
     every_source = asked.source is None
     same = [
@@ -83,7 +86,7 @@ def asked_for(arguments: argparse.Namespace) -> Mute:
 
 
 def until(words: str) -> datetime:
-    """Read 30m, 2h, 3d, or a day or a time that is still to come."""
+    """Read 30m, 2h, 3d, or a day or a time that is still to come. Raises UsageError for anything else."""
     now = utc_now()
     if span := _SPAN.fullmatch(words):
         return (

@@ -21,7 +21,10 @@ def open_outboxes(
 
 
 def carriers_of(addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]) -> list[Carrier]:
-    """What takes notices to each address, in the form and with the secret that the arguments name."""
+    """What takes notices to each address, in the form and with the secret that the arguments name.
+
+    Raises UsageError for what is no address or secret.
+    """
     secret, warning = read_secret(arguments.notify_secret_file)
     if not addresses:
         if arguments.notify_secret_file is not None:

@@ -61,12 +61,12 @@ def server_named(spec: str, arguments: argparse.Namespace) -> Server:
 
 
 def servers_named(specs: Sequence[str], arguments: argparse.Namespace) -> list[Server]:
-    """The servers, each once."""
+    """The servers, each once. Raises UsageError where one is named twice."""
     servers = [server_named(spec, arguments) for spec in specs]
     names = [server.name for server in servers]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(text("{spec} is named twice.", spec=twice))
+        raise UsageError(text("{spec} is named twice.", spec=twice), text("Name each server once."))
     return servers
 
 

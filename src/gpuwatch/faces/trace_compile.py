@@ -30,7 +30,7 @@ def add_compile(parser: argparse.ArgumentParser) -> None:
 
 
 def compile_network(arguments: argparse.Namespace) -> int:
-    """Have the runner trace the network; its words and its exit code."""
+    """Have the runner trace the network; its words and its exit code. Raises UsageError where torch is missing."""
     words = [sys.executable, "-m", "gpuwatch_runner.tracing", f"--network={arguments.network}"]
     for name in _PASSED:
         value = getattr(arguments, name)

@@ -57,7 +57,10 @@ def is_address(spec: str) -> bool:
 
 
 def server_of(spec: str, headers: Mapping[str, str] | None = None) -> Server:
-    """Read `http(s)://[USER[:PASSWORD]@]HOST[:PORT][/BASE]`, with `NAME=` before it for an alias."""
+    """Read `http(s)://[USER[:PASSWORD]@]HOST[:PORT][/BASE]`, with `NAME=` before it for an alias.
+
+    Raises UsageError for what is no address.
+    """
     alias, address = _without_alias(spec)
     shown = without_credentials(address)
     try:
@@ -101,7 +104,7 @@ def without_credentials(words: str) -> str:
 
 
 def read_headers(path: str | Path) -> dict[str, str]:
-    """The headers that a file holds, one `Name: value` a line; # begins a comment."""
+    """The headers that a file holds, one `Name: value` a line; # begins a comment. Raises UsageError."""
     headers: dict[str, str] = {}
     for number, line in enumerate(_read(path).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -117,7 +120,7 @@ def read_headers(path: str | Path) -> dict[str, str]:
 
 
 def read_token(path: str | Path) -> dict[str, str]:
-    """The header for a token that a file holds."""
+    """The header for a token that a file holds. Raises UsageError where it holds none."""
     token = _read(path).strip()
     if not re.fullmatch(r"[\x21-\x7e]{1,8000}", token):
         raise UsageError(

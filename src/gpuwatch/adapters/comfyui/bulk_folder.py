@@ -132,7 +132,7 @@ class OutputFolder:
         write_whole(path, content)
 
     def write(self, line: str) -> None:
-        """Add a line to the manifest."""
+        """Add a line to the manifest. Raises UsageError where it cannot be written."""
         try:
             self._file.write(line.encode() + b"\n")
             self._file.flush()

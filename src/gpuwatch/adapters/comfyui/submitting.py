@@ -125,9 +125,8 @@ class Lane:
     def _send(self, photo: Photo, lost: int) -> bool:
         try:
             content = read_photo(photo)
-        except OSError as error:
-            why = text("cannot be read: {error}", error=error.strerror or str(error))
-            self.batch.over(Outcome(photo, self.name, failed=why), "")
+        except UsageError as error:
+            self.batch.over(Outcome(photo, self.name, failed=error.message), "")
             return True
         try:
             uploaded = upload(self.mender.hands.client, photo.upload_name, content)

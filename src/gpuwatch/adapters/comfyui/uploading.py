@@ -8,22 +8,26 @@ from pathlib import Path
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.reading import words_of
 from gpuwatch.core.loop.bulk import FOLDER, Photo
+from gpuwatch.errors import UsageError, why
 from gpuwatch.texts import text
 
 MOST_UPLOAD_BYTES = 512 << 20
 
 
 def read_photo(photo: Photo) -> bytes:
-    """A photo's bytes. Raises OSError where there are none, or too many."""
-    with Path(photo.path).open("rb") as file:
-        content = file.read(MOST_UPLOAD_BYTES + 1)
+    """A photo's bytes. Raises UsageError, which does not name the photo, where there are none, or too many."""
+    try:
+        with Path(photo.path).open("rb") as file:
+            content = file.read(MOST_UPLOAD_BYTES + 1)
+    except OSError as error:
+        raise UsageError(text("cannot be read: {error}", error=why(error))) from error
     if len(content) > MOST_UPLOAD_BYTES:
-        raise OSError(None, "larger than 512 MiB")
+        raise UsageError(text("it is larger than {most_bytes}.", most_bytes=MOST_UPLOAD_BYTES))
     return content
 
 
 def upload(client: Client, name: str, content: bytes) -> str:
-    """Put a photo into the server's input folder; what a LoadImage node calls it there."""
+    """Put a photo into the server's input folder; what a LoadImage node calls it there. Raises NoAnswerError."""
     boundary = f"gpuwatch{uuid.uuid4().hex}"
     fields = (("type", "input"), ("subfolder", FOLDER), ("overwrite", "true"))
     head = "".join(

@@ -102,7 +102,7 @@ class FileSource:
         return cls(place, from_start=from_start, show_history=show_history, clock=clock, places=places)
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
-        """Follow until told to stop. A file that disappears is waited for."""
+        """Follow until told to stop. A file that disappears is waited for. Raises GpuwatchError where it can no longer be read."""
         pause_seconds = _SHORTEST_PAUSE_SECONDS
         observations = self._observations()
         try:

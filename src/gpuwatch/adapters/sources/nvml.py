@@ -52,7 +52,7 @@ class NvmlSource:
         self._clock = clock
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
-        """Sample until told to stop, or until no GPU is left."""
+        """Sample until told to stop, or until no GPU is left. Raises GpuwatchError where the driver ceases to answer."""
         try:
             nvml = self._nvml or importlib.import_module("pynvml")
         except ImportError:

@@ -95,7 +95,7 @@ def status_of(path: Path) -> stat_result:
 
 
 def opened(path: Path) -> io.FileIO:
-    """The file, unbuffered."""
+    """The file, unbuffered. Raises UsageError where it may not be read."""
     try:
         return path.open("rb", buffering=0)
     except OSError as error:

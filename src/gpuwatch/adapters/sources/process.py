@@ -52,7 +52,7 @@ class ProcessSource:
 
     @classmethod
     def from_words(cls, words: str) -> ProcessSource:
-        """The source for a command line as a person typed it."""
+        """The source for a command line as a person typed it. Raises UsageError where its quotes do not match."""
         try:
             return cls(shlex.split(words))
         except ValueError as error:
@@ -62,7 +62,10 @@ class ProcessSource:
             ) from error
 
     def run(self, emit: Emit, stop: threading.Event) -> Text:
-        """Run the command to its end; where `stop` is set first, end it: politely, then for good."""
+        """Run the command to its end; where `stop` is set first, end it: politely, then for good.
+
+        Raises UsageError where it cannot be started.
+        """
         try:
             process = subprocess.Popen(
                 self._argv,

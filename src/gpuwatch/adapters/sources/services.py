@@ -57,7 +57,7 @@ class ServiceSource:
 
 
 def service_source(kind: str, unit: str, *, from_start: bool) -> ServiceSource:
-    """The source for `journal:UNIT` or `docker:NAME`."""
+    """The source for `journal:UNIT` or `docker:NAME`. Raises UsageError without a name or without the tool."""
     spec = f"{kind}:{unit}"
     if not _NAME.fullmatch(unit) or unit.startswith("-"):
         raise UsageError(

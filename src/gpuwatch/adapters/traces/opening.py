@@ -55,7 +55,10 @@ def kind_of(path: Path) -> Kind:
 
 
 def pieces_of(path: Path) -> Generator[bytes]:
-    """The file's content in pieces, unpacked where it is packed with gzip."""
+    """The file's content in pieces, unpacked where it is packed with gzip.
+
+    Raises UsageError for what cannot be read or unpacked.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -49,7 +49,10 @@ class Textfile:
 
 
 def page_path(place: Path) -> Path:
-    """Where the page goes: into a folder, or under a name that node_exporter reads."""
+    """Where the page goes: into a folder, or under a name that node_exporter reads.
+
+    Raises UsageError for a name that it does not.
+    """
     if place.is_dir():
         return place / PAGE
     if place.suffix == ".prom" and place.parent.is_dir():

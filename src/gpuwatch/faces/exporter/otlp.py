@@ -153,7 +153,10 @@ def refuse_unusable(url: str | None) -> None:
 
 
 def endpoint_of(url: str | None) -> str:
-    """Where to push: an address, or one that already names the path; without one what the environment says."""
+    """Where to push: an address, or one that already names the path; without one what the environment says.
+
+    Raises UsageError for what is none.
+    """
     signal, base = (os.environ.get(name) for name in ENDPOINTS)
     endpoint = url or signal or base or "http://localhost:4318"
     try:
@@ -184,7 +187,7 @@ def wanted_protocol() -> None:
 
 
 def wanted_deltas() -> frozenset[str]:
-    """The instruments that are to tell differences."""
+    """The instruments that are to tell differences. Raises UsageError for an unknown choice."""
     asked = os.environ.get(_TEMPORALITY) or "cumulative"
     deltas = _DELTAS.get(asked.strip().lower())
     if deltas is None:
@@ -194,7 +197,7 @@ def wanted_deltas() -> frozenset[str]:
 
 
 def interval_seconds() -> float:
-    """How often to push."""
+    """How often to push. Raises UsageError for less than a second."""
     asked = os.environ.get(_INTERVAL)
     if not asked:
         return EVERY_SECONDS
