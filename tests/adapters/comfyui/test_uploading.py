@@ -20,10 +20,10 @@ def test_a_photo_that_is_gone_or_too_large_is_told_in_either_language(
     with pytest.raises(UsageError) as gone:
         uploading.read_photo(photo)
     assert "No such file" in render(gone.value.message, "en")
-    path.write_bytes(b"12345")
-    assert uploading.read_photo(photo) == b"12345"
-    monkeypatch.setattr(uploading, "MOST_UPLOAD_BYTES", 4)
+    path.write_bytes(bytes(1025))
+    assert uploading.read_photo(photo) == bytes(1025)
+    monkeypatch.setattr(uploading, "MOST_UPLOAD_BYTES", 1024)
     with pytest.raises(UsageError) as large:
         uploading.read_photo(photo)
-    assert render(large.value.message, "en") == "it is larger than 4 bytes."
-    assert render(large.value.message, "zh") == "超过 4 字节。"
+    assert render(large.value.message, "en") == "it is larger than 1.00 KiB."
+    assert render(large.value.message, "zh") == "超过 1.00 KiB。"
