@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.outbox import Outbox
+from gpuwatch.adapters.outbox_file import OutboxFile
 from gpuwatch.adapters.webhook import Carrier, read_secret, target_of
 from gpuwatch.errors import UsageError
 from gpuwatch.faces.notice_shapes import shape_for
@@ -16,8 +17,12 @@ from gpuwatch.texts import Text, text
 def open_outboxes(
     addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]
 ) -> list[Outbox]:
-    """A queue for each address. Raises UsageError before any is open, where one cannot be used."""
-    return [Outbox(carrier, warn) for carrier in carriers_of(addresses, arguments, warn)]
+    """A queue for each address, kept on disk unless nothing is to be kept. Raises UsageError before any is open."""
+    keeps = not getattr(arguments, "no_journal", False)
+    return [
+        Outbox(carrier, warn, kept=OutboxFile.own(carrier.target, carrier.shape.name) if keeps else None)
+        for carrier in carriers_of(addresses, arguments, warn)
+    ]
 
 
 def carriers_of(addresses: Sequence[str], arguments: argparse.Namespace, warn: Callable[[Text], None]) -> list[Carrier]:
