@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -15,14 +16,17 @@ from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import LONGEST_RECORD_BYTES, Cutter, LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 from gpuwatch.core.talk import is_talk
+from gpuwatch.core.wrapping import PACKED
 
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
 _PLAIN_BYTES = 2048
-_NOT_TEXT = (b"\r", b"%|")
+_NOT_TEXT = (b"\r", b"%|", b"\x1b", PACKED)
 """What makes a line more than a prefix and its words."""
+_ENDS_OR_ESCAPED = re.compile(b"|".join((END_MARKS.pattern, b"\x1b", re.escape(PACKED))))
+"""With escape sequences in it a line may say that a prompt ended without showing it."""
 _TELLING = (CHAINED, *ENDS)
 """What has a meaning of its own, whatever the rules say, and for which no line is nominated."""
 _NOT_PLAIN = (*_NOT_TEXT, *_TELLING)
@@ -127,10 +131,10 @@ class LogReader:
         data, place, hits, left = scan.data, scan.begin, scan.hits, scan.newlines
         hit = 0
         while place < scan.end:
-            if self._failures.is_quiet(self.cutter.line) and not (scan.escaped and self._failures.pending):
+            if self._failures.is_quiet(self.cutter.line):
                 while hit < len(hits) and hits[hit][0] < place:
                     hit += 1
-                following = self._next_end(data, place, hits[hit][0] if hit < len(hits) else scan.end)
+                following = self._next_end(scan, place, hits[hit][0] if hit < len(hits) else scan.end)
                 if following >= scan.end:
                     break
                 begin = data.rfind(b"\n", place, following) + 1 or place
@@ -139,9 +143,7 @@ class LogReader:
                     self.cutter.skip(skipped)
                     left -= skipped
                 place = begin
-            elif not scan.escaped and (
-                taken := self._skim_plain(scan, place, hits[hit][0] if hit < len(hits) else scan.end)
-            ):
+            elif taken := self._skim_plain(scan, place, hits[hit][0] if hit < len(hits) else scan.end):
                 count, place = taken
                 left -= count
                 continue
@@ -152,7 +154,7 @@ class LogReader:
             self._skimmed = (data, scan.begin, place)
             candidates = self.matcher.candidates(hits[first:hit]) if hit > first else None
             line = data[place:end]
-            if scan.escaped or len(line) > LONGEST_RECORD_BYTES or any(map(line.__contains__, _NOT_TEXT)):
+            if len(line) > LONGEST_RECORD_BYTES or any(map(line.__contains__, _NOT_TEXT)):
                 self._read_line(line, candidates, at)
             else:
                 self._read_text(line[:-1], candidates, at)
@@ -185,10 +187,10 @@ class LogReader:
         self.cutter.skip(count)
         return count, place + sum(map(len, plain[:count])) + count
 
-    def _next_end(self, lines: bytes, place: int, before: int) -> int:
-        """Where the next line stands that ends what is pending, if that is before this offset; else the offset."""
+    def _next_end(self, scan: Scan, place: int, before: int) -> int:
+        """Where the next line stands that may end what is pending, if that is before this offset; else the offset."""
         if self._failures.pending:
-            found = END_MARKS.search(lines, place, before)
+            found = (_ENDS_OR_ESCAPED if scan.escaped else END_MARKS).search(scan.data, place, before)
             return found.start() if found else before
         return before
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import isqrt
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ __all__ = [
     "MIB", "Band", "Claim", "FormInput", "JobShape", "Need", "Variant", "WorkloadProfile", "fits",
     "largest_fitting_px", "predict", "shape_from_inputs",
 ]  # fmt: skip
+_MOST_REMEMBERED = 512
 INDEX_LIMIT = (1 << 31) - 1
 MOST_BATCH = 4096
 TOKEN_PX = 16
@@ -57,9 +59,12 @@ class FormInput:
         return next((value for value, forms in self.values.items() if forms == (form,)), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WorkloadProfile:
-    """A kind of job: how to recognise its node, which input is its size, what it needs."""
+    """A kind of job: how to recognise its node, which input is its size, what it needs.
+
+    Equal to itself alone, so that what was predicted for it can be remembered.
+    """
 
     id: str
     title: str
@@ -94,11 +99,9 @@ class WorkloadProfile:
 
     def with_inputs(self, inputs: Mapping[str, Any]) -> WorkloadProfile:
         """The profile of a node whose inputs are known: in the precision and with the rewrite that they ask for."""
-        return replace(
-            self,
-            dtype=self.dtype_input.of(inputs)[0] if self.dtype_input else self.dtype,
-            rewrite=self.rewrite_input.of(inputs)[0] if self.rewrite_input else self.rewrite,
-        )
+        dtype = self.dtype_input.of(inputs)[0] if self.dtype_input else self.dtype
+        rewrite = self.rewrite_input.of(inputs)[0] if self.rewrite_input else self.rewrite
+        return self if (dtype, rewrite) == (self.dtype, self.rewrite) else replace(self, dtype=dtype, rewrite=rewrite)
 
     def variant_of(self, checkpoint: str | None) -> str | None:
         """The variant that a checkpoint's file name means; None where the name is not known."""
@@ -168,6 +171,7 @@ class WorkloadProfile:
         return pick(self.calibrations, None, "native").context_bytes
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def predict(
     profile: WorkloadProfile,
     variant: str,
@@ -210,6 +214,7 @@ def predict(
     return replace(need, dtype=dtype).on_card(room_bytes)
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def largest_fitting_px(
     profile: WorkloadProfile,
     variant: str,

@@ -117,10 +117,23 @@ def candidates_of(
 
     `places` keep to parts of the network, as the traceback told them; `sides_px` to sizes.
     """
+    sides = sides_px if sides_px is None or isinstance(sides_px, range) else tuple(sides_px)
+    return _answer(tuple(traces.items()), tried_bytes, allocated_bytes, places, sides)
+
+
+@lru_cache(maxsize=256)
+def _answer(
+    traces: tuple[tuple[tuple[str, str, str], Trace], ...],
+    tried_bytes: int,
+    allocated_bytes: int | None,
+    places: tuple[str, ...],
+    sides_px: Sequence[int] | None,
+) -> Answer:
+    """Remembered: the same failure comes again."""
     if not tells(tried_bytes):
         return Answer()
     found: list[Candidate] = []
-    for (variant, dtype, rewrite), trace in traces.items():
+    for (variant, dtype, rewrite), trace in traces:
         sides = sides_px if sides_px is not None else range(trace.stride_px, LARGEST_PX + 1, trace.stride_px)
         for side in _sides(trace, tried_bytes, sides):
             found += _agreeing(Job(variant, dtype, rewrite, side), trace, tried_bytes, allocated_bytes, places)
