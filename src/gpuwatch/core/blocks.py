@@ -227,26 +227,27 @@ class Block:
         elif self.phase is Phase.FINAL and text.strip():
             self.phase = Phase.AFTER
 
-    def read_frames(self, lines: bytes, texts: Sequence[bytes], line: int) -> bool:
-        """Follow the block through indented lines of its traceback at once; False, and nothing done, where one may mean more."""
-        count = len(texts)
-        if self.traceback_records + count > _LONGEST_TRACEBACK or any(mark in lines for mark in _NODE_MARKS):
-            return False
-        self.traceback_records += count
-        self.last_line = line + count - 1
-        self._frames += filter(_FRAME.match, texts)
-        del self._frames[:-_MOST_FRAMES]
-        return True
-
     def lines_until_quiet(self, line: int) -> int:
         """How many lines from this one on are still near what told of this failure last; 0 within a traceback."""
         return 0 if self.phase is Phase.TRACEBACK else max(self.last_line + _QUIET_AFTER_LINES + 1 - line, 0)
 
-    def read_rest(self, lines: bytes) -> bool:
-        """Follow the block through lines outside a traceback at once; False, and nothing done, where one may mean more."""
-        if b'File "' in lines or any(mark in lines for mark in _NODE_MARKS):
+    def read_plain(self, texts: Sequence[bytes], count: int, line: int) -> bool:
+        """Follow the block through so many lines at once, indented ones in a traceback; False, and nothing done, where one of the
+        texts that they hold may mean more."""
+        joined = b"\n".join(texts)
+        if any(mark in joined for mark in _NODE_MARKS):
             return False
-        if self.phase is Phase.FINAL and lines.strip():
+        if self.phase is Phase.TRACEBACK:
+            if self.traceback_records + count > _LONGEST_TRACEBACK:
+                return False
+            self.traceback_records += count
+            self.last_line = line + count - 1
+            self._frames += filter(_FRAME.match, texts)
+            del self._frames[:-_MOST_FRAMES]
+            return True
+        if b'File "' in joined:
+            return False
+        if self.phase is Phase.FINAL and joined.strip():
             self.phase = Phase.AFTER
         return True
 

@@ -17,7 +17,7 @@ from typing import Any
 from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
 from gpuwatch.core.gathering import Gathering, agree, decoded, differ
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.passing import INDENTED, pass_frames, pass_rest
+from gpuwatch.core.passing import pass_over
 from gpuwatch.core.records import LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 from gpuwatch.core.standing import Standing
@@ -114,23 +114,6 @@ class Failures:
                 if self.matcher.clears(gathering.rule.id, record.text):
                     self.standing.clear(gathering)
 
-    def read_frames(self, data: bytes, begin: int, end: int, first_line: int) -> int:
-        """Take whole lines of a traceback that no rule speaks of, without a meaning of their own: how many bytes from the begin on.
-
-        The same as `read` for each, in less time.
-        """
-        block = self._block
-        if (
-            block is None
-            or block.phase is not Phase.TRACEBACK
-            or first_line - block.last_line > _BLOCK_GAP_LINES
-            or (found := INDENTED.match(data, begin, end)) is None
-            or not pass_frames(block, self._members, found, first_line)
-        ):
-            return 0
-        self._line = block.last_line
-        return found.end() - begin
-
     def read_plain(self, lines: Sequence[bytes], first_line: int) -> int:
         """Take whole lines that no rule speaks of and that have no meaning of their own, until one is quiet: how many those are.
 
@@ -139,7 +122,7 @@ class Failures:
         taken = 0
         while taken < len(lines) and (block := self._block) is not None and not self.is_quiet(first_line + taken):
             line = first_line + taken
-            if many := pass_rest(block, self._members, lines[taken:], line):
+            if many := pass_over(block, self._members, lines[taken:], line):
                 taken += many
                 self._line = line + many - 1
             else:

@@ -177,11 +177,6 @@ class LogReader:
         if end <= place:
             return None
         self._skimmed = (data, scan.begin, place)
-        line = self.cutter.line
-        if frames_bytes := self._failures.read_frames(data, place, end, line):
-            count = data.count(b"\n", place, place + frames_bytes)
-            self.cutter.skip(count)
-            return count, place + frames_bytes
         plain = data[place : end - 1].split(b"\n")
         count = self._failures.read_plain(plain, self.cutter.line)
         self.cutter.skip(count)

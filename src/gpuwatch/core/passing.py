@@ -5,43 +5,35 @@ The same as to read them one by one, in a fraction of the time. Where anything a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from itertools import takewhile
 
-from gpuwatch.core.blocks import Block
+from gpuwatch.core.blocks import Block, Phase
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.records import plain_text
 
-INDENTED = re.compile(rb"(?:  [^\n]*\n)+")
-"""The lines of frames, of a traceback that stands without a prefix."""
 _FEWEST = 2
 """Of fewer lines, to look at each is no more work."""
 
 
-def pass_frames(block: Block, members: Sequence[Gathering], found: re.Match[bytes], line: int) -> bool:
-    """Take what INDENTED found in a traceback, the first of its lines being this one; False where none was taken.
-
-    No prefix begins with a space, so each line is its record's text.
-    """
+def pass_over(block: Block, members: Sequence[Gathering], lines: Sequence[bytes], line: int) -> int:
+    """Take lines from this one on, as long as a traceback goes on, or until the failure is quiet: how many those are."""
     if any(member.lookahead for member in members):
-        return False
-    texts = found[0][:-1].split(b"\n")
-    taken = block.read_frames(found[0], texts, line)
-    for member in members if taken else ():
+        return 0
+    if block.phase is Phase.TRACEBACK:
+        # No prefix begins with a space: each line is its record's text.
+        texts = list(takewhile(_is_indented, lines))
+        taken = len(texts)
+    else:
+        near = lines[: block.lines_until_quiet(line)]
+        texts = [text for text in map(plain_text, near) if text]
+        taken = len(near)
+    if taken < _FEWEST or not block.read_plain(texts, taken, line):
+        return 0
+    for member in members:
         member.quote_all(texts)
     return taken
 
 
-def pass_rest(block: Block, members: Sequence[Gathering], lines: Sequence[bytes], line: int) -> int:
-    """Take lines outside a traceback, the first of which is this one, until the failure is quiet: how many those are."""
-    if any(member.lookahead for member in members):
-        return 0
-    near = lines[: block.lines_until_quiet(line)]
-    if len(near) < _FEWEST:
-        return 0
-    texts = [text for text in map(plain_text, near) if text]
-    if not block.read_rest(b"\n".join(texts)):
-        return 0
-    for member in members:
-        member.quote_all(texts)
-    return len(near)
+def _is_indented(line: bytes) -> bool:
+    return line.startswith(b"  ")
