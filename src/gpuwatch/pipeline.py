@@ -218,13 +218,13 @@ class Pipeline:
 
     def _run_source(self, source: Source) -> None:
         try:
-            self._attend(source)
+            self._run_to_its_end(source)
         finally:
             self._over.append(source)
             self._wake()
 
-    def _attend(self, source: Source) -> None:
-        """Run a source to its end, and tell both ends of it."""
+    def _run_to_its_end(self, source: Source) -> None:
+        """Run a source, and tell both ends of it."""
         self.emit(SourceUp(self._clock(), source.name, source.kind))
         failed = False
         try:
@@ -273,9 +273,10 @@ class Pipeline:
             return
         engine, last_tick = self.engine, self._clock()
         heard_at = time.monotonic()
-        ahead = timedelta(0)
+        ahead = timedelta(
+            0
+        )  # of the clock, as a recording is that is played fast: ticks keep its time, or quiet would run back
         warm = False
-        # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
         while True:
             silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS
             quiet = silent or not engine.in_suspense

@@ -76,15 +76,15 @@ def guarding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., A
     def running(*servers: str, **more: Any) -> Iterator[Guarding]:
         said: list[dict[str, Any]] = []
         changed = threading.Condition()
-        say = guard.Journal.say
+        say = guard.GuardLog.say
 
-        def heard(journal: guard.Journal, event: str, words: Any, **fields: Any) -> None:
-            say(journal, event, words, **fields)
+        def heard(log: guard.GuardLog, event: str, words: Any, **fields: Any) -> None:
+            say(log, event, words, **fields)
             with changed:
                 said.append({"event": event, **fields})
                 changed.notify_all()
 
-        monkeypatch.setattr(guard.Journal, "say", heard)
+        monkeypatch.setattr(guard.GuardLog, "say", heard)
         arguments = argparse.Namespace(
             servers=list(servers), tries=3, min_size=None, yes=True, log=None, header_file=None, token_file=None,
             gpu_memory=None, json=True, log_format="text", rules=None, journal=None, no_journal=False,

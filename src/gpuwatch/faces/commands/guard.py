@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from gpuwatch.errors import UsageError, unwritable
+from gpuwatch.errors import UsageError, unwritable, why
 from gpuwatch.faces.options import add_gpu_memory, add_json, add_log_format, add_notify, add_rules, address
 from gpuwatch.faces.servers import add_access, add_limits, mender_of, servers_named
 from gpuwatch.texts import Text, render, text, visible
@@ -92,7 +92,7 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
 
     servers = servers_named(arguments.servers, arguments)
     say, as_json = narrator(arguments.log_format), arguments.json or arguments.log_format == "json"
-    with Journal(arguments.log, as_json=as_json) as journal, ExitStack() as opened:
+    with GuardLog(arguments.log, as_json=as_json) as log, ExitStack() as opened:
         menders = [mender_of(server, arguments) for server in servers]
         for mender in menders:
             opened.callback(mender.hands.close)
@@ -117,25 +117,25 @@ def keep_guard(arguments: argparse.Namespace, stop: threading.Event, pace: Any =
                 notified=desk.counts,
             )
             opened.callback(exporter.close)
-            journal.say("serving", text("metrics: {address}", address=exporter.address), address=exporter.address)
+            log.say("serving", text("metrics: {address}", address=exporter.address), address=exporter.address)
         inbox = Inbox()
         pipeline.subscribe(inbox)
-        note = partial(told_to_both, journal, desk, pipeline)
+        note = partial(told_to_both, log, desk, pipeline)
         guards = {mender.hands.name: guard_of(mender, pipeline, note) for mender in menders}
         try:
             pipeline.start()
             names = ", ".join(guards)
-            journal.say("guarding", text("guarding {servers}; Ctrl-C ends it.", servers=names), tries=arguments.tries)
+            log.say("guarding", text("guarding {servers}; Ctrl-C ends it.", servers=names), tries=arguments.tries)
             watch_over(guards, inbox, pipeline.wait, stop)
         finally:
             pipeline.stop()
-            journal.say("stopped", ended_words(guards), **totals(guards))
+            log.say("stopped", ended_words(guards), **totals(guards))
     return 0
 
 
-def told_to_both(journal: Journal, desk: Desk, pipeline: Pipeline, note: Note) -> None:
+def told_to_both(log: GuardLog, desk: Desk, pipeline: Pipeline, note: Note) -> None:
     """Say what a guard did; where it can do no more, somebody far away is told."""
-    journal.note(note)
+    log.note(note)
     if note.event in _CALLS_SOMEBODY:
         job = str(note.fields.get("first_job") or note.job or "")
         desk.give_up(job, note.server, note.words, incident_of_job(pipeline, job))
@@ -187,14 +187,14 @@ class Inbox:
             return None
 
 
-class Journal:
+class GuardLog:
     """Says what is done: words or JSON on stdout, JSON lines in a file."""
 
     def __init__(self, path: Path | None, *, as_json: bool) -> None:
         self._path, self._as_json = path, as_json
         self._file: IO[str] | None = None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> GuardLog:
         if self._path is not None:
             try:
                 self._file = self._path.open("a", encoding="utf-8", errors="replace")
@@ -226,7 +226,7 @@ class Journal:
                 self._file.flush()
             except OSError as error:  # a full disk must not end the guard
                 self._file = None
-                broken = text("{path}: cannot be written: {error}", path=str(self._path), error=error.strerror or "?")
+                broken = text("{path}: cannot be written: {error}", path=str(self._path), error=why(error))
                 say_line(visible(render(broken)), sys.stderr, "error")
         if self._as_json:
             say_line(line, sys.stdout, level)
