@@ -24,29 +24,17 @@ from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 from opentelemetry.semconv.schemas import Schemas
 
 from gpuwatch.core.snapshot import Snapshot, Vitals
-from gpuwatch.errors import UsageError
-from gpuwatch.faces import cli
 from gpuwatch.faces.exporter import METRICS
 from gpuwatch.faces.exporter.otel_names import SCHEMA, SEMANTIC, named
-from gpuwatch.faces.exporter.otlp import OtlpPush, asked_for, endpoint_of
+from gpuwatch.faces.exporter.otlp import OtlpPush
 from gpuwatch.faces.exporter.repeating import PushCounts
 from tests.faces.exporter.collector import Collector, collecting
 from tests.faces.exporter.pages import AT, after, everything, full_sample, page_of, series
 from tests.faces.web import SECONDS, Said
 
+pytestmark = pytest.mark.usefixtures("without_settings")
+
 DELTA, CUMULATIVE = 1, 2
-
-
-@pytest.fixture(autouse=True)
-def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with collecting() as running:
-        yield running
 
 
 class Told:
@@ -307,84 +295,6 @@ def test_one_that_never_answers_holds_up_nobody(collector: Collector, monkeypatc
     assert not collector.requests
 
 
-# -- wrong use -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "endpoint"),
-    [
-        ("http://h:4318", "http://h:4318/v1/metrics"),
-        ("http://h:4318/", "http://h:4318/v1/metrics"),
-        ("https://h/otlp", "https://h/otlp/v1/metrics"),
-        ("http://h/v1/metrics", "http://h/v1/metrics"),
-        ("http://[::1]:4318", "http://[::1]:4318/v1/metrics"),
-    ],
-)
-def test_where_it_is_pushed(url: str, endpoint: str) -> None:
-    assert endpoint_of(url) == endpoint
-
-
-def test_the_environments_addresses_are_read_as_the_standard_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert endpoint_of(None) == "http://localhost:4318/v1/metrics"
-    assert not asked_for(None)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4318/")
-    assert endpoint_of(None) == "http://all:4318/v1/metrics"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://only:4318/here")
-    assert endpoint_of(None) == "http://only:4318/here"
-    assert endpoint_of("http://told:1") == "http://told:1/v1/metrics"
-    assert asked_for(None)
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-    assert not asked_for(None)
-    assert asked_for("http://told:1")
-    monkeypatch.delenv("OTEL_METRICS_EXPORTER")
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert not asked_for(None)
-
-
-@pytest.mark.parametrize("url", ["", "localhost:4318", "grpc://h:4317", "http://", "http://h:99999", "http://h\n:1"])
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(UsageError):
-        OtlpPush(url or "x", page_of(Snapshot()).view, instance="box")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "complaint"),
-    [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes", "lowmemory"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "10", "1000"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "1000"),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "1e9", "1000"),
-    ],
-)
-def test_settings_that_cannot_be_kept_to_are_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, complaint: str
-) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=complaint):
-        OtlpPush("http://127.0.0.1:1", page_of(Snapshot()).view, instance="box")
-
-
-def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
-    told = Told(Snapshot())
-    with collecting() as gone:
-        address = gone.url.replace("http://", "http://user:hunter2@")
-    with told.pushed(address, every_seconds=0.01) as push:
-        waited(told.counts, "failed")
-        assert "hunter2" not in push.shown + "".join(told.said.words)
-
-
-def test_without_the_extra_it_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.log").touch()
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
-    words = ["serve", str(tmp_path / "a.log"), "--no-journal", "--listen", "127.0.0.1:0"]
-    assert cli.main([*words, "--otlp", "http://127.0.0.1:4318"]) == 2
-    assert "gpuwatch[otlp]" in capsys.readouterr().err
-
-
 def test_serve_pushes_while_it_watches(tmp_path: Path, collector: Collector) -> None:
     log = tmp_path / "comfyui.log"
     log.write_bytes(b"torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)\n")
@@ -413,3 +323,13 @@ def test_serve_pushes_while_it_watches(tmp_path: Path, collector: Collector) -> 
         finally:
             child.kill()
     assert (child.returncode, seen) == (0, 1)
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
+    told = Told(Snapshot())
+    with collecting() as gone:
+        address = gone.url.replace("http://", "http://user:hunter2@")
+    with told.pushed(address, every_seconds=0.01) as push:
+        waited(told.counts, "failed")
+        assert "hunter2" not in push.shown + "".join(told.said.words)
