@@ -22,7 +22,7 @@ Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-_BETWEEN_HAN = re.compile("(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])")
+_BETWEEN_HAN = re.compile("(?<=[\u4e00-\u9fff\u3002\uff1b\uff1a]) (?=[\u4e00-\u9fff])")
 _BINARY_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _KIB = 1024
 _current: list[Language] = ["en"]

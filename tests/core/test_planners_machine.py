@@ -169,3 +169,21 @@ def test_on_a_mac_the_limit_and_the_others_are_told() -> None:
 def test_large_numbers_are_written_out() -> None:
     line = "NVRM: Xid (PCI:0000:08:00): 31, pid=2924364, name=blender, Ch 00000023"
     assert "pid 2924364" in render(told(incident({}, "xid-app-fault", line)).fixes[0].title)
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"path": "/opt/ComfyUI/models/checkpoints/base.safetensors"}, "base.safetensors"),
+        ({"path": "C:\\models\\lora.pt"}, "lora.pt"),
+        ({"name": "sd/base.safetensors", "input": "ckpt_name"}, "base.safetensors"),
+        ({"path": "/models/folder/"}, "folder"),
+    ],
+)
+def test_a_file_that_is_missed_is_named(facts: dict[str, Any], name: str) -> None:
+    assert render(told(incident(facts, "model-missing")).cause, "en").startswith(f"{name} is not there: ")
+
+
+@pytest.mark.parametrize("facts", [{}, {"path": "///"}, {"name": 5}])
+def test_a_file_that_nothing_names_is_told_in_the_rules_words(facts: dict[str, Any]) -> None:
+    assert "that this server does not have" in render(told(incident(facts, "model-missing")).cause, "en")

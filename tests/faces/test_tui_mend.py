@@ -212,6 +212,8 @@ def test_a_failure_that_is_not_about_memory_is_refused(standin: Standin) -> None
         await failed(app, pilot, standin, faulty("the node is missing its model"))
         await pilot.press("a")
         await until(pilot, lambda: "The failure is not about" in detail(app), "why not")
+        assert "Nothing is queued" in detail(app)
+        assert "Do what helps, then queue the job again in ComfyUI." in " ".join(detail(app).split())
 
     play(watching(standin), scene)
 
@@ -223,7 +225,12 @@ def test_nothing_is_queued_where_only_a_restart_helps(standin: Standin) -> None:
         await asked(app, pilot)
         standin.comfyui.submit({"prompt": faulty("illegal")})
         await until(pilot, lambda: len(app.snapshot.incidents) == 2, "the illegal access")
-        await pilot.press("a")
+        await until(pilot, lambda: "✖ needs a restart" in app.health.shown, "what the server needs")
+        await pilot.press("J")
+        await until(
+            pilot, lambda: "✖ computes nothing until it is restarted: A GPU kernel" in screen(app), "on the page"
+        )
+        await pilot.press("H", "a")
         await until(pilot, lambda: "computes nothing any more" in detail(app), "why not")
         assert "Restart it, then press a again." in detail(app)
         assert app.snapshot.incidents[explained(app).id].fix_outcome is None
@@ -233,6 +240,7 @@ def test_nothing_is_queued_where_only_a_restart_helps(standin: Standin) -> None:
         assert "again: queue it" not in detail(app)
         standin.restart()
         await until(pilot, lambda: not any(each.active for each in app.snapshot.incidents.values()), "another process")
+        await until(pilot, lambda: "needs a restart" not in app.health.shown, "that it is well")
         await pilot.press("a")
         await until(pilot, lambda: "is neither in" in detail(app), "that it is asked, which forgot the job")
 

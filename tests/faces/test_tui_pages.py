@@ -12,7 +12,16 @@ import pytest
 from textual.geometry import Size
 from textual.pilot import Pilot
 
-from gpuwatch.core.observations import GpuSample, JobEnded, JobProgress, QueueState, ServerSeen, SourceDown, SourceKind
+from gpuwatch.core.observations import (
+    GpuSample,
+    JobEnded,
+    JobProgress,
+    LogChunk,
+    QueueState,
+    ServerSeen,
+    SourceDown,
+    SourceKind,
+)
 from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.faces.commands.watch import has_signs
 from gpuwatch.faces.tui.app import WatchApp
@@ -380,3 +389,16 @@ def test_a_server_that_does_not_answer_is_told_and_nothing_is_called_well() -> N
         await until(pilot, lambda: "✗ does not answer" in screen(app), "it on the page of jobs")
 
     play(watch(gone), scene)
+
+
+def test_when_a_failure_from_before_was_is_not_made_up() -> None:
+    before = Story("comfyui.log", "file", [LogChunk(AT, "comfyui.log", FAILURES, fresh=False)])
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await two_failures(app, pilot)
+        await until(pilot, lambda: "from before gpuwatch was started" in screen(app), "that it was before")
+        assert app.body.incidents.rows.shown.count("earlier") == 2
+        clock = AT.astimezone().strftime("%H:%M:%S")
+        assert clock not in app.body.incidents.rows.shown + app.body.detail.rows.shown
+
+    play(watch(before), scene, size=(200, 60))

@@ -323,8 +323,20 @@ def cause_with_size(case: Case) -> Text | None:
     return text("{why} {tried_bytes} was asked for at once.", why=why, tried_bytes=tried)
 
 
+def cause_of_missing_file(case: Case) -> Text | None:
+    """Which file is missed, where the failure names it."""
+    named = case.incident.facts.get("path") or case.incident.facts.get("name")
+    if not isinstance(named, str) or not named.strip(" /\\"):
+        return None
+    return text(
+        "{name} is not there: the workflow names it, and this server has no such file. Nothing ran that needs it.",
+        name=re.split(r"[/\\]", named.rstrip("/\\"))[-1],
+    )
+
+
 OTHERS = {
     "mps_oom": cause_of_mps,
+    "model_missing": cause_of_missing_file,
     "host_oom": cause_of_host_oom,
     "host_oom_killed": cause_of_kill,
     "directml_oom": cause_with_size,

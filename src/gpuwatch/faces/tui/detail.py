@@ -236,11 +236,12 @@ def place_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
     if incident.node.id:
         place.append(render(text("node {id}", id=visible(incident.node.id))))
     place.append(render(text("line {line} of {source}", line=f"{incident.line:,}", source=visible(incident.source))))
-    place.append(clock(incident.first_at, snapshot.at))
-    if incident.count > 1:
-        place[-1] += " – " + clock(incident.last_at, snapshot.at)
-    if not incident.fresh:
+    if not incident.fresh:  # when it was is not known: what came with it is only when we read of it
         place.append(_("from before gpuwatch was started"))
+    elif incident.count > 1:
+        place.append(f"{clock(incident.first_at, snapshot.at)} – {clock(incident.last_at, snapshot.at)}")
+    else:
+        place.append(clock(incident.first_at, snapshot.at))
     if incident.mute is not None:
         why = [said(incident.mute.subject), visible(incident.mute.note or ""), visible(incident.mute.where)]
         place.append(render(text("muted: {why}", why=", ".join(part for part in why if part))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import GpuSample, JobProgress, QueueState, ServerSeen
 from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.faces.tui.driver import silent_driver
@@ -112,6 +113,8 @@ def server_items(snapshot: Snapshot) -> list[Item]:
         if isinstance(queue, QueueState):
             words = text("{running} running, {pending} waiting", running=queue.running, pending=queue.pending)
             spans.append((" " + render(words), "text"))
+        if breakage(snapshot.incidents.values(), name) is not None:
+            items.append(Item(1 + 10 * place, (("   ✖ ", "error"), (_("needs a restart"), "error"))))
         items.append(Item(2 + 10 * place, tuple(spans)))
         if isinstance(progress, JobProgress):
             node = " · " + render(text("node {id}", id=visible(progress.node_id)))

@@ -112,7 +112,7 @@ def incident_rows(
             title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
         told = beside(state_of(incident), text("seen")) if incident.id in seen else state_of(incident)
         state: Span = (told, state_tone(incident) if loud or incident.fix_outcome == "held" else "dim")
-        when: Span = (" " + clock(incident.last_at, now) + " ", "dim")
+        when: Span = (f" {clock(incident.last_at, now) if incident.fresh else _('earlier')} ", "dim")
         node: Span = (node_of(incident), "dim")
         if width >= _ONE_LINE_FROM:
             if node[0]:

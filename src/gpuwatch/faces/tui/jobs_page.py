@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import JobEnded, JobOutcome
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.paint import Row, Span, bar, flushed, padded, paragraph, row, spread, width_of
@@ -72,6 +73,9 @@ def server_rows(snapshot: Snapshot, name: str, width: int) -> list[Row]:
             )
         else:
             rows.append(row(("   " + node + " ", "text"), (_("runs"), "dim")))
+    elif (broken := breakage(snapshot.incidents.values(), name)) is not None:
+        why = render(text("computes nothing until it is restarted: {why}", why=broken.title))
+        rows += paragraph("✖ " + visible(why), width - 1, "error", 3)
     elif queue is not None and not queue.running:
         rows.append(row(("   " + _("idle"), "dim")))
     return rows

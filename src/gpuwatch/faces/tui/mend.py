@@ -16,7 +16,7 @@ from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import GpuwatchError
-from gpuwatch.texts import Text, text
+from gpuwatch.texts import Text, render, text
 
 if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the first screen need not wait for it
     from gpuwatch.adapters.comfyui.acting import Queued
@@ -240,7 +240,14 @@ def refused_by(found: Refusal) -> Text:
     why = found.give_up.why
     if not found.of_memory and only_a_restart_helps(found.incident):
         return text("Only a restart of ComfyUI helps, so nothing is queued. {why}", why=why)
+    if not found.of_memory:
+        return text("{why} Do what helps, then queue the job again in ComfyUI.", why=ended(why))
     return why
+
+
+def ended(words: Text) -> Text:
+    """A sentence with its full stop, before another one."""
+    return words if render(words).rstrip().endswith((".", "。", "!", "?")) else text("{words}.", words=words)
 
 
 def told_by(error: Exception) -> Text:

@@ -29,8 +29,7 @@ def mend_rows(mend: Mend, width: int, question: Question, now: datetime | None =
 
 def told_rows(mend: Mend, width: int, question: Question, now: datetime | None) -> list[Row]:
     """The same, without the key."""
-    title = _("Queue the job again like this?") if mend.stage == "asked" else _("The job, queued again")
-    rows = [row(), row((" " + title, "title"))]
+    rows = [row(), row((" " + title_of(mend), "title"))]
     if mend.held is not None and mend.stage != "held":
         rows += held_rows(mend.held, width, now)
     if mend.stage == "planning":
@@ -44,6 +43,15 @@ def told_rows(mend: Mend, width: int, question: Question, now: datetime | None) 
         if mend.proposal.retry.frees:
             rows += paragraph(_("Memory is freed, and the same prompt is queued again."), width, "text", 3)
     return rows
+
+
+def title_of(mend: Mend) -> str:
+    """What stands above it."""
+    if mend.stage in {"planning", "asked"}:
+        return _("Queue the job again like this?")
+    if mend.stage == "refused" and mend.held is None:
+        return _("Nothing is queued")
+    return _("The job, queued again")
 
 
 def held_rows(tried: FixTried, width: int, now: datetime | None) -> list[Row]:
