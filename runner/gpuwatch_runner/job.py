@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -20,7 +19,7 @@ import torch
 from gpuwatch.errors import GpuwatchError, JobError, UsageError
 from gpuwatch.texts import Text, plain, render, text
 from gpuwatch_runner import device as devices
-from gpuwatch_runner import weights
+from gpuwatch_runner import narration, weights
 from gpuwatch_runner.colorize import Colorizer
 from gpuwatch_runner.command import Job
 from gpuwatch_runner.cost import gflop_per_image, tokens_per_image
@@ -31,26 +30,18 @@ from gpuwatch_runner.finding import Source, find_images
 from gpuwatch_runner.flow import Flow, Item
 from gpuwatch_runner.manifest import Manifest, hash_of
 from gpuwatch_runner.sizes import require_indexable
+from gpuwatch_runner.tally import Tally
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a run has done so far."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The network, ready to run."""
 
-    images: int = 0
-    dealt: int = 0
-    """Photos that are done or failed."""
-    failed: list[dict[str, str]] = field(default_factory=list)
-    degraded: list[dict[str, Any]] = field(default_factory=list)
-    readable: list[Path] = field(default_factory=list)
-    network_seconds: list[float] = field(default_factory=list)
-    """Seconds of a warm network pass, divided by the images in it."""
-    passes: int = 0
-    """Images through the whole path, repeats included."""
-    seconds: float = 0.0
-    """Wall time of those."""
-    traces: list[str] = field(default_factory=list)
-    profiling: dict[str, Any] | None = None
+    colorizer: Colorizer
+    variant: Variant
+    state: weights.State
+    """Its weights, to build it in fp32 too; empty where nobody compares."""
+    seconds: float
 
 
 class Run:
@@ -73,8 +64,7 @@ class Run:
             for path, error in found.failed:
                 self._fail(path, error.message)
             raise UsageError(text("There is no image to colorize"), text("Name image files, or a directory of them"))
-        if found.outputs:
-            narrate(text("Passed over {count} files whose names say that they are outputs", count=found.outputs))
+        narration.found(found)
         for folder in (job.out, job.trace_folder if job.profile else None):
             _make_folder(folder)
         with ExitStack() as held:
@@ -85,74 +75,43 @@ class Run:
         self, sources: list[Source], unusable: Sequence[tuple[Path, GpuwatchError]], manifest: Manifest | None
     ) -> int:
         job = self.job
-        device = devices.choose(job.device)
-        if device.type == "cuda":
-            require_indexable(job.size_px, job.batch, job.rewrite)
-        if job.tf32 is not None:
-            devices.choose_tf32(on=job.tf32)
+        device = self._device()
         watch = devices.MemoryWatch(device)
         if job.memory_limit_bytes is not None:
             narrate(devices.limit_memory(device, job.memory_limit_bytes))
-        started = perf_counter()
-        state, variant = self._state()
-        network = weights.build(dict(state), variant, job.rewrite)
-        if not job.compare_fp32:
-            state = {}
-        colorizer = Colorizer(network, device, size_px=job.size_px, dtype=job.dtype, channels_last=job.channels_last)
-        if job.compiled:
-            colorizer.compile()
-        load_seconds = perf_counter() - started
-
-        settings: dict[str, Any] = {
-            "device": str(device),
-            "variant": variant,
-            "size": job.size_px,
-            "dtype": job.dtype,
-            "rewrite": job.rewrite,
-            "batch": job.batch,
-            "weights": "checkpoint" if job.checkpoint else "random",
-        }
+        loaded = self._load(device)
+        settings = self._settings(device, loaded.variant)
         skipped, redone = 0, Counter[str]()
         if manifest is not None:
-            sources, redone = self._left_to_do(sources, manifest, variant)
+            sources, redone = self._left_to_do(sources, manifest, loaded.variant)
             skipped = redone.pop("done", 0)
         self.channel.say("started", images=len(sources), skipped=skipped, **settings)
-        self._stage("load", load_seconds)
+        self._stage("load", loaded.seconds)
         for path, error in unusable:
             self._fail(path, error.message)
-        self._narrate_start(device, skipped, redone)
+        narration.begun(job, device, skipped, redone)
 
         first_seconds = None
         if sources:
-            first_seconds = self._warm_up(colorizer, min(job.batch, len(sources)))
+            first_seconds = self._warm_up(loaded.colorizer, min(job.batch, len(sources)))
             watch.look()
-            self._colorize(colorizer, sources, manifest, watch)
+            self._colorize(loaded.colorizer, sources, manifest, watch)
         if job.profile and self.tally.readable:
-            self._profile(colorizer, self.tally.readable[0])
-        peaks = {
-            "peak_allocated_bytes": watch.allocated_bytes,
-            "peak_reserved_bytes": watch.reserved_bytes,
-            "peak_device_bytes": watch.device_bytes,
-            "host_rss_bytes": devices.host_peak_bytes(),
-        }
-        compared = self._compare(colorizer, state, variant) if job.compare_fp32 and self.tally.readable else None
+            self._profile(loaded.colorizer, self.tally.readable[0])
+        peaks = peaks_json(watch)  # before fp32 runs beside it, which the job itself does not need
+        compared = self._compare(loaded) if job.compare_fp32 and self.tally.readable else None
         self.channel.say(
             "report",
-            images=self.tally.images,
-            failed=self.tally.failed,
+            **self.tally.as_json(),
             **settings,
-            load_seconds=load_seconds,
-            first_seconds=first_seconds,
-            warm_seconds=_percentiles(self.tally.network_seconds),
-            images_per_second=self.tally.passes / self.tally.seconds if self.tally.passes else None,
             **peaks,
-            gflop_per_image=round(gflop_per_image(variant, job.size_px, job.rewrite), 3),
+            load_seconds=loaded.seconds,
+            first_seconds=first_seconds,
+            gflop_per_image=round(gflop_per_image(loaded.variant, job.size_px, job.rewrite), 3),
             tokens_per_image=tokens_per_image(job.size_px, job.size_px),
-            trace_files=self.tally.traces,
             predicted=None,
             skipped=skipped,
             redone=dict(redone),
-            degraded=self.tally.degraded,
             manifest=None if manifest is None else str(manifest.path),
             options={
                 "workers": job.workers,
@@ -161,9 +120,42 @@ class Run:
                 "tf32": job.tf32,
             },
             against_fp32=compared,
-            profiling=self.tally.profiling,
         )
         return UsageError.exit_code if self.tally.failed else 0
+
+    def _device(self) -> torch.device:
+        """The device that is asked for, set up; refused where the network cannot index so much on it."""
+        job = self.job
+        device = devices.choose(job.device)
+        if device.type == "cuda":
+            require_indexable(job.size_px, job.batch, job.rewrite)
+        if job.tf32 is not None:
+            devices.choose_tf32(on=job.tf32)
+        return device
+
+    def _load(self, device: torch.device) -> Loaded:
+        """The network on its device. Its weights are kept beside it only where fp32 is to be compared with."""
+        job = self.job
+        started = perf_counter()
+        state, variant = self._state()
+        network = weights.build(dict(state), variant, job.rewrite)
+        colorizer = Colorizer(network, device, size_px=job.size_px, dtype=job.dtype, channels_last=job.channels_last)
+        if job.compiled:
+            colorizer.compile()
+        return Loaded(colorizer, variant, state if job.compare_fp32 else {}, perf_counter() - started)
+
+    def _settings(self, device: torch.device, variant: Variant) -> dict[str, Any]:
+        """What is run, as its beginning and its report say it."""
+        job = self.job
+        return {
+            "device": str(device),
+            "variant": variant,
+            "size": job.size_px,
+            "dtype": job.dtype,
+            "rewrite": job.rewrite,
+            "batch": job.batch,
+            "weights": "checkpoint" if job.checkpoint else "random",
+        }
 
     def _state(self) -> tuple[weights.State, Variant]:
         if self.job.checkpoint is not None:
@@ -197,21 +189,6 @@ class Run:
         self._writing(manifest, lambda: manifest.begin(settings))
         del reasons["new"]
         return left, reasons
-
-    def _narrate_start(self, device: torch.device, skipped: int, redone: Counter[str]) -> None:
-        if self.job.out is None:
-            narrate(text("Nothing is written: add --out DIR to keep the colorized photos"))
-        if device.type == "cpu" and self.job.dtype == "amp16":
-            narrate(text("amp16 on the CPU is slower than fp32; it is meant for CUDA"))
-        if skipped:
-            narrate(
-                text(
-                    "{count} photos are done already, unchanged and with these settings: skipped (--force does them again)",
-                    count=skipped,
-                )
-            )
-        for reason, count in sorted(redone.items()):
-            narrate(text("{count} photos are done again: {reason}", count=count, reason=REASONS[reason]))
 
     def _warm_up(self, colorizer: Colorizer, batch: int) -> float:
         """The first pass, on grey: what a cold start costs, so that every later number is of a warm network."""
@@ -262,11 +239,12 @@ class Run:
             for item in first.settle():
                 if item.stopping is None and not isinstance(error, BrokenPipeError):
                     self._take(item, manifest, len(sources))
-            self._narrate_stop(manifest, len(sources))
+            if manifest is not None:
+                narration.stopped(self.tally.dealt, len(sources))
             raise
         finally:
             first.close()
-        self._count(started, self.tally.images)
+        self.tally.count(self.tally.images, perf_counter() - started)
         readable = [Source(path, Path()) for path in self.tally.readable]
         for _ in range(self.job.repeat - 1):
             again = flow(lambda _source, _suffix: None)
@@ -275,7 +253,9 @@ class Run:
                 done = sum(item.error is None for item in again.items(readable))
             finally:
                 again.close()
-            self._stage("repeat", self._count(started, done))
+            seconds = perf_counter() - started
+            self.tally.count(done, seconds)
+            self._stage("repeat", seconds)
 
     def _take(self, item: Item, manifest: Manifest | None, images: int) -> None:
         """Put down what came of a photo: in the manifest first, then for whoever listens."""
@@ -295,7 +275,7 @@ class Run:
             self.tally.degraded.append({"path": str(path), **item.used.as_json()})
         if item.frames > 1:
             notes["frames"] = item.frames
-            narrate(text("{path} has {count} frames; the first is taken", path=path, count=item.frames))
+            narration.only_first_frame(path, item.frames)
         if manifest is not None and out is not None and item.status is not None:
             status = item.status
             self._writing(manifest, lambda: manifest.add_done(item.source, status, out, notes))
@@ -317,16 +297,6 @@ class Run:
         except OSError as error:
             _raise_stopped(error, manifest.path)
 
-    def _narrate_stop(self, manifest: Manifest | None, images: int) -> None:
-        if manifest is not None:
-            narrate(
-                text(
-                    "Stopped after {count} of {images} photos. They are whole, and the same command goes on from there.",
-                    count=self.tally.dealt,
-                    images=images,
-                )
-            )
-
     def _profile(self, colorizer: Colorizer, path: Path) -> None:
         from gpuwatch_runner.profiling import profile_photo  # noqa: PLC0415 - off means not even imported
 
@@ -336,17 +306,11 @@ class Run:
         self.tally.profiling = profiled.as_json()
         self._stage("profile", perf_counter() - started)
 
-    def _compare(self, colorizer: Colorizer, state: weights.State, variant: Variant) -> dict[str, Any]:
+    def _compare(self, loaded: Loaded) -> dict[str, Any]:
         from gpuwatch_runner.compare import against_fp32  # noqa: PLC0415
 
-        reference = weights.build(state, variant, colorizer.network.rewrite)
-        return against_fp32(colorizer, reference, self.tally.readable)
-
-    def _count(self, started: float, images: int) -> float:
-        seconds = perf_counter() - started
-        self.tally.seconds += seconds
-        self.tally.passes += images
-        return seconds
+        reference = weights.build(loaded.state, loaded.variant, loaded.colorizer.network.rewrite)
+        return against_fp32(loaded.colorizer, reference, self.tally.readable)
 
     def _stage(self, stage: str, seconds: float) -> None:
         self.channel.say("stage", stage=stage, seconds=seconds)
@@ -356,14 +320,14 @@ class Run:
         self.channel.say("failed", path=str(path), message=message, **progress)
 
 
-REASONS = {
-    "input_changed": text("the photo has changed"),
-    "output_missing": text("the output is not there any more, or is not the one that was written"),
-    "settings": text("the settings are others now"),
-    "degraded": text("memory had run out, and they were done at a smaller size"),
-    "failed": text("they failed the last time"),
-    "forced": plain("--force"),
-}
+def peaks_json(watch: devices.MemoryWatch) -> dict[str, int | None]:
+    """The most memory that was held, in bytes, as the report says it."""
+    return {
+        "peak_allocated_bytes": watch.allocated_bytes,
+        "peak_reserved_bytes": watch.reserved_bytes,
+        "peak_device_bytes": watch.device_bytes,
+        "host_rss_bytes": devices.host_peak_bytes(),
+    }
 
 
 def _raise_stopped(error: OSError, path: Path) -> NoReturn:
@@ -382,12 +346,3 @@ def _make_folder(folder: Path | None) -> None:
     except OSError as error:
         reason = plain(error.strerror or str(error))
         raise UsageError(text("The directory {path} cannot be made: {reason}", path=folder, reason=reason)) from error
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float | None]:
-    """p50 and p95, interpolated between the samples; of one sample both are that sample, of none unknown."""
-    if len(seconds) < 2:
-        only = seconds[0] if seconds else None
-        return {"p50": only, "p95": only}
-    cuts = quantiles(seconds, n=20, method="inclusive")
-    return {"p50": cuts[9], "p95": cuts[18]}
