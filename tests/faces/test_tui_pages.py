@@ -402,3 +402,46 @@ def test_when_a_failure_from_before_was_is_not_made_up() -> None:
         assert clock not in app.body.incidents.rows.shown + app.body.detail.rows.shown
 
     play(watch(before), scene, size=(200, 60))
+
+
+def served(**told: object) -> Story:
+    seen = {"version": "0.24.0", "device": "cuda:0 NVIDIA RTX 2060 : native", "total_bytes": 6 * GIB, "free_bytes": GIB}
+    return Story("far:8188", "comfyui", [ServerSeen(AT, "far:8188", **{**seen, **told})])  # type: ignore[arg-type]
+
+
+def test_a_card_that_only_its_server_tells_of_is_shown() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "GPU 5.0/6.0 GiB ━━━━━━━" in app.health.shown, "the card's memory")
+        await until(pilot, lambda: "as far:8188 tells it" in app.body.machine.rows.shown, "who tells it")
+        await pilot.press("p")
+        await until(pilot, lambda: "◇ cuda:0 NVIDIA RTX 2060 : native" in screen(app), "the card on its page")
+        assert "5.00 GiB / 6.00 GiB  83 %" in screen(app)
+
+    play(watch(served()), scene, size=(140, 40))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [({"local": True}, {}), ({}, {"device": "cpu"}), ({}, {"free_bytes": None}), ({}, {"total_bytes": 0})],
+)
+def test_a_card_that_a_driver_tells_of_and_a_server_without_one_are_not_shown_so(
+    more: dict[str, object], told: dict[str, object]
+) -> None:
+    sources = [gpu()] if more else []
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.snapshot.servers and (not sources or len(app.snapshot.gpus)), "the server")
+        await pilot.press("p")
+        await until(pilot, lambda: "━ GPU" in screen(app), "the page")
+        assert "tells it" not in screen(app)
+        assert "far:8188 5.0/6.0" not in app.health.shown
+
+    play(watch(*sources, served(**more, **told)), scene, size=(140, 40))
+
+
+def test_a_far_servers_card_stands_beside_this_machines_by_its_name() -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "GPU far:8188 5.0/6.0 GiB" in app.health.shown, "both cards")
+        assert app.health.shown.count("GiB") == 2
+
+    play(watch(gpu(), served(local=False)), scene, size=(160, 40))

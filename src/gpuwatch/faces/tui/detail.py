@@ -235,7 +235,9 @@ def place_rows(incident: Incident, width: int, snapshot: Snapshot) -> list[Row]:
     place = [node_of(incident)] if node_of(incident) else []
     if incident.node.id:
         place.append(render(text("node {id}", id=visible(incident.node.id))))
-    place.append(render(text("line {line} of {source}", line=f"{incident.line:,}", source=visible(incident.source))))
+    source = visible(incident.source)
+    line = text("line {line} of {source}", line=f"{incident.line:,}", source=source)
+    place.append(render(line) if incident.line else source)
     if not incident.fresh:  # when it was is not known: what came with it is only when we read of it
         place.append(_("from before gpuwatch was started"))
     elif incident.count > 1:

@@ -11,6 +11,7 @@ from gpuwatch.faces.tui.charts import Mark, chart_rows
 from gpuwatch.faces.tui.driver import silence_rows
 from gpuwatch.faces.tui.machine import host_rows, no_gpu_rows
 from gpuwatch.faces.tui.paint import Row, Span, filling, memory_ratio, row, spread
+from gpuwatch.faces.tui.server_card import card_rows_of, server_cards
 from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
@@ -50,6 +51,8 @@ def page_rows(snapshot: Snapshot, width: int, sort: str, predicted_bytes: int | 
             *process_table(samples[-1].processes, width, sort),
             row(),
         ]
+    for seen in server_cards(snapshot):
+        rows += [*card_rows_of(seen, width), row()]
     if not histories:
         rows += [*no_gpu_rows(snapshot, width), row()]
     if snapshot.host is not None:

@@ -10,6 +10,7 @@ from gpuwatch.core.snapshot import Snapshot, SourceStatus
 from gpuwatch.faces.tui.driver import silent_driver
 from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, width_of
 from gpuwatch.faces.tui.pane import OneLine
+from gpuwatch.faces.tui.server_card import card_spans, server_cards
 from gpuwatch.faces.tui.wording import is_live
 from gpuwatch.texts import render, show_seconds, text, visible
 from gpuwatch.texts import translate as _
@@ -147,7 +148,11 @@ def gpu_items(snapshot: Snapshot) -> list[Item]:
             items.append(Item(4 + 10 * place, ((heat, "text"),), at_right=True))
         if sample.power_watts is not None:
             items.append(Item(12 + 10 * place, ((f"  {sample.power_watts:.0f} W", "dim"),), at_right=True))
-    if not newest:
+    cards = server_cards(snapshot)
+    for place, seen in enumerate(cards):
+        spans = card_spans(seen, named=bool(newest) or len(cards) > 1)
+        items.append(Item(1 + 10 * (len(newest) + place), spans, at_right=True))
+    if not newest and not cards:
         driver = next((source for source in snapshot.sources.values() if source.kind == "nvml"), None)
         if driver is not None and driver.state != "up":
             items.append(Item(8, (("   " + _("no NVIDIA driver"), "dim"),), at_right=True))

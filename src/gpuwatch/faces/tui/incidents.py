@@ -123,6 +123,7 @@ def incident_rows(
             lead: list[Span] = [("▌" if here else " ", "accent"), ("  ", "text"), state]
             if node[0]:
                 lead += [(" · ", "faint"), node]
-            lead += [(" · ", "faint"), (render(text("line {line}", line=f"{incident.line:,}")), "dim")]
+            if incident.line:
+                lead += [(" · ", "faint"), (render(text("line {line}", line=f"{incident.line:,}")), "dim")]
             rows.append(row(*spread(lead, [(" ", "text")], width), back=back, key=incident.id))
     return rows

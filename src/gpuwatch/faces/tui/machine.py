@@ -22,6 +22,7 @@ from gpuwatch.faces.tui.paint import (
     spread,
 )
 from gpuwatch.faces.tui.pane import Pane, Rows
+from gpuwatch.faces.tui.server_card import card_rows_of, server_cards
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
 from gpuwatch.texts import translate as _
@@ -61,6 +62,7 @@ def machine_rows(snapshot: Snapshot, width: int) -> list[Row]:
         blocks += ours
     histories = sorted((samples for samples in snapshot.gpus.values() if samples), key=lambda one: one[-1].index)
     blocks += [[*gpu_rows(samples, width), *silence_rows(snapshot, samples[-1], width)] for samples in histories]
+    blocks += [card_rows_of(seen, width) for seen in server_cards(snapshot)]
     if not histories:
         blocks.append(no_gpu_rows(snapshot, width))
     if snapshot.host is not None:
