@@ -20,6 +20,7 @@ from gpuwatch.adapters.sources.decoding import Decoder, decoded
 from gpuwatch.adapters.sources.opening import CHUNK_BYTES, is_plain, opened, read_file_chunks, unreadable
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.scan import Hit, Scan
+from gpuwatch.core.rejoining import LONGEST_PASTED_BYTES, rejoined
 
 _LONGEST_LINE_BYTES = 1 << 20
 """Of a longer line, no whole is waited for: it is given in pieces, unscanned."""
@@ -53,7 +54,7 @@ def scanned_file(path: str, matcher: Matcher, workers: int | None = None) -> Ite
     By default two do where the file is large and there are two cores. Raises UsageError as `read_file_chunks` does.
     """
     if not matcher.skips or not is_plain(path):
-        yield from scanned(read_file_chunks(path), matcher)
+        yield from scanned(as_printed(read_file_chunks(path)), matcher)
         return
     place = Path(path)
     with opened(place) as file:
@@ -61,9 +62,32 @@ def scanned_file(path: str, matcher: Matcher, workers: int | None = None) -> Ite
         if workers is None:
             workers = 2 if size_bytes >= _MANY_BYTES and _cores() > 1 else 1
         try:
+            if size_bytes <= LONGEST_PASTED_BYTES:
+                written = os.pread(file.fileno(), LONGEST_PASTED_BYTES, 0)
+                if (printed := rejoined(written)) != written:
+                    yield from scanned(decoded([printed]), matcher)
+                    return
             yield from _Blocks(file, matcher).scanned(workers)
         except OSError as error:
             raise unreadable(place, error) from error
+
+
+def as_printed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes; a short log as it was before a window's edge cut its lines."""
+    held: list[bytes] = []
+    size_bytes = 0
+    coming = iter(chunks)
+    try:
+        for chunk in coming:
+            held.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > LONGEST_PASTED_BYTES:
+                break
+    except Exception:  # an input that fails half-way has told something by then
+        yield from held
+        raise
+    yield from held if size_bytes > LONGEST_PASTED_BYTES else [rejoined(b"".join(held))]
+    yield from coming
 
 
 def _cores() -> int:

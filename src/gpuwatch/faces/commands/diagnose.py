@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.mutes import own_mutes
 from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.scanning import scanned, scanned_file
+from gpuwatch.adapters.scanning import as_printed, scanned, scanned_file
 from gpuwatch.adapters.sources.decoding import decoded
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.cli import tell
@@ -77,7 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             standard = name == "-"
             pieces = (
-                scanned(decoded(read_stdin()), matcher) if standard else scanned_file(name, matcher, arguments.workers)
+                scanned(as_printed(decoded(read_stdin())), matcher)
+                if standard
+                else scanned_file(name, matcher, arguments.workers)
             )
             for piece in pieces:
                 told = told or begin(source)
