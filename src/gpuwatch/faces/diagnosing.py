@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -101,7 +100,7 @@ class AsJson:
         sys.stdout.write(f'{head[:-1]}, "incidents": [')
         for number, incident in enumerate(told.incidents.values()):
             sys.stdout.write(f"{', ' if number else ''}{incident.decode()}")
-        truncated = f', "truncated": {json.dumps(told.unlisted)}' if told.unlisted else ""
+        truncated = f', "truncated": {told.unlisted}' if told.unlisted else ""
         sys.stdout.write(f"]{truncated}}}\n")
         sys.stdout.flush()
 
