@@ -8,14 +8,12 @@ settling them, are one incident with a count.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
-from gpuwatch.core.gathering import Gathering, agree, decoded, differ
+from gpuwatch.core.gathering import Gathering, agree, decoded, differ, is_next_failure, same_label
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.passing import pass_over
 from gpuwatch.core.records import LogRecord, plain_text
@@ -29,10 +27,6 @@ _TRACEBACK_NEARNESS_LINES = 12
 _HEAD_NEARNESS_LINES = 60
 _TOLD_BEFORE_LINES = 1000
 """How far back a rule that tells its failures apart may find the one that a line belongs to."""
-_WRAPPED_BYTES = 400
-_WRAPPED_AFTER = re.compile(rb"[\w;,(:]\Z")
-_WRAPPED_BEFORE = re.compile(rb"\s{0,64}(?:[a-z0-9(]|[KMGT]?i?B\b|PyTorch\b)")
-"""What stands around a line end that a window put into a message, and around few others."""
 _UNSHAPED = (LineKind.OTHER, LineKind.CHAIN)
 """What a line is that neither begins nor ends a block."""
 
@@ -206,8 +200,8 @@ class Failures:
         block = self._block
         if block is not None:
             facts = dict(self.matcher.facts(rule, record.text))
-            same = self._same_label(rule, facts)
-            if same is not None and not self._is_next_failure(block, same, rule, facts):
+            same = same_label(self._members, rule, facts)
+            if same is not None and not is_next_failure(block, same, rule, facts):
                 self._merge(same, rule, record, at)
                 return
             if same is None:
@@ -257,26 +251,6 @@ class Failures:
             None,
         )
 
-    def _same_label(self, rule: Rule, facts: Mapping[str, Any]) -> Gathering | None:
-        """The block's incident of the rule's label; of several, the one whose telling facts agree."""
-        same = [g for g in self._members if g.rule.id == rule.id or g.rule.label == rule.label]
-        return next((g for g in same if not differ(rule, facts, g.facts)), same[0] if same else None)
-
-    def _is_next_failure(self, block: Block, same: Gathering, rule: Rule, facts: Mapping[str, Any]) -> bool:
-        if same.state == "recovered" and not rule.recovered:
-            return True
-        if rule.same_when is not None:
-            return differ(rule, facts, same.facts)
-        if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
-            return False
-        known = same.again if same.again is not None else same.facts
-        if any(name in known and known[name] != value for name, value in facts.items() if name.endswith("_bytes")):
-            return True
-        if block.phase is Phase.MESSAGE:
-            return not block.head and same.rule.id == rule.id
-        same.echoes += 1
-        return same.echoes > 1
-
     def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime) -> None:
         fresh = self.fresh
         if rule.severity in {"error", "critical"}:
@@ -316,7 +290,7 @@ class Failures:
         for earlier in self.earlier(rule.back):
             self._gather(gathering, earlier)
         gathering.lookahead = rule.ahead
-        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
+        gathering.keep_tail(record)
         self._gather(gathering, record)
         self.standing.touch(gathering)
 
@@ -336,46 +310,26 @@ class Failures:
         gathering.last_at = at
         gathering.lookahead = max(gathering.lookahead, rule.ahead)
         gathering.last_line = self._line
-        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
+        gathering.keep_tail(record)
         if gathering.block:
             gathering.block.last_line = self._line
         self._gather(gathering, record, rule)
         self.standing.touch(gathering)
 
     def _gather(self, gathering: Gathering, record: LogRecord, rule: Rule | None = None) -> None:
-        """Take the facts that a record holds; the first word on each counts, lists are united."""
-        facts = gathering.facts if gathering.again is None else gathering.again
-        for name, value in self.matcher.facts(rule or gathering.rule, record.text):
-            if isinstance(value, list):
-                known = facts.setdefault(name, [])
-                if name == "xids":
-                    known.extend(number for number in value if number not in known)
-                elif not known:
-                    known.extend(value)
-                self.standing.touch(gathering)
-            elif name not in facts:
-                facts[name] = value
-                self.standing.touch(gathering)
-        if gathering.again and any(
-            gathering.facts.get(name, value) != value for name, value in gathering.again.items()
-        ):
+        """Take the facts that a record holds."""
+        if gathering.take(self.matcher.facts(rule or gathering.rule, record.text)):
+            self.standing.touch(gathering)
+        if gathering.contradicts:
             self._split(gathering, record)
 
     def _gather_wrapped(self, gathering: Gathering, record: LogRecord) -> None:
         """Take the facts that a window's edge cut in two: wrapped between words, or within one."""
-        if (
-            gathering.tail_line == record.line - 1
-            and _WRAPPED_AFTER.match(gathering.tail[-1:])
-            and _WRAPPED_BEFORE.match(record.text)
-        ):
-            facts = gathering.facts if gathering.again is None else gathering.again
-            for between in (b" ", b""):
-                joined = gathering.tail + between + record.text[:_WRAPPED_BYTES].lstrip()
-                for name, value in self.matcher.facts(gathering.rule, joined, across=len(gathering.tail)):
-                    if name not in facts:
-                        facts[name] = value
-                        self.standing.touch(gathering)
-        gathering.keep_tail(record.line, record.text[-_WRAPPED_BYTES:])
+        for joined in gathering.joined_with(record):
+            found = self.matcher.facts(gathering.rule, joined, across=len(gathering.tail))
+            if gathering.take(fact for fact in found if fact[0] not in gathering.gathered):
+                self.standing.touch(gathering)
+        gathering.keep_tail(record)
 
     def _split(self, gathering: Gathering, record: LogRecord) -> None:
         """What was taken for a repeat says other numbers: it is a failure of its own."""

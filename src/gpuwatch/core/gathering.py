@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gpuwatch.core.blocks import Block
+from gpuwatch.core.blocks import Block, Phase
 from gpuwatch.core.incidents import Incident, IncidentState, Node
+from gpuwatch.core.records import LogRecord
 from gpuwatch.core.rules import Label, Rule
 
 _LONGEST_TEXT = 2000
 _EXCERPT_LINES = 80
+_WRAPPED_BYTES = 400
+_WRAPPED_AFTER = re.compile(rb"[\w;,(:]\Z")
+_WRAPPED_BEFORE = re.compile(rb"\s{0,64}(?:[a-z0-9(]|[KMGT]?i?B\b|PyTorch\b)")
+"""What stands around a line end that a window put into a message, and around few others."""
 
 
 @dataclass(slots=True)
@@ -55,9 +61,45 @@ class Gathering:
         refined = self.rule.refine.get("fragmentation")
         return refined if refined is not None and is_fragmented(self.facts) else self.rule.label
 
-    def keep_tail(self, line: int, tail: bytes) -> None:
+    @property
+    def gathered(self) -> dict[str, Any]:
+        """The facts of the failure that is read: of a repeat its own."""
+        return self.facts if self.again is None else self.again
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether a repeat says other numbers than the first."""
+        return bool(self.again) and any(
+            self.facts.get(name, value) != value for name, value in (self.again or {}).items()
+        )
+
+    def take(self, found: Iterable[tuple[str, Any]]) -> bool:
+        """Take facts that a line told; whether any is new. The first word on each counts, lists of Xids are united."""
+        facts, new = self.gathered, False
+        for name, value in found:
+            if name == "xids":
+                known = facts.setdefault(name, [])
+                more = [number for number in value if number not in known]
+                known += more
+                new |= bool(more)
+            elif name not in facts:
+                facts[name] = value
+                new = True
+        return new
+
+    def keep_tail(self, record: LogRecord) -> None:
         """Remember the end of a line, for the next to be read together with."""
-        self.tail_line, self.tail = line, tail.rstrip()
+        self.tail_line, self.tail = record.line, record.text[-_WRAPPED_BYTES:].rstrip()
+
+    def joined_with(self, record: LogRecord) -> Iterator[bytes]:
+        """The end of the last line and this one's begin, where a window's edge may have parted them: between words, or in one."""
+        if (
+            self.tail_line == record.line - 1
+            and _WRAPPED_AFTER.match(self.tail[-1:])
+            and _WRAPPED_BEFORE.match(record.text)
+        ):
+            for between in (b" ", b""):
+                yield self.tail + between + record.text[:_WRAPPED_BYTES].lstrip()
 
     def quote(self, text: bytes) -> None:
         """Keep a line that belongs to it, where they are not too many."""
@@ -134,3 +176,26 @@ def differ(rule: Rule, facts: Mapping[str, Any], known: Mapping[str, Any]) -> bo
 def agree(rule: Rule, facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
     """Whether the facts that tell the rule's failures apart are all there and equal."""
     return all(name in facts and known.get(name) == facts[name] for name in rule.same_when or ())
+
+
+def same_label(members: Sequence[Gathering], rule: Rule, facts: Mapping[str, Any]) -> Gathering | None:
+    """The incident of the rule's label; of several, the one whose telling facts agree."""
+    same = [member for member in members if member.rule.id == rule.id or member.rule.label == rule.label]
+    return next((member for member in same if not differ(rule, facts, member.facts)), same[0] if same else None)
+
+
+def is_next_failure(block: Block, same: Gathering, rule: Rule, facts: Mapping[str, Any]) -> bool:
+    """Whether a line that says what an open incident of its block says tells of another failure."""
+    if same.state == "recovered" and not rule.recovered:
+        return True
+    if rule.same_when is not None:
+        return differ(rule, facts, same.facts)
+    if rule.echo or block.phase in {Phase.TRACEBACK, Phase.FINAL}:
+        return False
+    known = same.gathered
+    if any(name in known and known[name] != value for name, value in facts.items() if name.endswith("_bytes")):
+        return True
+    if block.phase is Phase.MESSAGE:
+        return not block.head and same.rule.id == rule.id
+    same.echoes += 1
+    return same.echoes > 1

@@ -27,9 +27,10 @@ _ADVICE = re.compile(
 _YOU = b" you "
 _SAMPLE = re.compile(
     rb"# (?:HELP|TYPE|UNIT) [A-Za-z_:]|"
-    rb"[A-Za-z_:][\w:]{2,200}(?:\{[^\n]{0,4000}\})? [-+]?(?:[\d.]+(?:e[-+]?\d+)?|NaN|Inf)(?: \d+)?\s*\Z"
+    rb"(?:[A-Za-z:][A-Za-z0-9:]{0,60}_[\w:]{1,200}(?:\{[^\n]{0,4000}\})?|[A-Za-z_:][\w:]{2,200}\{[^\n]{0,4000}\})"
+    rb" [-+]?(?:[\d.]+(?:e[-+]?\d+)?|NaN|Inf)(?: \d+)?\s*\Z"
 )
-"""A page of Prometheus' metrics."""
+"""A page of Prometheus' metrics: a name of several words, or with labels."""
 _PROMPT = re.compile(
     rb"\W{0,4}(?:(?i:(?:positive|negative)(?:[ _]prompts?)?|prompts?|captions?)|"
     rb"(?:\xe6\xad\xa3[\x80-\xbf]{1,5}|\xe8\xb4\x9f[\x80-\xbf]{1,5}|\xe5\x8f\x8d[\x80-\xbf]{1,5})?\xe6\x8f\x90\xe7\xa4\xba\xe8\xaf\x8d)"
