@@ -12,7 +12,7 @@ from tests.package.catalogue import MO, PO, catalogue, mo_bytes, po_bytes, strin
 PLACES = re.compile(r"\{[a-z][a-z0-9_]*\}|%\([a-z_]+\)[a-z]|%[a-z]")
 KEPT = re.compile(r"`[^`]+`|(?<![\w-])--[a-z][a-z-]+")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-SAME_IN_BOTH = {"{told}, {more}", "GPU", "{where}: {message}", "{message} {hint}"}
+SAME_IN_BOTH = {"{told}, {more}", "{words}.", "GPU", "{where}: {message}", "{message} {hint}"}
 MADE_AT = re.compile(rb"POT-Creation-Date: [^\n]*\n")
 """babel writes the time of writing into a .mo."""
 AGAIN = "run `make texts`, and fill in what is empty"
