@@ -2,7 +2,7 @@
 
     python -m tests.package.catalogue        update the .po from the code, write the .mo
 
-Strings are found by reading the code: the first literal of `text(...)`, `_(...)` and `translate(...)`, the summary of each
+Strings are found by reading the code: the first literal of `text(...)`, `_(...)` and `translate(...)`, the words of each
 verb's docstring, and what argparse says itself.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
+
+from gpuwatch.faces.help_words import pieces
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "src" / "gpuwatch" / "locale" / "zh_CN" / "LC_MESSAGES"
@@ -51,7 +53,9 @@ def strings() -> dict[str, str]:
             for words in marked(tree):
                 found.setdefault(words, place)
             if path.parent.name == "commands" and path.stem != "__init__":
-                found.setdefault((ast.get_docstring(tree) or "").partition("\n")[0], place)
+                summary, _, body = (ast.get_docstring(tree) or "").partition("\n")
+                for words in (summary, *(words for _, words in pieces(body.strip()) if words)):
+                    found.setdefault(words, place)
     return found
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TextIO
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
+from gpuwatch.faces.help_words import in_language
 from gpuwatch.loading import loading
 from gpuwatch.texts import LANGUAGES, language_of, plain, render, text, translate, use, visible
 from gpuwatch.texts import translate as _
@@ -185,7 +186,7 @@ def build_parser(verbs: Mapping[str, ModuleType | None]) -> argparse.ArgumentPar
             name,
             help=_(summary),
             description=_(summary),
-            epilog=rest.strip(),
+            epilog=in_language(rest.strip()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if verb is not None:
