@@ -18,7 +18,9 @@ _COMMIT = re.compile(
 _NOTE = re.compile(
     rb"(?i)\W{0,6}(?:(?:bug)?fix(?:e[sd])?\b|work-?arounds?\b|(?:docs?|feat|chore|readme|changelog|tips?)\b[^:\n]{0,20}:|"
     rb"see (?:the )?(?:faq|wiki|docs)\b|(?:FYI|note:?|hint:?|ps:?|btw|by the way)[ ,]|"
-    rb"if (?:you|it|this) (?:get|see|says?|fails?|happens?)\b)"
+    rb"if (?:you|it|this) (?:get|see|says?|fails?|happens?)\b)|"
+    rb"\s{0,8}[-*] (?:no more|(?:add|avoid|catch|detect|eliminat|handl|implement|improv|introduc|limit|mitigat|prevent|remov|"
+    rb"resolv)(?:e|es|s|ed|ing)?)\b"
 )
 """How a changelog's line, a note and advice begin."""
 _ADVICE = re.compile(
@@ -27,6 +29,7 @@ _ADVICE = re.compile(
 _YOU = b" you "
 _SAMPLE = re.compile(
     rb"# (?:HELP|TYPE|UNIT) [A-Za-z_:]|"
+    rb"(?!\w{0,60}(?i:exit|code|status|signal|errno)\w{0,60} )"
     rb"(?:[A-Za-z:][A-Za-z0-9:]{0,60}_[\w:]{1,200}(?:\{[^\n]{0,4000}\})?|[A-Za-z_:][\w:]{2,200}\{[^\n]{0,4000}\})"
     rb" [-+]?(?:[\d.]+(?:e[-+]?\d+)?|NaN|Inf)(?: \d+)?\s*\Z"
 )
