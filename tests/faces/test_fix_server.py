@@ -58,6 +58,25 @@ def test_the_newest_failed_job_is_queued_again_and_held(standin: Standin, capsys
     assert standin.comfyui.history[value["queued"]]["prompt"][3]["api_key_comfy_org"] == "opensecret"
 
 
+def test_a_job_whose_fix_held_is_not_queued_the_same_way_again(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = ran(standin, workflow(1280))
+    code, first = told(capsys, standin.url, "--yes", "--wait")
+    assert (code, first["outcome"], first["held"]) == (0, "held", None)
+    code, again = told(capsys, standin.url, "--yes", "--wait")
+    assert (code, again["job"], again["queued"], again["changes"]) == (1, failed, None, [])
+    assert again["held"]["action"] == "shrink_size"
+    assert again["held"]["values"] == {"model_input_size": first["changes"][0]["to"]}
+    assert again["held"]["job"] == first["queued"]
+    assert len(standin.comfyui.executed) == 2
+    assert main(["fix", "--server", standin.url, "--yes"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "✓ It held at " in said
+    assert "✗ There is no other way" in said
+    assert main(["fix", "--server", standin.url, "--yes", "--no-journal"]) == 0, "who keeps nothing knows of nothing"
+
+
 @pytest.mark.parametrize("version", ["0.24.0", "0.3.64"])
 def test_an_answer_that_is_lost_queues_nothing_twice(version: str, capsys: pytest.CaptureFixture[str]) -> None:
     with standing(ComfyUI(version)) as standin:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gpuwatch.adapters.comfyui.acting import Queued
 from gpuwatch.adapters.comfyui.ended import EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
+from gpuwatch.adapters.journal.fixes import held_fix
+from gpuwatch.core.loop.next_try import Lineage
+from gpuwatch.core.observations import FixTried
 from gpuwatch.core.workflow.changes import Plan
 from gpuwatch.errors import JobError
 from gpuwatch.faces.fix_page import plan_json, print_plan
@@ -18,6 +21,7 @@ from gpuwatch.faces.journaling import open_ledger, unkept
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.report import console_for, json_line
 from gpuwatch.faces.servers import mender_of, server_named
+from gpuwatch.faces.wording import held_words
 from gpuwatch.texts import Text, render, text, visible
 
 if TYPE_CHECKING:
@@ -33,21 +37,26 @@ def mend(arguments: argparse.Namespace) -> int:
     mender = mender_of(server_named(arguments.server, arguments), arguments, keep)
     with closing(mender.hands):
         mender.hands.greet()
-        return mend_job(arguments, mender, mender.hands.failed_job(arguments.job))
+        job = mender.hands.failed_job(arguments.job)
+        held = held_fix(ledger.path, job.id) if ledger is not None else None
+        return mend_job(arguments, mender, job, held if held is not None and held.server == mender.hands.name else None)
 
 
-def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> int:
-    """One failed job."""
+def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob, held: FixTried | None) -> int:
+    """One failed job. `held`: the fix that it ran to its end with already; it is not queued so again."""
     console = console_for(sys.stdout)
-    found = mender.propose(job)
-    value = job_json(mender, job, found)
+    found = mender.propose(job, Lineage(held=held.action) if held is not None else None)
+    value = job_json(mender, job, found) | {"held": fix_json(held) if held is not None else None}
     if not arguments.json:
         head(console, mender, job)
+        if held is not None:
+            told = held_words(held, held.at.astimezone().strftime("%Y-%m-%d %H:%M"))
+            console.print(signed("✓", "green", told), soft_wrap=True)
     if isinstance(found, Refusal):
         if arguments.json:
             print(json_line(value), flush=True)
         else:
-            console.print(f"[red]✗[/] {escaped(found.give_up.why)}")
+            console.print(signed("✗", "red", found.give_up.why), soft_wrap=True)
         return 1
     if not arguments.json:
         print_plan(console, shown_plan(found))
@@ -61,19 +70,24 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob) -> in
     mender.applied(found, queued)
     value |= {"queued": queued.id, "dropped": render(queued.dropped) if queued.dropped else None}
     if not arguments.json:
-        console.print(escaped(text("Queued in front as {id}.", id=queued.id)), soft_wrap=True)
+        console.print(render(text("Queued in front as {id}.", id=queued.id)), soft_wrap=True)
         if queued.dropped is not None:
-            console.print(escaped(text("Some of its outputs are invalid and left out: {why}", why=queued.dropped)))
+            console.print(render(text("Some of its outputs are invalid and left out: {why}", why=queued.dropped)))
     code = 0
     if arguments.wait:
         outcome, words = wait_for(mender, found, queued)
         value["outcome"] = outcome
         code = 0 if outcome == "held" else _FAILED
         if not arguments.json:
-            console.print(escaped(words), style="green" if code == 0 else "red", soft_wrap=True)
+            console.print(render(words), style="green" if code == 0 else "red", soft_wrap=True)
     if arguments.json:
         print(json_line(value), flush=True)
     return code
+
+
+def fix_json(tried: FixTried) -> dict[str, Any]:
+    """A fix that held, as `fix --server --json` gives it."""
+    return {"at": tried.at.isoformat(), "action": tried.action, "values": dict(tried.after), "job": tried.job_id}
 
 
 def wait_for(mender: Mender, proposal: Proposal, queued: Queued) -> tuple[str, Text]:
@@ -121,16 +135,16 @@ def head(console: Console, mender: Mender, job: EndedJob) -> None:
     node = f"{error.node_type or '?'} #{error.node_id or '?'}" if error else "?"
     words = error.message.partition("\n")[0][:300] if error else "?"
     told = text("{server}: job {id} failed in {node}", server=mender.hands.name, id=job.id, node=node)
-    console.print(escaped(told), style="bold", soft_wrap=True)
-    console.print(escaped(words), style="dim", soft_wrap=True)
+    console.print(render(told), style="bold", soft_wrap=True)
+    console.print(words, style="dim", soft_wrap=True)
     console.print()
 
 
-def escaped(words: Text | str) -> str:
-    """Words safe to print, of this program or of another."""
-    from rich.markup import escape  # noqa: PLC0415 - only where a person reads
+def signed(sign: str, style: str, words: Text) -> Any:
+    """A sentence with its sign before it."""
+    from rich.text import Text as Line  # noqa: PLC0415 - only where a person reads
 
-    return escape(visible(render(words)))
+    return Line.assemble((f"{sign} ", style), visible(render(words)))
 
 
 def shown_plan(proposal: Proposal) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gpuwatch.core.diagnosis import Fits, Safety
 from gpuwatch.core.incidents import IncidentState
+from gpuwatch.core.observations import FixTried
 from gpuwatch.core.rules import Severity
 from gpuwatch.texts import Text, text
 
@@ -23,3 +24,14 @@ SAFETY: Mapping[Safety, Text] = {
     "restarts": text("needs a restart"),
     "changes_output": text("changes the picture"),
 }
+
+
+def held_words(tried: FixTried, time: str) -> Text:
+    """That a fix held: when, and what was set for it."""
+    what = ", ".join(_set_by(tried, name, value) for name, value in tried.after.items())
+    return text("It held at {time}: {what}", time=time, what=what or text("memory was freed first"))
+
+
+def _set_by(tried: FixTried, name: str, value: object) -> str:
+    before = tried.before.get(name)
+    return f"{name} {value}" if before is None else f"{name} {before} → {value}"

@@ -46,7 +46,10 @@ def source_rows(source: SourceStatus, width: int) -> list[Row]:
     told = why if why.startswith(name) else f"{name}: {why}"
     first, *rest = paragraph(told, width, "text" if source.state == "failed" else "dim", 3)
     sign: Span = (" ✗ ", "error") if source.state == "failed" else (" ■ ", "dim")
-    return [row(sign, *first.spans[1:]), *rest]
+    rows = [row(sign, *first.spans[1:]), *rest]
+    if source.state == "failed" and source.kind == "comfyui":
+        rows += paragraph(_("It is asked again until it answers; nothing needs to be done here."), width, "dim", 3)
+    return rows
 
 
 def key_rows(keys: Sequence[tuple[str, str]], width: int) -> list[Row]:

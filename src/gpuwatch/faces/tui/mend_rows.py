@@ -11,6 +11,7 @@ from gpuwatch.faces.tui.mend import Mend
 from gpuwatch.faces.tui.paint import Row, Span, need_spans, paragraph, row, width_of, wrapped
 from gpuwatch.faces.tui.themes import Tone
 from gpuwatch.faces.tui.wording import FITS, clock, said
+from gpuwatch.faces.wording import held_words
 from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
 
@@ -56,16 +57,8 @@ def title_of(mend: Mend) -> str:
 
 def held_rows(tried: FixTried, width: int, now: datetime | None) -> list[Row]:
     """The fix that held: when, and what was set for it."""
-    what = ", ".join(set_by(tried, name, value) for name, value in tried.after.items())
-    told = text("It held at {time}: {what}", time=clock(tried.at, now), what=what or text("memory was freed first"))
-    first, *rest = wrapped(said(told), width - 4)
+    first, *rest = wrapped(said(held_words(tried, clock(tried.at, now))), width - 4)
     return [row((" ✓ ", "good"), (first, "good")), *(row(("   ", "text"), (line, "good")) for line in rest)]
-
-
-def set_by(tried: FixTried, name: str, value: object) -> str:
-    """A value that a fix set, and what it was."""
-    before = tried.before.get(name)
-    return f"{name} {value}" if before is None else f"{name} {before} → {value}"
 
 
 def plan_rows(plan: Plan, width: int) -> list[Row]:
