@@ -41,6 +41,18 @@ def test_a_new_rule_passes_check_and_test_as_it_stands(tmp_path: Path, capsys: p
     assert read_rules(folder).rules.by_id["upscaler-gave-up"].label == "nan_output"
 
 
+def test_an_example_that_no_rule_is_asked_about_is_told_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    assert cli.main(["rules", "new", "upscaler-gave-up", "--out", str(path)]) == 0
+    whole = path.read_text("utf-8")
+    log = whole.partition('log: "')[2].partition('"')[0] or whole.partition("log: '")[2].partition("'")[0]
+    path.write_text(whole.replace(log, f"Note: {log}"), "utf-8")
+    assert cli.main(["rules", "test", str(tmp_path)]) == 2
+    assert "no rule is asked about a note" in capsys.readouterr().err
+
+
 IDS = [
     "x",
     "retrying",

@@ -13,8 +13,10 @@ from gpuwatch.core.events import IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.observations import LogChunk
+from gpuwatch.core.records import plain_text
 from gpuwatch.core.rehearsal import spoken_of
 from gpuwatch.core.rules import Rule
+from gpuwatch.core.talk import is_talk
 from gpuwatch.texts import Text, render, text, visible
 
 
@@ -33,7 +35,8 @@ def run_examples(folder: Path | None) -> int:
             if found and not wrong:
                 passed += 1
             elif not found:
-                failed.append(render(not_matched(rule, number)))
+                unasked = any(is_talk(plain_text(line)) for line in example.log.encode().splitlines())
+                failed.append(render((never_asked if unasked else not_matched)(rule, number)))
             else:
                 told = text(
                     "{where}: {id}: example {number}: found {facts}.",
@@ -68,6 +71,16 @@ def run_examples(folder: Path | None) -> int:
 def not_matched(rule: Rule, number: int) -> Text:
     """An example that the rule should find."""
     return text("{where}: {id}: example {number} is not matched.", where=rule.where, id=rule.id, number=number)
+
+
+def never_asked(rule: Rule, number: int) -> Text:
+    """An example that the rule should find, but that no rule is asked about."""
+    return text(
+        "{where}: {id}: example {number} is not matched: no rule is asked about a note, a commit, a prompt or a metric.",
+        where=rule.where,
+        id=rule.id,
+        number=number,
+    )
 
 
 def matched_wrongly(rule: Rule, number: int) -> Text:
