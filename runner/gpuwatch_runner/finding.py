@@ -105,7 +105,10 @@ def _search(top: Path, out: Path | None, found: Found) -> list[Source]:
             else:
                 sources.append(Source(folder / entry.name, inside))
     if not sources and found.outputs == outputs:
-        raise UsageError(text("{path} has no images", path=top))
+        raise UsageError(
+            text("{path} has no images", path=top),
+            text("Images end in {known}", known=plain(", ".join(sorted(IMAGE_SUFFIXES)))),
+        )
     return sorted(sources, key=lambda source: source.path.parts)
 
 

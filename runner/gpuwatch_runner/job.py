@@ -345,4 +345,7 @@ def _make_folder(folder: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = plain(error.strerror or str(error))
-        raise UsageError(text("The directory {path} cannot be made: {reason}", path=folder, reason=reason)) from error
+        raise UsageError(
+            text("The directory {path} cannot be made: {reason}", path=folder, reason=reason),
+            text("Name another one, or give yourself the right to write there"),
+        ) from error

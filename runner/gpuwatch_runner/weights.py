@@ -73,7 +73,10 @@ def _entries_of(path: Path) -> dict[str, Tensor]:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(text("The checkpoint {path} does not exist", path=path)) from error
+        raise UsageError(
+            text("The checkpoint {path} does not exist", path=path),
+            text("`gpuwatch checkpoint list` lists the published ones, by whose names --checkpoint takes them too"),
+        ) from error
     except OSError as error:
         reason = plain(error.strerror or str(error))
         raise UsageError(text("The checkpoint {path} cannot be read: {reason}", path=path, reason=reason)) from error
@@ -100,7 +103,9 @@ def _entries_of(path: Path) -> dict[str, Tensor]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get("params"), Mapping):
         loaded = loaded["params"]
     if not isinstance(loaded, Mapping) or not all(isinstance(entry, Tensor) for entry in loaded.values()):
-        raise UsageError(text("The checkpoint {path} is not DDColor's: it is not a table of weights", path=path))
+        raise UsageError(
+            text("The checkpoint {path} is not DDColor's: it is not a table of weights", path=path), _look_into(path)
+        )
     return {str(name): entry for name, entry in loaded.items()}
 
 
@@ -131,10 +136,15 @@ def _download_again() -> Text:
     return text("Download it again and compare its size with the published one")
 
 
+def _look_into(path: Path) -> Text:
+    return text("`gpuwatch checkpoint inspect {path}` says what it is", path=path)
+
+
 def _variant_of(path: Path, entries: Mapping[str, Tensor]) -> Variant:
     if VARIANT_ENTRY not in entries:
         raise UsageError(
-            text("The checkpoint {path} is not DDColor's: it has no {entry}", path=path, entry=VARIANT_ENTRY)
+            text("The checkpoint {path} is not DDColor's: it has no {entry}", path=path, entry=VARIANT_ENTRY),
+            _look_into(path),
         )
     channels = entries[VARIANT_ENTRY].numel()
     for variant, (_, stage_channels) in VARIANTS.items():
@@ -146,7 +156,8 @@ def _variant_of(path: Path, entries: Mapping[str, Tensor]) -> Variant:
             path=path,
             entry=VARIANT_ENTRY,
             count=channels,
-        )
+        ),
+        _look_into(path),
     )
 
 
@@ -160,7 +171,8 @@ def _require_layout(path: Path, entries: Mapping[str, Tensor], variant: Variant)
                 path=path,
                 count=len(missing),
                 names=plain(", ".join(missing[:_NAMED_AT_MOST])),
-            )
+            ),
+            _look_into(path),
         )
     unknown = [name for name in entries if name not in expected]
     if unknown:
@@ -170,7 +182,8 @@ def _require_layout(path: Path, entries: Mapping[str, Tensor], variant: Variant)
                 path=path,
                 count=len(unknown),
                 names=plain(", ".join(unknown[:_NAMED_AT_MOST])),
-            )
+            ),
+            _look_into(path),
         )
     for name, shape in expected.items():
         if entries[name].shape != shape:
@@ -181,7 +194,8 @@ def _require_layout(path: Path, entries: Mapping[str, Tensor], variant: Variant)
                     entry=name,
                     found=plain(str(tuple(entries[name].shape))),
                     expected=plain(str(tuple(shape))),
-                )
+                ),
+                _look_into(path),
             )
 
 

@@ -38,7 +38,10 @@ def ask_server(server: Server) -> Said:
             ) from error
     system = stats.get("system") if isinstance(stats, dict) else None
     if not isinstance(system, dict) or not isinstance(nodes, dict):
-        raise UnreachableError(text("{server}: answers, but not as ComfyUI does.", server=server.name))
+        raise UnreachableError(
+            text("{server}: answers, but not as ComfyUI does.", server=server.name),
+            text("Is it a ComfyUI server? Behind a reverse proxy, write its path too: http://HOST:PORT/PATH"),
+        )
     devices = stats.get("devices")
     device = devices[0] if isinstance(devices, list) and devices and isinstance(devices[0], dict) else {}
     total = device.get("vram_total") if device.get("type") != "cpu" else None

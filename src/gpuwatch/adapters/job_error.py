@@ -64,7 +64,10 @@ def read_job_errors(path: str) -> list[JobError]:
     try:
         words = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(text("{path}: is not UTF-8 text.", path=path)) from error
+        raise UsageError(
+            text("{path}: is not UTF-8 text.", path=path),
+            text("Save one with `curl http://127.0.0.1:8188/history/PROMPT_ID`."),
+        ) from error
     found: dict[tuple[Any, ...], JobError] = {}
     for number, value in enumerate(_errors(_value(path, words), 0)):
         if number >= _MOST:

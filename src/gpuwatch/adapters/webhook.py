@@ -162,7 +162,10 @@ def _secret_of(written: bytes, where: str) -> bytes:
         try:
             words = base64.b64decode(words.removeprefix(b"whsec_"), validate=True)
         except binascii.Error as error:
-            raise UsageError(text("{where}: what follows whsec_ is not base64.", where=where)) from error
+            raise UsageError(
+                text("{where}: what follows whsec_ is not base64.", where=where),
+                text("`openssl rand -hex 32` makes one."),
+            ) from error
     if len(words) < _LEAST_SECRET_BYTES:
         raise UsageError(
             text("{where}: a secret has at least {least} characters.", where=where, least=_LEAST_SECRET_BYTES),

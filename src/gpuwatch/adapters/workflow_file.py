@@ -55,7 +55,7 @@ def read_workflow_file(path: str) -> WorkflowFile:
     except NotWorkflow as no:
         raise UsageError(
             text("{path} is no ComfyUI workflow; it looks like {what}.", path=path, what=no.why),
-            text("A workflow is what ComfyUI saves with Save, or with Export (API)."),
+            _what_is_one(),
         ) from no
 
 
@@ -73,9 +73,16 @@ def read_bounded(path: str) -> bytes:
     return content
 
 
+def _what_is_one() -> Text:
+    return text("A workflow is what ComfyUI saves with Save, or with Export (API).")
+
+
 def _decoded(path: str, content: bytes) -> str:
     if not content.strip():
-        raise UsageError(text("{path} is empty.", path=path))
+        raise UsageError(
+            text("{path} is empty.", path=path),
+            _what_is_one(),
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -109,9 +116,15 @@ def parsed(path: str, words: str) -> Any:
             _hint(words),
         ) from error
     except RecursionError as error:
-        raise UsageError(text("{path}: is nested too deep to be a workflow.", path=path)) from error
+        raise UsageError(
+            text("{path}: is nested too deep to be a workflow.", path=path),
+            _what_is_one(),
+        ) from error
     except ValueError as error:
-        raise UsageError(text("{path}: is no JSON: {reason}.", path=path, reason=str(error))) from error
+        raise UsageError(
+            text("{path}: is no JSON: {reason}.", path=path, reason=str(error)),
+            _what_is_one(),
+        ) from error
     if twice:
         raise UsageError(
             text("{path}: an object has {key} twice; which one counts is not certain.", path=path, key=twice[0]),
@@ -133,7 +146,7 @@ def _hint(words: str) -> Text:
         return text("It reads like a log: give it with --log, and the workflow first.")
     if "Negative prompt:" in words[:100_000]:
         return text("It reads like the parameters of another program; ComfyUI's are JSON.")
-    return text("A workflow is what ComfyUI saves with Save, or with Export (API).")
+    return _what_is_one()
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------------

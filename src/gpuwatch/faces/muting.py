@@ -96,7 +96,7 @@ def until(words: str) -> datetime:
     if moment is None:
         raise UsageError(text("{words} is no time; write 30m, 2h, 3d, or a day such as 2026-02-01.", words=words))
     if moment <= now:
-        raise UsageError(text("{words} is over already.", words=words))
+        raise UsageError(text("{words} is over already.", words=words), text("Name a time that is still to come."))
     return moment
 
 

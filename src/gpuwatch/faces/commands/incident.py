@@ -82,7 +82,9 @@ def only_one(path: Path, name: str) -> Kept:
     found = list(read_incidents(path, id_begins=begins)) if begins else []
     ids = list(dict.fromkeys(kept.incident.id for kept in found))
     if len(ids) > 1:
-        raise UsageError(text("{id} begins several ids: {ids}", id=begins, ids=", ".join(ids[:10])))
+        raise UsageError(
+            text("{id} begins several ids: {ids}", id=begins, ids=", ".join(ids[:10])), text("Write more of the id.")
+        )
     for kept in found:
         if str(kept.newer) == (newer or "0"):
             return kept
