@@ -21,6 +21,7 @@ from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.desk import ONLY_SHOWS
 from gpuwatch.faces.tui.keys import KEYS, Help, help_rows, keys_of
 from gpuwatch.faces.tui.mend import servers_of
+from gpuwatch.faces.tui.palette import KeyCommands
 from gpuwatch.faces.tui.remembered import Remembered, screen_file
 from gpuwatch.pipeline import Pipeline
 from gpuwatch.texts import render, use
@@ -96,7 +97,7 @@ def test_what_is_refused_is_not_offered() -> None:
         await two_failures(app, pilot)
         assert " x export" not in app.keys.shown
         assert " q quit" in app.keys.shown
-        told = [command.title for command in app.get_system_commands(app.screen)]
+        told = [str(hit.text) async for hit in KeyCommands(app.screen).discover()]
         assert [key.shown for key in ACTING if any(title.endswith(f"({key.shown})") for title in told)] == []
         assert len(told) == len(KEYS) - len(ACTING)
         await pilot.press("question_mark")
