@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gpuwatch.core.mutes import Mutes
 
 MOST_LISTED = 10_000
+_MANY_LISTED = 1_000
 
 
 class Printed(Protocol):
@@ -44,8 +46,8 @@ class Told:
         self.source = source
         self.size_bytes = 0
         self.records = 0
-        self.incidents: dict[str, bytes] = {}
-        """By id, as they are printed, compressed: of thousands, what they were made of would take thirty times the memory."""
+        self._incidents: dict[str, str | bytes] = {}
+        """By id, as they are printed; beyond the first thousand compressed. What they were made of would take ten times that."""
         self.muted: set[str] = set()
         """Those of them that the person does not want to hear of."""
         self.unlisted = 0
@@ -68,6 +70,16 @@ class Told:
         self._take(self._engine.end(utc_now()))
         self._printed.whole(self)
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing failed."""
+        return not self._incidents
+
+    def listed(self) -> Iterator[str]:
+        """They, as they are printed, in the order in which they came."""
+        for words in self._incidents.values():
+            yield words if isinstance(words, str) else zlib.decompress(words).decode()
+
     def _take(self, events: list[Event]) -> None:
         """Keep what the events tell, in bounded memory."""
         for event in events:
@@ -75,12 +87,14 @@ class Told:
                 self.records += event.lines
             elif isinstance(event, IncidentChanged):
                 incident = event.incident
-                if incident.id in self.incidents or len(self.incidents) < MOST_LISTED:
-                    self.incidents[incident.id] = zlib.compress(self._printed.incident(incident).encode(), 1)
+                if incident.id in self._incidents or len(self._incidents) < MOST_LISTED:
+                    words = self._printed.incident(incident)
+                    many = len(self._incidents) >= _MANY_LISTED
+                    self._incidents[incident.id] = zlib.compress(words.encode(), 1) if many else words
                     (self.muted.add if incident.muted else self.muted.discard)(incident.id)
             elif isinstance(event, FailureCounted):
                 self.failures += event.severity != "info" and not event.muted
-                if event.incident_id not in self.incidents:
+                if event.incident_id not in self._incidents:
                     self.unlisted += event.failures
 
 
@@ -99,8 +113,8 @@ class AsJson:
 
         head = json_line({"source": told.source, "bytes": told.size_bytes, "records": told.records})
         sys.stdout.write(f'{head[:-1]}, "incidents": [')
-        for number, incident in enumerate(told.incidents.values()):
-            sys.stdout.write(f"{', ' if number else ''}{zlib.decompress(incident).decode()}")
+        for number, incident in enumerate(told.listed()):
+            sys.stdout.write(f"{', ' if number else ''}{incident}")
         truncated = f', "truncated": {told.unlisted}' if told.unlisted else ""
         sys.stdout.write(f"]{truncated}}}\n")
         sys.stdout.flush()
@@ -129,20 +143,20 @@ class AsPage:
 
     def whole(self, told: Told) -> None:
         """See `Printed`."""
-        if not self._headed and not told.incidents:
+        if not self._headed and told.calm:
             print(_nothing(told))
             return
         console = self._console
         if self._headed:
             console.print(told.source, style="bold underline")
-        for incident in told.incidents.values():
-            console.file.write(zlib.decompress(incident).decode())
+        for incident in told.listed():
+            console.file.write(incident)
         if told.unlisted:
             console.print(render(text("{failures} more failures are not listed.", failures=told.unlisted)))
         if told.muted:
             muted = text("{count} muted; `gpuwatch rules mutes` lists why.", count=len(told.muted))
             console.print(render(muted), style="dim")
-        if not told.incidents:
+        if told.calm:
             console.print(_nothing(told))
 
 
