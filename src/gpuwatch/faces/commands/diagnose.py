@@ -5,6 +5,7 @@ Examples:
   gpuwatch diagnose --gpu-memory 8GiB comfyui.log        the log does not tell the card's size
   gpuwatch diagnose --json *.log | jq .incidents
   ssh box cat comfyui.log | gpuwatch diagnose -
+  head -c 1G DEVICE | gpuwatch diagnose -                what never ends, such as /dev/zero, is read until Ctrl-C
 
 What `gpuwatch rules mutes` lists is shown as muted and is no failure for the exit code.
 
