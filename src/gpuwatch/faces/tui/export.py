@@ -69,11 +69,16 @@ def incident_page(incident: Incident) -> str:
     """The failure as Markdown: for an issue, a chat, a colleague."""
     lines = [f"# {said(incident.title)}", ""]
     node = node_of(incident)
-    place = render(text("line {line} of {source}", line=f"{incident.line:,}", source=visible(incident.source)))
+    source = visible(incident.source)
+    place = (
+        render(text("line {line} of {source}", line=f"{incident.line:,}", source=source)) if incident.line else source
+    )
     told = [incident.severity, state_of(incident), place, node, f"×{incident.count}" if incident.count > 1 else ""]
     lines += [
         " · ".join(word for word in told if word),
-        f"{incident.first_at.isoformat()} – {incident.last_at.isoformat()}",
+        f"{incident.first_at.isoformat()} – {incident.last_at.isoformat()}"
+        if incident.fresh  # when it was is not known: what came with it is only when we read of it
+        else _("from before gpuwatch was started"),
         "",
     ]
     diagnosis = incident.diagnosis
