@@ -26,12 +26,13 @@ from gpuwatch.core.joining import Joining, with_job
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
+from gpuwatch.core.loop.outcomes import Outcomes
 from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.succession import handed_over
 from gpuwatch.core.mutes import Mutes
+from gpuwatch.core.naming import named_job, named_node
 from gpuwatch.core.observations import (
-    FixOutcome,
     FixTried,
     GpuSample,
     HostSample,
@@ -54,8 +55,6 @@ from gpuwatch.core.twins import Twins
 from gpuwatch.core.vigil import Vigil
 from gpuwatch.core.workloads import Workloads
 from gpuwatch.texts import plain
-
-_MOST_OUTCOMES = 1000
 
 
 @dataclass(slots=True)
@@ -92,8 +91,7 @@ class Engine:
     _aftermath: Aftermath = field(default_factory=Aftermath)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
-    _outcomes: dict[str, FixOutcome] = field(default_factory=dict)
-    """By incident, and by the job that failed, what became of the fix that was tried last."""
+    _outcomes: Outcomes = field(default_factory=Outcomes)
     _known_total: dict[str, int] = field(default_factory=dict)
     """By source, the card's size as an earlier failure told it."""
     _told_quarantined: frozenset[str] = frozenset()
@@ -156,7 +154,7 @@ class Engine:
     def _take_of_server(self, observation: JobEnded | QueueState | ServerSeen) -> list[Event]:
         """What a server says of itself, its queue and its jobs."""
         if isinstance(observation, JobEnded):
-            job = self._named(observation)
+            job = named_job(observation, self.workloads)
             return [*([job] if job.fresh else []), *self._measured(job), *self._join_job(job)]
         if isinstance(observation, ServerSeen):
             self._survey.take(observation)
@@ -286,7 +284,7 @@ class Engine:
             return
         self._vigil.told(incident)
         job = self._joining.job_of(incident)
-        incident = self._with_node_type(with_job(incident, job))
+        incident = named_node(with_job(incident, job), self.workloads)
         if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
             self._known_total[incident.source] = total
         yield IncidentChanged(at, self._diagnosed(incident, job, at))
@@ -314,19 +312,14 @@ class Engine:
             incident,
             diagnosis=diagnose(incident, around),
             mute=self.mutes.mute_of(incident, at),
-            fix_outcome=self._outcomes.get(incident.id) or self._outcomes.get(incident.job_id or ""),
+            fix_outcome=self._outcomes.of(incident),
         )
 
     def _known_fix(self, tried: FixTried) -> FixTried:
         """The fix with the incident that it is of as this engine knows it, and its outcome remembered for that."""
         known = self._joining.incident_with(tried.failed_job_id) if tried.failed_job_id is not None else None
         tried = tried if known is None else replace(tried, incident_id=known)
-        for name in (tried.incident_id, tried.failed_job_id):
-            if name:
-                self._outcomes.pop(name, None)
-                self._outcomes[name] = tried.outcome
-        while len(self._outcomes) > _MOST_OUTCOMES:
-            del self._outcomes[next(iter(self._outcomes))]
+        self._outcomes.remember(tried)
         return tried
 
     def _seen_twice(self, incident_id: str, at: datetime) -> Iterator[IncidentChanged]:
@@ -334,20 +327,7 @@ class Engine:
         incident = self._twins.news_of(incident_id)
         if incident is not None:
             job = self._joining.job_of(incident)
-            yield IncidentChanged(at, self._diagnosed(self._with_node_type(with_job(incident, job)), job, at))
-
-    def _named(self, job: JobEnded) -> JobEnded:
-        """The job with the workload that its failed node means, or one of the nodes that worked, and its compute tokens."""
-        if job.workload is not None:
-            return job
-        kinds = (job.node_type, *(job.ran.kind.nodes if job.ran is not None else ()))
-        profile = next((found for kind in kinds if kind and (found := self.workloads.find(kind, None))), None)
-        if profile is None:
-            return job
-        sized = job.ran.sized if job.ran is not None else None
-        sizes = sized.sizes if sized is not None and sized.type in profile.node_types else {}
-        own = job.inputs if job.node_type in profile.node_types else {}
-        return replace(job, workload=profile.id, tokens_per_image=profile.tokens_per_image({**sizes, **own}))
+            yield IncidentChanged(at, self._diagnosed(named_node(with_job(incident, job), self.workloads), job, at))
 
     def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
         """A queue tells that its worker is dead, or that it runs again."""
@@ -366,13 +346,6 @@ class Engine:
             if told.active:
                 rule, muted = told.rule, changed.incident.muted
                 yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
-
-    def _with_node_type(self, incident: Incident) -> Incident:
-        """Name the node by its workload, where only the folder that its traceback ran through is known."""
-        profile = self.workloads.find(incident.node.type, incident.node.pack)
-        if profile is None or incident.node.type is not None:
-            return incident
-        return replace(incident, node=replace(incident.node, type=profile.node_types[0]))
 
     # -- failures that mean something together -----------------------------------------------------------------------------
 
