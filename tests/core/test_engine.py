@@ -23,6 +23,17 @@ def test_head_traceback_last_line_and_oom_line_are_one_failure() -> None:
     assert log.only.facts["tried_bytes"] == 2 << 30
 
 
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_a_log_copied_from_a_page_that_keeps_its_spaces_together_tells_the_same(*, looked_at: bool) -> None:
+    told = []
+    for space in (" ", "\u00a0"):
+        log = Log(looked_at=looked_at)
+        log.say(("got prompt\n" * 3 + block(NATIVE) + DONE + "Prompt executed in 1.00 seconds\n").replace(" ", space))
+        log.end()
+        told.append((log.only.rule.id, log.only.line, log.only.state, log.only.facts, log.counted))
+    assert told[0] == told[1]
+
+
 def test_facts_on_the_lines_after_the_trigger_are_gathered() -> None:
     log = Log()
     log.say(

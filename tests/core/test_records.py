@@ -32,6 +32,7 @@ def texts(data: bytes) -> list[bytes]:
             b"Prompt executed in 0.25 seconds",
             "info",
         ),
+        ("[ERROR]\u00a0CUDA error:\u00a0out of\u00a0memory".encode(), b"CUDA error: out of memory", "error"),
         (b"[2026-11-21 00:50:35.049] !!! Exception", b"!!! Exception", None),
         (b"[2026-11-21 00:15:26,963] [WARNING] low", b"low", "warning"),
         (b"[2026-11-21 00:15] ERROR:root:Failed to validate", b"Failed to validate", "error"),
@@ -153,6 +154,7 @@ def test_cutting_a_recording_byte_by_byte_changes_nothing(path: Path) -> None:
                 b"\x00",
                 "显存".encode(),
                 b" ",
+                b"\xc2\xa0",
             ]
         ),
         max_size=30,

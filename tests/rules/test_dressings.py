@@ -58,6 +58,7 @@ DRESSINGS: dict[str, Dressing] = {
     "clock": before_each_line("[12:00:00] "),
     "ray": before_each_line("(RayWorker pid=4009) "),
     "torchrun": before_each_line("[rank0]: "),
+    "no-break spaces": lambda log: log.replace(" ", "\u00a0"),
     "issue's title": lambda log: f"[Bug]: {log}",
     "open bar": lambda log: f" 35%|███▌      | 7/20 [00:05<00:09,  1.35it/s]{log}",
     "in a run": lambda log: (

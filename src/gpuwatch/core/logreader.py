@@ -16,16 +16,16 @@ from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.records import LONGEST_RECORD_BYTES, Cutter, LogRecord, plain_text
 from gpuwatch.core.rules import Rule
 from gpuwatch.core.talk import is_talk
-from gpuwatch.core.wrapping import PACKED
+from gpuwatch.core.wrapping import NO_BREAK_SPACE, PACKED
 
 _BACK_RECORDS = 32
 _BACK_BYTES = 16 * 1024
 _REVEAL_AFTER = timedelta(milliseconds=300)
 _SETTLE_AFTER = timedelta(seconds=30)
 _PLAIN_BYTES = 2048
-_NOT_TEXT = (b"\r", b"%|", b"\x1b", PACKED)
+_NOT_TEXT = (b"\r", b"%|", b"\x1b", NO_BREAK_SPACE[:1], PACKED)
 """What makes a line more than a prefix and its words."""
-_ENDS_OR_ESCAPED = re.compile(b"|".join((END_MARKS.pattern, b"\x1b", re.escape(PACKED))))
+_ENDS_OR_ESCAPED = re.compile(b"|".join((END_MARKS.pattern, b"\x1b", NO_BREAK_SPACE, re.escape(PACKED))))
 """With escape sequences in it a line may say that a prompt ended without showing it."""
 _TELLING = (CHAINED, *ENDS)
 """What has a meaning of its own, whatever the rules say, and for which no line is nominated."""

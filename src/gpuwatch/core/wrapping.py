@@ -1,4 +1,4 @@
-"""What a terminal or docker put around the lines that a program printed, taken off.
+"""What a terminal, docker or a web page put around the lines that a program printed, taken off.
 
 It may be asked of a whole stretch of log before its lines are cut out; what a single line begins with is for `records`.
 """
@@ -12,6 +12,8 @@ _ESCAPES = re.compile(
     rb"|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"  # OSC, DCS, SOS, PM, APC up to their end
     rb"|[ -/]*[0-~])"  # two-byte escapes
 )
+NO_BREAK_SPACE = b"\xc2\xa0"
+"""What spaces become where a log is copied out of a web page, a chat or a word processor."""
 PACKED = b'{"log":"'
 _PACKED_LINE = re.compile(
     rb'^\{"log":"(?:[^"\\\r\n]|\\.)*","stream":"std(?:out|err)"[^{}\r\n]{0,400}\}(?=\r?$)', re.MULTILINE
@@ -19,9 +21,17 @@ _PACKED_LINE = re.compile(
 """A line as docker's json-file driver keeps it."""
 
 
+def is_dressed(raw: bytes) -> bool:
+    """Whether `clean` would change anything."""
+    # One byte is looked for far more quickly than two, and few logs hold this one.
+    return b"\x1b" in raw or (NO_BREAK_SPACE[:1] in raw and NO_BREAK_SPACE in raw)
+
+
 def clean(raw: bytes) -> bytes:
-    """The bytes without escape sequences."""
-    return _ESCAPES.sub(b"", raw) if b"\x1b" in raw else raw
+    """The bytes without escape sequences, their spaces as a program prints them."""
+    if not is_dressed(raw):
+        return raw
+    return _ESCAPES.sub(b"", raw).replace(NO_BREAK_SPACE, b" ")
 
 
 def unpacked(lines: bytes) -> bytes:

@@ -18,7 +18,7 @@ from gpuwatch.core.matching.compiled import Compiled, Kept, Patterns, Ready, Sto
 from gpuwatch.core.matching.nominate import Nominator, nominator_of
 from gpuwatch.core.matching.scan import CountNewlines, Hit, Scan, count_newlines
 from gpuwatch.core.rules import Rule, RuleSet, convert_fact
-from gpuwatch.core.wrapping import PACKED, clean, unpacked
+from gpuwatch.core.wrapping import PACKED, clean, is_dressed, unpacked
 
 if TYPE_CHECKING:
     from gpuwatch.core.matching.probes import Probe
@@ -111,7 +111,7 @@ class Matcher:
         The lines are those from `begin` to `end`; what else stands in `data` is left alone.
         """
         newlines = count(data, begin, end)
-        if b"\x1b" not in data:
+        if not is_dressed(data):
             hits = self._nominator.hits(data)
             if end < len(data) or begin:
                 hits = [hit for hit in hits if begin <= hit[0] < end]

@@ -29,7 +29,7 @@ class Scan:
     hits: Sequence[Hit]
     """By rising offset in `data`; only of the lines."""
     escaped: bool
-    """Whether escape sequences stand in them."""
+    """Whether escape sequences stand in them, or spaces that no program prints."""
     count: CountNewlines = count_newlines
 
     @property
