@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,3 +118,14 @@ def machine_line() -> str:
         model = names[0].partition(":")[2].strip() if names else model
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     return f"{os.cpu_count()} cores, {model}, {platform.system()} {platform.release()}, Python {platform.python_version()}{load}"
+
+
+def make_rules_ready(cache: Path, log: Path) -> None:
+    """Have the rules in a cache that the next start reads. The screen shows a log before it has them, and so may end before."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]),
+        "GPUWATCH_CACHE_DIR": str(cache),
+    }
+    command = [sys.executable, "-m", "gpuwatch.faces.cli", "diagnose", "--json", str(log)]
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)  # 1: it failed of something

@@ -19,7 +19,7 @@ from statistics import median, quantiles
 from time import monotonic, perf_counter, sleep
 
 from benchmarks.logs import write_log
-from benchmarks.measuring import ROOT, Table
+from benchmarks.measuring import ROOT, Table, make_rules_ready
 from benchmarks.screen import RATE_LINES, ROUNDS, type_along
 from benchmarks.terminal import COLUMNS, ROWS, Screen
 
@@ -84,9 +84,13 @@ def version_of(program: str, option: str) -> str:
 def viewing(viewer: Viewer, log: Path, folder: Path) -> Iterator[Screen]:
     """It, over the log, with a home of its own, which it has been in before."""
     home = folder / f"home-{viewer.command[0].rpartition('/')[2]}"
-    home.mkdir(exist_ok=True)
+    ours = viewer.command[0] == sys.executable
+    if not home.exists():
+        home.mkdir()
+        if ours:
+            make_rules_ready(home, log)
     (home / "screen.json").write_text("{}")
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]) if viewer.command[0] == sys.executable else ""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "runner")]) if ours else ""
     shown = Screen(
         [*viewer.command, str(log)],
         HOME=str(home),
