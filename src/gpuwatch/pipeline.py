@@ -273,9 +273,8 @@ class Pipeline:
             return
         engine, last_tick = self.engine, self._clock()
         heard_at = time.monotonic()
-        ahead = timedelta(
-            0
-        )  # of the clock, as a recording is that is played fast: ticks keep its time, or quiet would run back
+        # A recording that is played fast is ahead of the clock: ticks keep its time, or quiet would run backwards.
+        ahead = timedelta(0)
         warm = False
         while True:
             silent = time.monotonic() - heard_at >= _QUIET_AFTER_SECONDS

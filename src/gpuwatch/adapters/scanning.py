@@ -17,10 +17,11 @@ from pathlib import Path
 from gpuwatch.adapters.forked import in_order
 from gpuwatch.adapters.newlines import newline_counter
 from gpuwatch.adapters.sources.decoding import Decoder, decoded
-from gpuwatch.adapters.sources.opening import CHUNK_BYTES, is_plain, opened, read_file_chunks, unreadable
+from gpuwatch.adapters.sources.opening import CHUNK_BYTES, is_plain, opened, read_file_chunks
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.scan import Hit, Scan
 from gpuwatch.core.rejoining import LONGEST_PASTED_BYTES, rejoined
+from gpuwatch.errors import unreadable
 
 _LONGEST_LINE_BYTES = 1 << 20
 """Of a longer line, no whole is waited for: it is given in pieces, unscanned."""

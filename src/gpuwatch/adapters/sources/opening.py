@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpuwatch.adapters.sources.decoding import LOOKED_AT_BYTES, begins_as_utf16, decoded
-from gpuwatch.errors import UsageError
-from gpuwatch.errors import unreadable as unreadable  # noqa: PLC0414 - handed on with `opened`
+from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import text
 
 CHUNK_BYTES = 112 * 1024
