@@ -388,7 +388,7 @@ def test_a_download_that_is_tried_again_is_no_failure_until_it_gives_up() -> Non
     broke = "Error while downloading from https://cdn.example/odd: Read timed out.\n"
     log = Log()
     log.say(f"{broke}Trying to resume download...\n{broke}Trying to resume download...\n")
-    assert {(i.severity, i.state) for i in log.incidents.values()} == {("info", "recovered")}
+    assert {(i.severity, i.state) for i in log.incidents.values()} == {("warning", "recovered")}
     log.say(broke + "got prompt\n")
     log.end()
     assert [i.severity for i in log.incidents.values()][-1] == "error"
