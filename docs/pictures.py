@@ -29,7 +29,8 @@ from typing import Any
 from gpuwatch.adapters.rulebook import load_rules
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from gpuwatch.faces.exporter.page import Page
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
@@ -28,20 +27,9 @@ from gpuwatch_runner.degrade import Ladder, Step, ran_out
 from gpuwatch_runner.events import Channel, narrate
 from gpuwatch_runner.finding import Source, find_images
 from gpuwatch_runner.flow import Flow, Item
+from gpuwatch_runner.loading import Loaded, device_for, load
 from gpuwatch_runner.manifest import Manifest, hash_of
-from gpuwatch_runner.sizes import require_indexable
 from gpuwatch_runner.tally import Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The network, ready to run."""
-
-    colorizer: Colorizer
-    variant: Variant
-    state: weights.State
-    """Its weights, to build it in fp32 too; empty where nobody compares."""
-    seconds: float
 
 
 class Run:
@@ -75,11 +63,11 @@ class Run:
         self, sources: list[Source], unusable: Sequence[tuple[Path, GpuwatchError]], manifest: Manifest | None
     ) -> int:
         job = self.job
-        device = self._device()
+        device = device_for(job)
         watch = devices.MemoryWatch(device)
         if job.memory_limit_bytes is not None:
             narrate(devices.limit_memory(device, job.memory_limit_bytes))
-        loaded = self._load(device)
+        loaded = load(job, device)
         settings = self._settings(device, loaded.variant)
         skipped, redone = 0, Counter[str]()
         if manifest is not None:
@@ -123,27 +111,6 @@ class Run:
         )
         return UsageError.exit_code if self.tally.failed else 0
 
-    def _device(self) -> torch.device:
-        """The device that is asked for, set up; refused where the network cannot index so much on it."""
-        job = self.job
-        device = devices.choose(job.device)
-        if device.type == "cuda":
-            require_indexable(job.size_px, job.batch, job.rewrite)
-        if job.tf32 is not None:
-            devices.choose_tf32(on=job.tf32)
-        return device
-
-    def _load(self, device: torch.device) -> Loaded:
-        """The network on its device. Its weights are kept beside it only where fp32 is to be compared with."""
-        job = self.job
-        started = perf_counter()
-        state, variant = self._state()
-        network = weights.build(dict(state), variant, job.rewrite)
-        colorizer = Colorizer(network, device, size_px=job.size_px, dtype=job.dtype, channels_last=job.channels_last)
-        if job.compiled:
-            colorizer.compile()
-        return Loaded(colorizer, variant, state if job.compare_fp32 else {}, perf_counter() - started)
-
     def _settings(self, device: torch.device, variant: Variant) -> dict[str, Any]:
         """What is run, as its beginning and its report say it."""
         job = self.job
@@ -156,13 +123,6 @@ class Run:
             "batch": job.batch,
             "weights": "checkpoint" if job.checkpoint else "random",
         }
-
-    def _state(self) -> tuple[weights.State, Variant]:
-        if self.job.checkpoint is not None:
-            return weights.read_checkpoint(self.job.checkpoint, self.job.variant)
-        variant = self.job.variant or "tiny"
-        narrate(text("No checkpoint: the weights are random, so the colours mean nothing; times and memory do"))
-        return weights.random_state(variant), variant
 
     def _left_to_do(
         self, sources: list[Source], manifest: Manifest, variant: Variant

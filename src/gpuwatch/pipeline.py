@@ -24,7 +24,8 @@ from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event
 from gpuwatch.core.observations import GpuSample, HostSample, LogChunk, Observation, SourceDown, SourceUp, Tick
 from gpuwatch.core.reloads import Change
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from gpuwatch.core.warming import warm_up
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.loading import loading
@@ -100,7 +101,7 @@ class Pipeline:
     def bring(self, engine: Engine) -> None:
         """Put in what reads the observations; call once, before `start`."""
         engine.matcher.stopwatch.clock = time.perf_counter
-        self._engine, self._snapshot = engine, Snapshot(mutes=engine.mutes)
+        self._engine, self._snapshot = engine, Snapshot(mutes=engine.explainer.mutes)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -96,7 +96,7 @@ class World:
 
     def __init__(self, mutes: Mutes | None = None) -> None:
         self.engine = Engine(RULES, mutes=mutes or Mutes())
-        self.snapshot = Snapshot(mutes=self.engine.mutes)
+        self.snapshot = Snapshot(mutes=self.engine.explainer.mutes)
         self.counted: list[FailureCounted] = []
 
     def feed(self, observation: Any) -> World:

@@ -22,7 +22,8 @@ from gpuwatch.core.observations import (
     SourceDown,
     SourceKind,
 )
-from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import SourceStatus
 from gpuwatch.faces.commands.watch import has_signs
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.charts import curve

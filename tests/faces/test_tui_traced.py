@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from gpuwatch.core.snapshot import RunStatus, Snapshot
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import RunStatus
 from gpuwatch.faces.tui import traced
 from gpuwatch.faces.tui.app import WatchApp
 from gpuwatch.faces.tui.runner_page import runner_page

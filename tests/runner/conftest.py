@@ -20,7 +20,9 @@ import torch
 from PIL import Image
 
 from gpuwatch_runner import weights
+from gpuwatch_runner.colorize import Colorizer
 from gpuwatch_runner.ddcolor import DDColor
+from gpuwatch_runner.photo import Photo, Sheet
 
 GOLDEN = Path(__file__).parents[1] / "data" / "ddcolor"
 State = dict[str, torch.Tensor]
@@ -82,6 +84,12 @@ def network(golden_state: Callable[[str], State]) -> Callable[..., DDColor]:
     return make
 
 
+@pytest.fixture(scope="session")
+def colorizer(network: Callable[..., DDColor]) -> Colorizer:
+    """The small network on the CPU, for photos whose colours do not matter."""
+    return Colorizer(network("tiny", "fold"), torch.device("cpu"), size_px=32, dtype="fp32")
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A directory with a grey JPEG and a grey PNG of different sizes."""
@@ -96,6 +104,13 @@ def grey_scene(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A smooth scene with some of every brightness."""
     y, x = np.mgrid[0:height, 0:width]
     return np.clip(128 + 90 * np.sin(x / 13) * np.cos(y / 17) + 30 * x / width, 0, 255).astype(np.uint8)
+
+
+def encoded(rgb: Any, photo: Photo) -> bytes:
+    """The colours (H, W, 3) as the file that `photo` asks for."""
+    sheet = Sheet(photo)
+    sheet.add(rgb)
+    return sheet.encoded()
 
 
 @pytest.fixture

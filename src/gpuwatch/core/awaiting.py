@@ -15,7 +15,7 @@ from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import SourceKind
 from gpuwatch.core.rules import Severity
-from gpuwatch.core.snapshot import SourceStatus
+from gpuwatch.core.status import SourceStatus
 
 _LONGEST = timedelta(seconds=4)
 """A server is asked for its jobs every two seconds while it is busy, and its history lags up to a second behind."""

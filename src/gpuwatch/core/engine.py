@@ -15,18 +15,17 @@ from gpuwatch.core.events import (
     Event,
     FailureCounted,
     IncidentChanged,
-    PeakCompared,
     PlaceReached,
     RecordsRead,
     RulesQuarantined,
 )
+from gpuwatch.core.explaining import Explainer
 from gpuwatch.core.gathering import Gathering
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.joining import Joining, with_job
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.learned.watching import RunWatch
 from gpuwatch.core.logreader import LogReader
-from gpuwatch.core.loop.outcomes import Outcomes
 from gpuwatch.core.loop.tried import Tried
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.matching.succession import handed_over
@@ -49,12 +48,9 @@ from gpuwatch.core.observations import (
 )
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.reloads import Change, MutesLoaded, RulesLoaded
-from gpuwatch.core.rules import MEMORY_LABELS, RuleSet
-from gpuwatch.core.survey import Survey
-from gpuwatch.core.twins import Twins
+from gpuwatch.core.rules import RuleSet
 from gpuwatch.core.vigil import Vigil
 from gpuwatch.core.workloads import Workloads
-from gpuwatch.texts import plain
 
 
 @dataclass(slots=True)
@@ -63,44 +59,50 @@ class Engine:
 
     rules: RuleSet
     workloads: Workloads = field(default_factory=Workloads)
-    gpu_total_bytes: int | None = None
+    gpu_total_bytes: InitVar[int | None] = None
     """The card's size, where a person told it."""
     shows_records: bool = True
     """Whether somebody looks at the log. Where nobody does, what tells nothing is left out unread: the same incidents, faster."""
     correlates: bool = False
     """Whether failures are looked at together; only where observations come at the time that they speak of."""
-    mutes: Mutes = field(default_factory=Mutes)
     before_lines: int = 0
     """How many lines before an incident are kept with it."""
     counted_before: dict[str, int] = field(default_factory=dict)
     """Failures that an earlier run counted, by incident: where lines are read again, they are not counted again."""
-    tried: Tried = field(default_factory=Tried)
-    """What became of fixes, so that one that failed is not the first to be named again."""
-    learned: Learned = field(default_factory=Learned)
-    """What jobs took here."""
     ready: InitVar[Matcher | None] = None
     """The rules made ready before, for many engines over the same rules."""
+    mutes: InitVar[Mutes | None] = None
+    tried: InitVar[Tried | None] = None
+    """What became of fixes, so that one that failed is not the first to be named again."""
+    learned: InitVar[Learned | None] = None
+    """What jobs took here."""
+    explainer: Explainer = field(init=False)
     matcher: Matcher = field(init=False)
     correlator: Correlator = field(init=False)
     _logs: dict[str, LogReader] = field(default_factory=dict)
-    _survey: Survey = field(default_factory=Survey)
     _runs: RunWatch = field(default_factory=RunWatch)
     _vigil: Vigil = field(init=False)
     _joining: Joining = field(init=False)
-    _twins: Twins = field(default_factory=Twins)
     _aftermath: Aftermath = field(default_factory=Aftermath)
     _places: dict[str, str] = field(default_factory=dict)
     """By source, where its reader is, until that was told as reached."""
-    _outcomes: Outcomes = field(default_factory=Outcomes)
-    _known_total: dict[str, int] = field(default_factory=dict)
-    """By source, the card's size as an earlier failure told it."""
     _told_quarantined: frozenset[str] = frozenset()
 
-    def __post_init__(self, ready: Matcher | None) -> None:
+    def __post_init__(
+        self,
+        gpu_total_bytes: int | None,
+        ready: Matcher | None,
+        mutes: Mutes | None,
+        tried: Tried | None,
+        learned: Learned | None,
+    ) -> None:
+        self.explainer = Explainer(
+            self.workloads, gpu_total_bytes, mutes or Mutes(), tried or Tried(), learned or Learned()
+        )
         self.matcher = ready or Matcher(self.rules)
         self.correlator = Correlator(self.rules.correlations)
         self._vigil = Vigil(lambda label: next((rule for rule in self.rules if rule.label == label), None))
-        self._joining = Joining(self._survey.servers)
+        self._joining = Joining(self.explainer.survey.servers)
 
     def feed(self, observation: Observation | Change) -> list[Event]:
         """Take one observation, or new rules; give what follows from it, in order."""
@@ -112,16 +114,15 @@ class Engine:
             if isinstance(observation, RulesLoaded):
                 self._take_rules(observation)
             elif isinstance(observation, MutesLoaded):
-                self.mutes = observation.mutes
+                self.explainer.mutes = observation.mutes
             elif isinstance(observation, GpuSample | HostSample):
-                self._survey.take(observation)
+                self.explainer.survey.take(observation)
                 if isinstance(observation, GpuSample):
                     self._runs.card_sampled(observation)
             elif isinstance(observation, FixTried):
-                observation = self._known_fix(observation)
-                self.tried = self.tried.after(observation)
+                observation = self.explainer.fix_tried(self._known_fix(observation))
             events = [observation]
-        set_aside = self.matcher.quarantined | {mute.where for mute in self.mutes.set_aside}
+        set_aside = self.matcher.quarantined | {mute.where for mute in self.explainer.mutes.set_aside}
         if set_aside != self._told_quarantined:
             self._told_quarantined = frozenset(set_aside)
             events.append(RulesQuarantined(observation.at, self._told_quarantined))
@@ -157,7 +158,7 @@ class Engine:
             job = named_job(observation, self.workloads)
             return [*([job] if job.fresh else []), *self._measured(job), *self._join_job(job)]
         if isinstance(observation, ServerSeen):
-            self._survey.take(observation)
+            self.explainer.survey.take(observation)
             self._runs.server_seen(observation)
             return [observation]
         at = observation.at
@@ -168,21 +169,11 @@ class Engine:
 
     def _measured(self, job: JobEnded) -> list[Event]:
         """What the job took, where that can be told, and what was known of its kind before."""
-        from gpuwatch.core.learned.offset import predicted_for  # noqa: PLC0415 - with the models of memory, as in _diagnosed
-
         measured = self._runs.job_ended(job)
         if measured is None:
             return []
-        known = self.learned.experience(measured.ran)
-        self.learned = self.learned.after(measured)
-        if measured.bound != "exactly":
-            return [measured]
-        profile = self.workloads.named(job.workload) if job.workload is not None else None
-        need = predicted_for(measured.ran, profile) if profile is not None and measured.alone else None
-        if need is None and known is not None:
-            need = known.need(measured.ran.pixels)
-        predicted_bytes = None if need is None else round(need.high)
-        return [measured, PeakCompared(job.at, job.workload, measured.peak_bytes, predicted_bytes)]
+        compared = self.explainer.run_measured(measured, job.workload)
+        return [measured] if compared is None else [measured, compared]
 
     def prepare(self) -> None:
         """Load what a first failure would wait for; for whoever has nothing else to do."""
@@ -246,7 +237,7 @@ class Engine:
             events.append(RecordsRead(at, log.source, log.kind, shown, lines, matched, log.cutter.bar))
             if log.cutter.bar and log.fresh:
                 source = log.source
-                slow = self._vigil.bar(source, log.cutter.bar, at, lambda: self._survey.room_of(source))
+                slow = self._vigil.bar(source, log.cutter.bar, at, lambda: self.explainer.survey.room_of(source))
                 events.extend(self._found([slow] if slow is not None else (), at))
         changed = {gathering.id: gathering.value(log.source) for gathering in log.take_changed()}
         for incident in changed.values():
@@ -263,11 +254,10 @@ class Engine:
         """The failures that nothing else told: no earlier run, no other source, no failure before that they come of."""
         if self._aftermath.is_told(incident.id):
             return
-        first = self._twins.first_of(incident, log.kind)
-        new = self._twins.new_failures(incident, self._not_before(incident.id, failures), at)
+        first = self.explainer.twins.first_of(incident, log.kind)
+        new = self.explainer.twins.new_failures(incident, self._not_before(incident.id, failures), at)
         if new:
-            muted = bool(self.mutes.entries) and self.mutes.mute_of(incident, at) is not None
-            severity = gathering.rule.severity
+            severity, muted = gathering.rule.severity, self.explainer.is_muted(incident, at)
             yield FailureCounted(at, first, gathering.label, severity, new, gathering.fresh, muted)
 
     def _not_before(self, incident_id: str, failures: int) -> int:
@@ -279,55 +269,28 @@ class Engine:
 
     def _changed(self, incident: Incident, kind: SourceKind, at: datetime) -> Iterator[IncidentChanged]:
         """What a log tells of an incident, joined with what else is known of it."""
-        if (first := self._twins.first_of(incident, kind)) != incident.id:
+        if (first := self.explainer.twins.first_of(incident, kind)) != incident.id:
             yield from self._seen_twice(first, at)
             return
         self._vigil.told(incident)
+        self.explainer.survey.failed(incident)
         job = self._joining.job_of(incident)
         incident = named_node(with_job(incident, job), self.workloads)
-        if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
-            self._known_total[incident.source] = total
-        yield IncidentChanged(at, self._diagnosed(incident, job, at))
-
-    def _diagnosed(self, incident: Incident, job: JobEnded | None, at: datetime) -> Incident:
-        # What explains a failure, with the models of memory, is loaded at the first one: no log waits for it to be read.
-        from gpuwatch.core.advice import diagnose  # noqa: PLC0415
-        from gpuwatch.core.case import Surroundings  # noqa: PLC0415
-
-        if also_in := self._twins.also_in(incident.id):
-            incident = replace(incident, also_in=also_in)
-        server = self._survey.server_of(incident.source, *incident.also_in)
-        around = Surroundings(
-            workloads=self.workloads,
-            gpu_total_bytes=self.gpu_total_bytes,
-            gpu=self._survey.card_near(incident, server),
-            server=server,
-            job=job,
-            known_total_bytes=self._known_total.get(incident.source),
-            host=self._survey.host_of(incident, server),
-            tried=self.tried,
-            learned=self.learned,
-        )
-        return replace(
-            incident,
-            diagnosis=diagnose(incident, around),
-            mute=self.mutes.mute_of(incident, at),
-            fix_outcome=self._outcomes.of(incident),
-        )
+        yield IncidentChanged(at, self.explainer.explained(incident, job, at))
 
     def _known_fix(self, tried: FixTried) -> FixTried:
-        """The fix with the incident that it is of as this engine knows it, and its outcome remembered for that."""
+        """The fix with the incident that it is of as this engine knows it."""
         known = self._joining.incident_with(tried.failed_job_id) if tried.failed_job_id is not None else None
-        tried = tried if known is None else replace(tried, incident_id=known)
-        self._outcomes.remember(tried)
-        return tried
+        return tried if known is None else replace(tried, incident_id=known)
 
     def _seen_twice(self, incident_id: str, at: datetime) -> Iterator[IncidentChanged]:
         """Another source tells what was told: that is evidence, and said once."""
-        incident = self._twins.news_of(incident_id)
+        incident = self.explainer.twins.news_of(incident_id)
         if incident is not None:
             job = self._joining.job_of(incident)
-            yield IncidentChanged(at, self._diagnosed(named_node(with_job(incident, job), self.workloads), job, at))
+            yield IncidentChanged(
+                at, self.explainer.explained(named_node(with_job(incident, job), self.workloads), job, at)
+            )
 
     def _worker_changed(self, told: Incident, at: datetime) -> Iterator[Event]:
         """A queue tells that its worker is dead, or that it runs again."""
@@ -341,13 +304,11 @@ class Engine:
     def _found(self, seen: Iterable[Incident], at: datetime) -> Iterator[Event]:
         """What was seen and stands in no line of a log: told and counted, or over."""
         for told in seen:
-            changed = self._told(told, at, told.text)
-            yield changed
+            incident = self.explainer.explained_by(told, at, told.text)
+            yield IncidentChanged(at, incident)
             if told.active:
-                rule, muted = told.rule, changed.incident.muted
+                rule, muted = told.rule, incident.muted
                 yield FailureCounted(at, told.id, rule.label, rule.severity, 1, fresh=True, muted=muted)
-
-    # -- failures that mean something together -----------------------------------------------------------------------------
 
     def _correlated(self, events: list[Event]) -> list[Event]:
         """The events, and after them what they mean together."""
@@ -372,19 +333,11 @@ class Engine:
 
     def _together(self, ours: Incident, at: datetime) -> IncidentChanged:
         """What failures mean together, explained: it rests on their lines."""
-        from gpuwatch.core.advice import shortened  # noqa: PLC0415 - as in _diagnosed
+        from gpuwatch.core.advice import shortened  # noqa: PLC0415 - comes with what explains a failure, at the first one
 
-        return self._told(ours, at, *map(shortened, ours.excerpt))
-
-    def _told(self, ours: Incident, at: datetime, *evidence: str) -> IncidentChanged:
-        """An incident that stands in no line of a log, and what it rests on instead."""
-        incident = self._diagnosed(ours, None, at)
-        if incident.diagnosis is not None:
-            diagnosis = replace(incident.diagnosis, evidence=tuple(map(plain, evidence)))
-            incident = replace(incident, diagnosis=diagnosis)
-        return IncidentChanged(at, incident)
+        return IncidentChanged(at, self.explainer.explained_by(ours, at, *map(shortened, ours.excerpt)))
 
     def _join_job(self, job: JobEnded) -> Iterator[IncidentChanged]:
         """A job ended: the failure that its log told knows now which node it was."""
         if job.outcome == "error" and (incident := self._joining.incident_of(job)) is not None:
-            yield IncidentChanged(job.at, self._diagnosed(with_job(incident, job), job, job.at))
+            yield IncidentChanged(job.at, self.explainer.explained(with_job(incident, job), job, job.at))

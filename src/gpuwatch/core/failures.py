@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gpuwatch.core.blocks import Block, LineKind, Phase, kind_of
-from gpuwatch.core.gathering import Gathering, agree, decoded, differ, is_next_failure, same_label
+from gpuwatch.core.gathering import Gathering, decoded, differ, is_next_failure, same_label
 from gpuwatch.core.matching.matcher import Matcher
 from gpuwatch.core.passing import pass_over
 from gpuwatch.core.records import LogRecord, plain_text
@@ -220,7 +220,7 @@ class Failures:
                     return
             else:
                 self._close_block()
-        if (told := self._told_before(rule, record)) is not None:
+        if rule.same_when is not None and (told := self._told_before(rule, record)) is not None:
             if self._block is not None:
                 told.enter(self._block)
                 self._members.append(told)
@@ -234,22 +234,9 @@ class Failures:
 
     def _told_before(self, rule: Rule, record: LogRecord) -> Gathering | None:
         """An incident that still gathers and that the rule's own facts say is this one, though its block is over."""
-        if rule.same_when is None:
-            return None
-        facts = dict(self.matcher.facts(rule, record.text))
         # Where no fact tells failures apart, a new prompt does.
-        oldest = max(self._line - _TOLD_BEFORE_LINES, 0 if rule.same_when else self._prompt_line)
-        near = (g for g in self.standing.live.values() if g.last_line >= oldest)
-        return next(
-            (
-                g
-                for g in near
-                if (g.state == "open" or (g.state == "recovered" and rule.recovered))
-                and g.rule.label == rule.label
-                and agree(rule, facts, g.facts)
-            ),
-            None,
-        )
+        oldest_line = max(self._line - _TOLD_BEFORE_LINES, 0 if rule.same_when else self._prompt_line)
+        return self.standing.told_before(rule, dict(self.matcher.facts(rule, record.text)), oldest_line)
 
     def _open(self, block: Block, rule: Rule, record: LogRecord, at: datetime) -> None:
         fresh = self.fresh
@@ -262,11 +249,7 @@ class Failures:
             and (last.rule.id, last.text, last.fresh) == (rule.id, record.text, fresh)
         ):
             gathering = last
-            gathering.count += 1
-            gathering.uncounted += 1
-            gathering.again = {}
-            gathering.echoes = 0
-            gathering.last_at = at
+            gathering.repeat(at)
         else:
             gathering = Gathering(
                 self._identify(rule, record),
@@ -333,10 +316,7 @@ class Failures:
 
     def _split(self, gathering: Gathering, record: LogRecord) -> None:
         """What was taken for a repeat says other numbers: it is a failure of its own."""
-        facts, block = gathering.again or {}, gathering.block
-        gathering.count -= 1
-        gathering.uncounted -= 1
-        gathering.again = None
+        facts, block = gathering.take_back_repeat(), gathering.block
         self.standing.settle_one(gathering)
         own = Gathering(
             self._identify(gathering.rule, record), gathering.rule, record.line, gathering.text, gathering.last_at,

@@ -87,6 +87,21 @@ class Gathering:
                 new = True
         return new
 
+    def repeat(self, at: datetime) -> None:
+        """The same failure again: it counts, and its facts are gathered beside the first one's."""
+        self.count += 1
+        self.uncounted += 1
+        self.again = {}
+        self.echoes = 0
+        self.last_at = at
+
+    def take_back_repeat(self) -> dict[str, Any]:
+        """What was taken for a repeat is none; gives the facts that were gathered for it."""
+        facts, self.again = self.again or {}, None
+        self.count -= 1
+        self.uncounted -= 1
+        return facts
+
     def keep_tail(self, record: LogRecord) -> None:
         """Remember the end of a line, for the next to be read together with."""
         self.tail_line, self.tail = record.line, record.text[-_WRAPPED_BYTES:].rstrip()

@@ -5,10 +5,12 @@ Which line belongs to which incident is decided elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from gpuwatch.core.gathering import Gathering
+from gpuwatch.core.gathering import Gathering, agree
+from gpuwatch.core.rules import Rule
 
 _MOST_KEPT = 1000
 
@@ -39,6 +41,20 @@ class Standing:
         """The failures whose label is certain since the last call, and how many of each; every failure comes once."""
         counted, self._counted = self._counted, []
         return counted
+
+    def told_before(self, rule: Rule, facts: Mapping[str, Any], oldest_line: int) -> Gathering | None:
+        """The incident that still gathers, spoke at this line or later, and is the one that the rule's own facts tell of."""
+        return next(
+            (
+                gathering
+                for gathering in self.live.values()
+                if gathering.last_line >= oldest_line
+                and (gathering.state == "open" or (gathering.state == "recovered" and rule.recovered))
+                and gathering.rule.label == rule.label
+                and agree(rule, facts, gathering.facts)
+            ),
+            None,
+        )
 
     def touch(self, gathering: Gathering) -> None:
         """Mark an incident as changed."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gpuwatch.core.cards import card_of
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import GpuSample, HostSample, ServerSeen
+from gpuwatch.core.rules import MEMORY_LABELS
 from gpuwatch.core.slowness import Room
 
 _SAMPLES_KEPT = 240
@@ -20,6 +21,8 @@ class Survey:
     servers: dict[str, ServerSeen] = field(default_factory=dict)
     _samples: dict[str, deque[GpuSample]] = field(default_factory=dict)
     _host: HostSample | None = None
+    _told_totals: dict[str, int] = field(default_factory=dict)
+    """By source, the card's size in bytes as a failure told it last."""
 
     def take(self, told: GpuSample | HostSample | ServerSeen) -> None:
         """Keep what was told."""
@@ -30,6 +33,15 @@ class Survey:
                 self._host = told
             case ServerSeen():
                 self.servers[told.server] = told
+
+    def failed(self, incident: Incident) -> None:
+        """Keep what a failure tells of its card."""
+        if incident.label in MEMORY_LABELS and (total := incident.facts.get("total_bytes")):
+            self._told_totals[incident.source] = total
+
+    def told_total_bytes(self, source: str) -> int | None:
+        """The card's size as the last failure of this log that told one did."""
+        return self._told_totals.get(source)
 
     def server_of(self, *sources: str) -> ServerSeen | None:
         """The server that is one of these sources; the only one there is, where they are files or pipes."""

@@ -151,4 +151,4 @@ def test_a_job_of_a_known_workload_says_how_good_its_prediction_was() -> None:
     assert snapshot.tallies.peak_bytes == {"ddcolor": round(peak * GIB)}
     assert snapshot.tallies.predicted_bytes == {"ddcolor": round(need.high)}
     assert snapshot.tallies.accuracy["ddcolor"].total == pytest.approx(need.mid / need.high, rel=1e-6)
-    assert len(engine.learned.kinds) == 1
+    assert len(engine.explainer.learned.kinds) == 1

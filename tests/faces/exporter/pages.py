@@ -27,7 +27,8 @@ from gpuwatch.core.observations import (
     SourceUp,
     Tick,
 )
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from gpuwatch.faces.exporter import Page
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)

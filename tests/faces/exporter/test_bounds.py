@@ -21,7 +21,8 @@ from gpuwatch.core.observations import (
     SourceUp,
     Tick,
 )
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from tests.faces.exporter.pages import (
     AT,
     after,

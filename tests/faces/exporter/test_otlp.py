@@ -23,7 +23,8 @@ from opentelemetry.semconv._incubating.attributes import hw_attributes, system_a
 from opentelemetry.semconv._incubating.metrics import hw_metrics, system_metrics
 from opentelemetry.semconv.schemas import Schemas
 
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from gpuwatch.faces.exporter import METRICS
 from gpuwatch.faces.exporter.otel_names import SCHEMA, SEMANTIC, named
 from gpuwatch.faces.exporter.otlp import OtlpPush

@@ -12,7 +12,8 @@ from gpuwatch.core.observations import (
     Tick,
 )
 from gpuwatch.core.rules import ACTIONS, LABELS
-from gpuwatch.core.snapshot import Snapshot, Vitals
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Vitals
 from gpuwatch.core.tallies import XIDS
 from gpuwatch.faces.exporter import METRICS
 from tests.faces.exporter.pages import (

@@ -21,6 +21,7 @@ from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
 from gpuwatch.adapters.comfyui.jobs import JobFeed
 from gpuwatch.adapters.comfyui.listening import Socket, SocketLostError
 from gpuwatch.adapters.comfyui.pace import Pace, Timetable
+from gpuwatch.adapters.comfyui.presence import Presence
 from gpuwatch.adapters.comfyui.progress import Progress
 from gpuwatch.adapters.comfyui.queue_look import QueueWatch
 from gpuwatch.adapters.comfyui.reading import Ended, log_of, part, remaining_of, server_seen
@@ -28,8 +29,7 @@ from gpuwatch.adapters.comfyui.server_log import ServerLog
 from gpuwatch.adapters.discovery import surroundings_of
 from gpuwatch.adapters.sources import Emit, Places
 from gpuwatch.core.observations import LogResumed, Observation, SourceDown, SourceKind, SourceUp
-from gpuwatch.errors import UnreachableError
-from gpuwatch.texts import Text, render, text
+from gpuwatch.texts import Text, text
 
 _SOON_SECONDS = 0.05
 _GATHERING_SECONDS = 0.5
@@ -72,10 +72,7 @@ class ComfyuiSource:
         self._due = Timetable()
         self._socket: Socket | None = None
         self._hears_log = False
-        self._told: set[str] = set()
-        self._up = True
-        """The pipeline says that a source is up when it starts."""
-        self._slow = False
+        self._presence = Presence()
         self._surroundings: dict[str, Any] = {}
         """What this machine knows of the server's process."""
         self._emit: Emit
@@ -125,9 +122,8 @@ class ComfyuiSource:
                 text("{server}: answers, but not as ComfyUI does.", server=self.name),
                 text("Is it a ComfyUI server? Behind a reverse proxy, write its path too: http://HOST:PORT/PATH"),
             )
-        if not self._up:
+        if self._presence.returned():
             self._put(SourceUp(self._clock(), self.name, self.kind))
-            self._up = True
         self._queue.server_changed()
         self._jobs.server_changed()
         self._surroundings = surroundings_of(self.client.server)
@@ -135,7 +131,7 @@ class ComfyuiSource:
         self._listen(busy=remaining > 0)
         self._take_jobs()
         self._ask_queue()
-        self._slow = False
+        self._presence.works()
         self._due.next("queue", self._interval())
         self._due.next("stats", self._pace.stats_seconds)
         self._due.next("ring", self._pace.ring_seconds)
@@ -143,18 +139,7 @@ class ComfyuiSource:
 
     def _down(self, error: NoAnswerError) -> None:
         """Say why nothing comes: once for each reason."""
-        reason = (
-            error.message if error.hint is None else text("{message} {hint}", message=error.message, hint=error.hint)
-        )
-        words = render(reason, "en")
-        if error.trouble == "slow" and self._up and not self._slow:
-            self._slow = True  # one that loads a model may not answer for a while: asked once more before that is said
-            return
-        if self._up or words not in self._told:
-            if self._up:
-                self._told.clear()
-            self._told.add(words)
-            self._up = False
+        if (reason := self._presence.away(error)) is not None:
             self._queue.away()
             self._put(SourceDown(self._clock(), self.name, self.kind, reason, failed=True))
 
@@ -344,8 +329,5 @@ class ComfyuiSource:
 
     def _tell_once(self, reason: Text) -> None:
         """Say what cannot be had though the server is up."""
-        words = render(reason, "en")
-        if words not in self._told:
-            self._told.add(words)
-            with suppress(UnreachableError):
-                self._put(SourceUp(self._clock(), self.name, self.kind, reason))
+        if self._presence.is_news(reason):
+            self._put(SourceUp(self._clock(), self.name, self.kind, reason))

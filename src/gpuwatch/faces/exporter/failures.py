@@ -7,7 +7,8 @@ from typing import get_args
 
 from gpuwatch.core.observations import FixOutcome, SourceKind
 from gpuwatch.core.rules import ACTIONS, LABELS, Label, RuleSet, Severity
-from gpuwatch.core.snapshot import RecordOutcome, Reload, Snapshot, SourceState
+from gpuwatch.core.snapshot import RecordOutcome, Snapshot
+from gpuwatch.core.status import Reload, SourceState
 from gpuwatch.faces.exporter.rows import Exemplar, Row, Samples, Value, View, at_zero
 
 _RECORD_SOURCES: tuple[SourceKind, ...] = ("file", "stdin", "cmd", "comfyui", "kernel", "journal", "docker")

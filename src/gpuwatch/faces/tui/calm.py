@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import SourceStatus
 from gpuwatch.faces.tui.health import INSTRUMENTS
 from gpuwatch.faces.tui.paint import Row, Span, paragraph, row, width_of
 from gpuwatch.faces.tui.wording import said

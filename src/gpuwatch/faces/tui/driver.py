@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gpuwatch.core.observations import GpuSample
-from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import SourceStatus
 from gpuwatch.faces.tui.paint import Row, paragraph
 from gpuwatch.faces.tui.wording import clock, said
 from gpuwatch.texts import render, text

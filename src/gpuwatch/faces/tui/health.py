@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import GpuSample, JobProgress, QueueState, ServerSeen
-from gpuwatch.core.snapshot import Snapshot, SourceStatus
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import SourceStatus
 from gpuwatch.faces.tui.driver import silent_driver
 from gpuwatch.faces.tui.paint import Row, Span, bar, cut_front, filling, memory_ratio, row, spread, width_of
 from gpuwatch.faces.tui.pane import OneLine

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuwatch.core.observations import GpuProcess, GpuSample, HostSample
-from gpuwatch.core.snapshot import RunStatus, Snapshot
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import RunStatus
 from gpuwatch.faces.tui.driver import silence_rows
 from gpuwatch.faces.tui.paint import (
     Row,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from textual.geometry import Size
 
-from gpuwatch.core.snapshot import Reload, Snapshot
+from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.core.status import Reload
 from gpuwatch.faces.tui.paint import Span, cut, row
 from gpuwatch.faces.tui.pane import OneLine
 from gpuwatch.faces.tui.wording import said
