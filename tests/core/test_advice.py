@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +17,11 @@ from gpuwatch.core.case import Surroundings, case_of
 from gpuwatch.core.diagnosis import Diagnosis, Fix
 from gpuwatch.core.incidents import Frame, Incident, Node
 from gpuwatch.core.observations import GpuProcess, GpuSample
-from gpuwatch.core.planners import PLANNERS
+from gpuwatch.core.planners import PLANNERS, fill
 from gpuwatch.core.rules import ACTIONS, convert_fact, parse_bytes
 from gpuwatch.core.workload import fits, largest_fitting_px, predict
 from gpuwatch.texts import render, show_bytes
+from tests.core.engine_log import Log
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)
 GIB, MIB = 1 << 30, 1 << 20
@@ -200,6 +202,26 @@ def test_a_fact_has_the_type_that_its_name_says() -> None:
     assert convert_fact("node_id", b"320:283") == "320:283"
     assert convert_fact("tried_bytes", b"1 GiB") == GIB
     assert convert_fact("pid", b"<unknown>") is None
+
+
+@pytest.mark.parametrize("name", ["pid", "gpu_index", "xids", "tensor_shape", "step_seconds", "tried_bytes"])
+def test_a_number_that_no_machine_means_is_no_fact(name: str) -> None:
+    assert convert_fact(name, b"9" * 5000) is None
+
+
+def test_a_log_whose_numbers_have_no_end_is_read() -> None:
+    log = Log()
+    log.say(f"NVRM: Xid (PCI:0000:08:00): 31, pid={'9' * 5000}, name=x, Ch 00000023\n")
+    log.end()
+    assert log.only.label == "xid"
+    assert "pid" not in log.only.facts
+
+
+def test_a_fact_that_reads_like_a_place_in_a_rules_command_is_words() -> None:
+    facts = {"name": "{path}", "path": "; touch /tmp/was-run;"}
+    command = fill("ls {name} {unknown}", facts)
+    assert command == "ls '{path}' {unknown}"
+    assert shlex.split(fill("ls {name} {path}", facts)) == ["ls", "{path}", "; touch /tmp/was-run;"]
 
 
 def test_every_planner_is_a_known_action() -> None:

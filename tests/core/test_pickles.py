@@ -136,6 +136,53 @@ def test_references_that_double_are_not_followed() -> None:
     assert tensors_in(found.top) == ({}, [])
 
 
+def name(module: str, word: str) -> bytes:
+    return f"c{module}\n{word}\n".encode()
+
+
+def word(letters: bytes) -> bytes:
+    return b"X" + len(letters).to_bytes(4, "little") + letters
+
+
+def table(*entries: bytes) -> bytes:
+    return name("collections", "OrderedDict") + b")R(" + b"".join(entries) + b"u"
+
+
+def tensor(storage: bytes, shape: bytes = b"K\x01\x85") -> bytes:
+    """One of four floats, whose storage is named by what these operations make."""
+    stored = b"(" + word(b"storage") + name("torch", "FloatStorage") + storage + word(b"cpu") + b"K\x04tQ"
+    return name("torch._utils", "_rebuild_tensor_v2") + b"(" + stored + b"K\x00" + shape + shape + b"tR"
+
+
+def test_a_storage_whose_name_doubles_without_end_has_none() -> None:
+    doubling = word(b"x") + b"2\x86" * 100
+    found, others = tensors_in(read(b"\x80\x02" + table(word(b"a"), tensor(doubling)) + b".").top)
+    assert (found["a"].shape, found["a"].storage, found["a"].storage_bytes, others) == ((1,), None, 16, [])
+
+
+def test_a_tensor_of_more_dimensions_than_any_is_none() -> None:
+    found = tensors_in(
+        read(b"\x80\x02" + table(word(b"a"), tensor(word(b"0"), b"(" + b"K\x09" * 65 + b"t")) + b".").top
+    )
+    assert found == ({}, ["a"])
+
+
+def test_a_parameter_is_looked_through_and_one_in_another_without_end_is_not() -> None:
+    def wrapped(times: int) -> bytes:
+        maker = name("torch._utils", "_rebuild_parameter")
+        return maker * times + tensor(word(b"0")) + b"\x85R" * times
+
+    found = tensors_in(read(b"\x80\x02" + table(word(b"a"), wrapped(1), word(b"b"), wrapped(2000)) + b".").top)
+    assert (list(found[0]), found[1]) == (["a"], ["b"])
+
+
+def test_one_table_that_stands_in_another_many_times_is_looked_into_so_often_at_most() -> None:
+    inner = table(*(word(b"%d" % number) + b"N" for number in range(300)))
+    outer = table(word(b"first"), inner + b"q\x07", *(word(b"o%d" % number) + b"h\x07" for number in range(300)))
+    _tensors, others = tensors_in(read(b"\x80\x02" + outer + b".").top, most=1000)
+    assert len(others) == 1000
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes(content: bytes) -> None:
     found = read(content)

@@ -1,4 +1,4 @@
-"""What the caching allocator did, event by event: to replay through a model of it."""
+"""What the caching allocator did, event by event: `benchmarks/gpu/replay.py` runs it through the model."""
 
 from __future__ import annotations
 

@@ -206,6 +206,8 @@ _HEX = re.compile(rb"0x[0-9a-fA-F]{1,12}")
 _SIZE = re.compile(rb"\s*(-?[\d][\d.,_]*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
 _LARGEST_TRUE_BYTES = 1 << 63
 """What is above is no fact but a limit that was never set: "17179869184.00 GiB"."""
+_MOST_DIGITS = 18
+"""Longer numbers are no index, no process and no count: they do not fit 64 bits, and Python does not read the longest at all."""
 _INTEGER_UNITS = frozenset({"index", "pid", "port", "steps", "count", "px", "xid", "line"})
 _FLOAT_UNITS = frozenset({"seconds", "celsius", "watts", "ratio"})
 _LISTS = frozenset({"xids", "tensor_shape"})
@@ -231,13 +233,13 @@ def convert_fact(name: str, raw: bytes) -> Any:
     if unit == "bytes":
         return parse_bytes(raw)
     if name in _LISTS:
-        return [int(number) for number in re.findall(rb"\d+", raw)] or None
+        return [int(digits) for digits in re.findall(rb"\d+", raw) if len(digits) <= _MOST_DIGITS] or None
     if unit in _INTEGER_UNITS or name in _INTEGER_UNITS:
         digits = re.search(rb"-?\d+", raw)
-        return int(digits[0]) if digits else None
+        return int(digits[0]) if digits and len(digits[0]) <= _MOST_DIGITS else None
     if unit in _FLOAT_UNITS:
         number = re.search(rb"-?\d+(?:\.\d+)?", raw)
-        return float(number[0]) if number else None
+        return float(number[0]) if number and len(number[0]) <= _MOST_DIGITS else None
     words = raw.decode("utf-8", "replace").strip()
     return words or None
 

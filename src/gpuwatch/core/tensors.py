@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from gpuwatch.core.pickled_names import DTYPES, STORAGES, TENSOR_MAKERS, Named
 from gpuwatch.core.pickles import Made, Stored, Table
+
+_MOST_WRAPPERS = 4
+"""Parameters around a tensor that are looked through: real files have one."""
+_MOST_DIMENSIONS = 64
+"""PyTorch's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +40,12 @@ class Tensor:
 def tensors_in(top: Any, most: int = 100_000) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of a table that a pickle gave, by name, and the names of entries that are none.
 
-    A table of tables is looked into once more, joined by a dot: `params`, `state_dict` and the like.
+    A table of tables is looked into once more, joined by a dot: `params`, `state_dict` and the like. At most so many entries
+    are looked at in all: a short pickle may hold one table any number of times.
     """
     tensors: dict[str, Tensor] = {}
     others: list[str] = []
-    for name, value in _flat(top, most):
+    for name, value in islice(_flat(top), most):
         tensor = _tensor(name, value)
         if tensor is None:
             others.append(name)
@@ -56,15 +63,13 @@ def entries_of(value: Any) -> list[tuple[Any, Any]] | None:
     return None
 
 
-def _flat(top: Any, most: int) -> Iterator[tuple[str, Any]]:
-    for seen, (key, value) in enumerate(entries_of(top) or []):
-        if seen >= most:
-            return
+def _flat(top: Any) -> Iterator[tuple[str, Any]]:
+    for key, value in entries_of(top) or []:
         inner = entries_of(value)
         if inner is None:
             yield _words(key), value
             continue
-        for name, tensor in inner[:most]:
+        for name, tensor in inner:
             yield f"{_words(key)}.{_words(name)}", tensor
 
 
@@ -73,7 +78,9 @@ def _words(key: Any) -> str:
 
 
 def _tensor(name: str, value: Any) -> Tensor | None:
-    while isinstance(value, Made) and _is(value.maker, "torch._utils", "_rebuild_parameter"):
+    for _ in range(_MOST_WRAPPERS):
+        if not (isinstance(value, Made) and _is(value.maker, "torch._utils", "_rebuild_parameter")):
+            break
         arguments = value.arguments
         value = arguments[0] if isinstance(arguments, tuple) and arguments else None
     if not (isinstance(value, Made) and _is(value.maker, "torch._utils", *TENSOR_MAKERS[:3])):
@@ -86,14 +93,16 @@ def _tensor(name: str, value: Any) -> Tensor | None:
         shape = shape.arguments[0] if isinstance(shape.arguments, tuple) and shape.arguments else None
     if not isinstance(key, tuple) or len(key) < 5 or not isinstance(key[1], Named) or not isinstance(shape, tuple):
         return None
-    if not all(type(length) is int and 0 <= length < 1 << 40 for length in shape):
+    if len(shape) > _MOST_DIMENSIONS or not all(type(length) is int and 0 <= length < 1 << 40 for length in shape):
         return None
+    # Anything else in the name's place may be larger in words than memory is: references double.
+    storage = key[2][:80] if isinstance(key[2], str) else None
     dtype = STORAGES.get(key[1].name, "?")
     if key[1].name == "UntypedStorage" and len(arguments) > 6 and isinstance(arguments[6], Named):
         dtype = arguments[6].name
     length = key[4] if type(key[4]) is int else None
     unit = 1 if key[1].name == "UntypedStorage" else DTYPES.get(dtype)
-    return Tensor(name, dtype, shape, str(key[2])[:80], length * unit if length is not None and unit else None)
+    return Tensor(name, dtype, shape, storage, length * unit if length is not None and unit else None)
 
 
 def _is(maker: Any, module: str, *names: str) -> bool:

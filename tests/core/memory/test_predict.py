@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.gpu.replay import expanded, replay
 
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.memory.band import Band
 from gpuwatch.core.memory.calibration import Calibration, pick
 from gpuwatch.core.memory.pool import MIB, Settings
 from gpuwatch.core.memory.predict import fits, fits_card
-from gpuwatch.core.memory.replay import expanded, replay
 from gpuwatch.core.memory.simulate import Failure, Size, is_enough, seeking, simulate, smallest_budget, without_limit
 from gpuwatch.core.workload import Need, largest_fitting_px, predict, tokens_of
 from gpuwatch.texts import plain, render

@@ -5,6 +5,7 @@ No planner offers an input, a flag or a setting that the node, the version or th
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,6 +38,7 @@ from gpuwatch.texts import Text, text
 
 __all__ = ["EXACT", "PLANNERS", "REWRITING_NODE", "SAFETY", "fill", "plan"]
 Planner = Callable[[Case], list[Fix]]
+_PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 def plan(wanted: RuleFix, case: Case) -> list[Fix]:
@@ -53,10 +55,8 @@ def plan(wanted: RuleFix, case: Case) -> list[Fix]:
 
 
 def fill(command: str, facts: Mapping[str, Any]) -> str:
-    """A rule's command with its facts in place, quoted: they come from a log."""
-    for name, value in facts.items():
-        command = command.replace("{" + name + "}", shlex.quote(str(value)))
-    return command
+    """A rule's command with its facts in place, quoted: they come from a log. In one pass: a fact may read like a place itself."""
+    return _PLACE.sub(lambda place: shlex.quote(str(facts[place[1]])) if place[1] in facts else place[0], command)
 
 
 def simple(action: str, title: Text, safety: Safety = "safe", command: str | None = None) -> Planner:

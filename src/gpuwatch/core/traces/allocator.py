@@ -120,10 +120,11 @@ class DeviceMemory:
 
 def device_memories(snapshot: Snapshot, *, most_refusals: int = 100) -> list[DeviceMemory]:
     """Tell each device's story; devices with neither actions nor segments are left out."""
-    devices = sorted({segment.device for segment in snapshot.segments} | set(range(len(snapshot.actions))))
+    of_device: dict[int, list[Segment]] = {device: [] for device in range(len(snapshot.actions))}
+    for segment in snapshot.segments:
+        of_device.setdefault(segment.device, []).append(segment)
     stories = []
-    for device in devices:
-        segments = [segment for segment in snapshot.segments if segment.device == device]
+    for device, segments in sorted(of_device.items()):
         actions = snapshot.actions[device] if 0 <= device < len(snapshot.actions) else Actions()
         if segments or len(actions):
             stories.append(_story(snapshot, device, actions, segments, most_refusals))
