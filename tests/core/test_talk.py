@@ -23,6 +23,8 @@ TALK = [
     'prompt: "a soldier killed, CUDA out of memory, segmentation fault"',
     "Negative prompt: no space left on device",
     "提示词：内存不足，磁盘空间不足",
+    "*** Arguments: ('task(odd)', 'a soldier killed, no space left on device, CUDA out of memory', [], 20) {}",
+    "Arguments: ('a room, segmentation fault, no space left on device', 1, False) {'odd': 1}",
     '{"6": {"inputs": {"text": "no space left on device"}, "class_type": "CLIPTextEncode"}}',
 ]
 REPORTS = [
@@ -40,6 +42,7 @@ REPORTS = [
     "  - Value not in list: ckpt_name: 'odd.safetensors' not in []",
     "- **Exception Message:** CUDA error: out of memory",
     "Exit code: 137",
+    "Arguments: ('!!! Exception during processing !!! CUDA error: out of memory',)",
     '{"node_errors": {"4": {"errors": [], "class_type": "Odd"}}, "inputs": 1}',
 ]
 

@@ -40,6 +40,8 @@ _PROMPT = re.compile(
     rb"[\"']?\s?(?:[:=]|\xef\xbc\x9a)(?!.{0,2000}(?:Error|Exception|exception_message)\b)"
 )
 """What a prompt says, as programs log it; in Chinese too."""
+_ARGUMENTS = re.compile(rb"\W{0,6}Arguments: \((?:['\"]task\(|[^\n]{0,20000}\) \{[^\n{}]{0,400}\}\s*\Z)")
+"""What Stable Diffusion WebUI was asked for, which it prints where that failed: the prompt and all settings."""
 _INPUTS = b'"inputs"'
 _CLASS = b'"class_type"'
 _OUTCOMES = (b"exception_message", b"node_errors", b'"error"')
@@ -49,6 +51,8 @@ _OUTCOMES = (b"exception_message", b"node_errors", b'"error"')
 def is_talk(text: bytes) -> bool:
     """Whether a record's words are no report, whatever they say."""
     if _NOTE.match(text) or _COMMIT.match(text) or _SAMPLE.match(text) or _PROMPT.match(text):
+        return True
+    if _ARGUMENTS.match(text):
         return True
     if _YOU in text and _ADVICE.search(text):
         return True
