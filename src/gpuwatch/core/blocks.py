@@ -45,7 +45,7 @@ class LineKind(Enum):
 
 
 _KINDS: tuple[tuple[LineKind, bytes], ...] = (
-    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^Error occurred when executing "),
+    (LineKind.HEAD, rb"!!! Exception during processing ?!!!|^\W{0,8}Error occurred when executing "),
     (LineKind.TRACEBACK, rb"Traceback \(most recent call last\):"),
     (LineKind.CHAIN, rb"^(?:During handling of the above exception|The above exception was the direct cause)"),
     (
