@@ -22,6 +22,7 @@ TALK = [
     "odd_failures 3.0e+00 1732190000",
     'prompt: "a soldier killed, CUDA out of memory, segmentation fault"',
     "Negative prompt: no space left on device",
+    "Hint: close the browser on CUDA error: out of memory",
     "提示词：内存不足，磁盘空间不足",
     "*** Arguments: ('task(odd)', 'a soldier killed, no space left on device, CUDA out of memory', [], 20) {}",
     "Arguments: ('a room, segmentation fault, no space left on device', 1, False) {'odd': 1}",
@@ -43,6 +44,7 @@ REPORTS = [
     "- **Exception Message:** CUDA error: out of memory",
     "Exit code: 137",
     "Arguments: ('!!! Exception during processing !!! CUDA error: out of memory',)",
+    "  [Hint: 'CUBLAS_STATUS_NOT_INITIALIZED'.  The library was not initialized. ] (at /odd/helper.h:98)",
     '{"node_errors": {"4": {"errors": [], "class_type": "Odd"}}, "inputs": 1}',
 ]
 

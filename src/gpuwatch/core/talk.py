@@ -17,12 +17,12 @@ _COMMIT = re.compile(
 """`git log --oneline`, with a graph or without."""
 _NOTE = re.compile(
     rb"(?i)\W{0,6}(?:(?:bug)?fix(?:e[sd])?\b|work-?arounds?\b|(?:docs?|feat|chore|readme|changelog|tips?)\b[^:\n]{0,20}:|"
-    rb"see (?:the )?(?:faq|wiki|docs)\b|(?:FYI|note:?|hint:?|ps:?|btw|by the way)[ ,]|"
+    rb"see (?:the )?(?:faq|wiki|docs)\b|(?:FYI|note:?|(?<!\[)hint:?|ps:?|btw|by the way)[ ,]|"
     rb"if (?:you|it|this) (?:get|see|says?|fails?|happens?)\b)|"
     rb"\s{0,8}[-*] (?:no more|(?:add|avoid|catch|detect|eliminat|handl|implement|improv|introduc|limit|mitigat|prevent|remov|"
     rb"resolv)(?:e|es|s|ed|ing)?)\b"
 )
-"""How a changelog's line, a note and advice begin."""
+"""How a changelog's line, a note and advice begin. PaddlePaddle's `[Hint: ...` is the error itself."""
 _ADVICE = re.compile(
     rb"(?i)\b(?:if|when(?:ever)?) you (?:see|get|encounter|hit|face|run into)\b[^\n.]{0,60}(?:error|CUDA|HIP|NCCL)"
 )
