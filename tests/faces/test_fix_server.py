@@ -180,3 +180,41 @@ def test_an_older_server_too(capsys: pytest.CaptureFixture[str]) -> None:
     with standing(ComfyUI("0.3.64")) as standin:
         ran(standin, workflow(1280))
         assert told(capsys, standin.url, "--yes", "--wait")[1]["outcome"] == "held"
+
+
+NO_SPACE = "[Errno 28] No space left on device: '/data/output/colorized_00001_.png'"
+
+
+def test_a_job_whose_cause_lies_outside_is_queued_again_as_it_was_only_when_that_is_said(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standin.comfyui.faults["SaveImage"] = NO_SPACE
+    failed = ran(standin, workflow(256), extra_data={"api_key_comfy_org": "opensecret"})
+    code, value = told(capsys, standin.url, "--yes")
+    assert (code, value["action"], value["queued"]) == (1, None, None)
+    assert value["first"]["action"] == "free_disk"
+    assert main(["fix", "--server", standin.url, "--yes"]) == 1
+    said = capsys.readouterr().out
+    assert "First: Free space on the disk of /data/output." in said
+    assert f"--job {failed} --as-it-was" in said
+    code, value = told(capsys, standin.url, "--as-it-was", "--yes", "--wait")
+    assert (code, value["action"], value["outcome"]) == (4, "queue_again", "failed"), "nothing was mended"
+    standin.comfyui.faults.clear()
+    code, value = told(capsys, standin.url, "--job", failed, "--as-it-was", "--yes", "--wait")
+    assert (code, value["changes"], value["outcome"]) == (0, [], "held")
+    again = standin.comfyui.history[value["queued"]]["prompt"]
+    assert again[2] == workflow(256)
+    assert again[3]["api_key_comfy_org"] == "opensecret"
+    code, value = told(capsys, standin.url, "--job", failed, "--as-it-was", "--yes")
+    assert (code, value["queued"], value["held"]["action"]) == (1, None, "queue_again"), "it held, once is enough"
+
+
+def test_what_the_workflow_itself_causes_is_not_queued_again_as_it_was(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(standin, workflow(1280))
+    code, value = told(capsys, standin.url, "--as-it-was", "--yes")
+    assert (code, value["queued"], value["first"]) == (1, None, None)
+    assert "as it was it would fail again" in value["unfixable"][0]
+    assert main(["fix", "x.json", "--as-it-was"]) == 2
+    capsys.readouterr()

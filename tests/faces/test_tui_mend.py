@@ -238,11 +238,64 @@ def test_nothing_is_queued_where_only_a_restart_helps(standin: Standin) -> None:
         assert job in standin.comfyui.executed
         await pilot.press("a")
         assert "again: queue it" not in detail(app)
+        await until(pilot, lambda: app.mends.keeps(explained(app)), "that the job is kept")
         standin.restart()
         await until(pilot, lambda: not any(each.active for each in app.snapshot.incidents.values()), "another process")
         await until(pilot, lambda: "needs a restart" not in app.health.shown, "that it is well")
+        await asked(app, pilot)
+        assert "model_input_size  1280  →  " in detail(app), "the server forgot the job, and it was kept here"
+        assert standin.comfyui.history == {}
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+NO_SPACE = "[Errno 28] No space left on device: '/data/output/colorized_00001_.png'"
+
+
+def test_a_job_is_queued_again_as_it_was_after_its_cause_was_mended(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        standin.comfyui.faults["SaveImage"] = NO_SPACE
+        job = await failed(app, pilot, standin, workflow(256))
+        await until(pilot, lambda: "queues the job again as it was" in detail(app), "what the key does")
+        await asked(app, pilot)
+        told = " ".join(detail(app).split())
+        assert "Queue the job again as it was?" in told
+        assert "First: Free space on the disk of /data/output. $ df -h /data/output" in told
+        assert "until that is done it fails again" in told
+        incident = explained(app)
         await pilot.press("a")
-        await until(pilot, lambda: "is neither in" in detail(app), "that it is asked, which forgot the job")
+        await until(pilot, lambda: app.snapshot.incidents[incident.id].fix_outcome == "failed", "that it failed again")
+        await until(pilot, lambda: len(app.snapshot.incidents) == 2, "the second failure")
+        standin.comfyui.faults.clear()
+        app.choice.take(app.snapshot, incident.id)
+        await asked(app, pilot)
+        await pilot.press("a")
+        await until(pilot, lambda: "It held: job" in detail(app), "that it held")
+        await until(pilot, lambda: app.snapshot.incidents[incident.id].fix_outcome == "held", "the outcome")
+        assert app.snapshot.tallies.fixes[("queue_again", "held")] == 1
+        history = standin.comfyui.history
+        assert [history[id_]["prompt"][2] for id_ in standin.comfyui.executed] == [workflow(256)] * 3
+        assert standin.comfyui.executed[0] == job
+        await pilot.press("a")
+        await until(pilot, lambda: "There is nothing left to mend." in detail(app), "that it is over")
+        assert re.search(r"✓ It held at \d\d:\d\d:\d\d: queued again as it was", detail(app))
+
+    play(watching(standin), scene, size=(160, 50))
+
+
+def test_the_job_that_broke_the_server_is_queued_again_after_the_restart(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, faulty("illegal"))
+        await pilot.press("a")
+        await until(pilot, lambda: "Restart it, then press a again." in detail(app), "why nothing is queued")
+        await until(pilot, lambda: app.mends.keeps(explained(app)), "that the job is kept")
+        standin.restart()
+        await until(pilot, lambda: not any(each.active for each in app.snapshot.incidents.values()), "another process")
+        await asked(app, pilot)
+        assert "ComfyUI was restarted since" in " ".join(detail(app).split())
+        incident = explained(app)
+        await pilot.press("a")
+        await until(pilot, lambda: app.snapshot.incidents[incident.id].fix_outcome == "failed", "what became of it")
 
     play(watching(standin), scene, size=(160, 50))
 

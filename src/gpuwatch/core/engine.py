@@ -102,7 +102,7 @@ class Engine:
         self.matcher = ready or Matcher(self.rules)
         self.correlator = Correlator(self.rules.correlations)
         self._vigil = Vigil(lambda label: next((rule for rule in self.rules if rule.label == label), None))
-        self._joining = Joining(self.explainer.survey.servers)
+        self._joining = Joining(self.explainer.survey.servers, told_as_new=not self.correlates)
 
     def feed(self, observation: Observation | Change) -> list[Event]:
         """Take one observation, or new rules; give what follows from it, in order."""

@@ -27,6 +27,8 @@ class Joining:
 
     servers: Container[str]
     """Those that told what they are: a server's own log tells of its own jobs alone."""
+    told_as_new: bool = False
+    """Whether lines from before we came are told as new ones are, as where a log is read from its start."""
     _jobs: deque[JobEnded] = field(default_factory=lambda: deque(maxlen=_MOST_WAITING))
     """Failed jobs whose failure no log has told yet."""
     _joined: OrderedDict[str, JobEnded] = field(default_factory=OrderedDict)
@@ -64,7 +66,9 @@ class Joining:
         return next((id_ for id_, job in reversed(self._joined.items()) if job.job_id == job_id), None)
 
     def _is_of(self, incident: Incident, job: JobEnded) -> bool:
-        return (incident.source not in self.servers or incident.source == job.server) and is_of(incident, job)
+        return (incident.source not in self.servers or incident.source == job.server) and is_of(
+            incident, job, told_as_new=self.told_as_new
+        )
 
     def _join(self, incident: Incident, job: JobEnded) -> None:
         self._joined[incident.id] = job
@@ -80,9 +84,13 @@ def _from_end(waiting: Reversible[_Waiting], *, fresh: bool) -> Iterator[_Waitin
     return iter(waiting) if fresh else reversed(waiting)
 
 
-def is_of(incident: Incident, job: JobEnded) -> bool:
-    """Whether the failed job's message is the one that the incident's first line says, near enough in time."""
-    if job.exception_message is None or incident.fresh != job.fresh:
+def is_of(incident: Incident, job: JobEnded, *, told_as_new: bool = False) -> bool:
+    """Whether the failed job's message is the one that the incident's first line says, near enough in time.
+
+    `told_as_new`: an old failure's line may have been told as a new one.
+    """
+    alike = incident.fresh == job.fresh or (told_as_new and incident.fresh)
+    if job.exception_message is None or not alike:
         return False
     if incident.fresh and abs(incident.first_at - job.at) > _NEARNESS:
         return False

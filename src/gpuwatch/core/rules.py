@@ -41,6 +41,8 @@ ACTIONS = (
     "free_disk", "free_host_memory", "isolate_node", "contact_support", "correct_input",
 )  # fmt: skip
 """The planners' names: a closed set, because it is also a metric's label. Extend by adding."""
+QUEUE_AGAIN = "queue_again"
+"""Queueing a job once more just as it was, after its cause was mended elsewhere: no rule names it, it is done to a job."""
 
 ClearAfter = Literal["success", "restart"]
 Refinement = Literal["fragmentation"]

@@ -12,7 +12,8 @@ from gpuwatch.adapters.comfyui.acting import Queued
 from gpuwatch.adapters.comfyui.ended import EndedJob
 from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
 from gpuwatch.adapters.journal.fixes import held_fix
-from gpuwatch.core.loop.next_try import Lineage
+from gpuwatch.core.diagnosis import Fix
+from gpuwatch.core.loop.next_try import GiveUp, Lineage
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.workflow.changes import Plan
 from gpuwatch.errors import JobError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FAILED = JobError.exit_code
+_IN_WORKFLOW = text("Its cause is not known to lie outside the workflow: as it was it would fail again.")
 
 
 def mend(arguments: argparse.Namespace) -> int:
@@ -46,26 +48,23 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob, held:
     """One failed job. `held`: the fix that it ran to its end with already; it is not queued so again."""
     console = console_for(sys.stdout)
     found = mender.propose(job, Lineage(held=held.action) if held is not None else None)
-    value = job_json(mender, job, found) | {"held": fix_json(held) if held is not None else None}
+    again = mender.again(found) if isinstance(found, Refusal) and held is None else None
+    if arguments.as_it_was:
+        found = again or Refusal(job, found.incident, GiveUp(_IN_WORKFLOW), of_memory=False)
+    value = job_json(mender, job, found) | {
+        "held": fix_json(held) if held is not None else None,
+        "first": step_json(again.first) if again is not None else None,
+    }
     if not arguments.json:
         head(console, mender, job)
         if held is not None:
             told = held_words(held, held.at.astimezone().strftime("%Y-%m-%d %H:%M"))
             console.print(signed("✓", "green", told), soft_wrap=True)
-    if isinstance(found, Refusal):
+        print_found(console, mender, found, again)
+    if isinstance(found, Refusal) or not may_act(arguments):
         if arguments.json:
             print(json_line(value), flush=True)
-        else:
-            console.print(signed("✗", "red", found.give_up.why), soft_wrap=True)
-        return 1
-    if not arguments.json:
-        print_plan(console, shown_plan(found))
-        if found.retry.frees:
-            console.print(render(text("Memory is freed, and the same prompt is queued again.")), style="bold")
-    if not may_act(arguments):
-        if arguments.json:
-            print(json_line(value), flush=True)
-        return 0
+        return 1 if isinstance(found, Refusal) else 0
     queued = mender.carry_through(found, threading.Event().wait)
     mender.applied(found, queued)
     value |= {"queued": queued.id, "dropped": render(queued.dropped) if queued.dropped else None}
@@ -83,6 +82,38 @@ def mend_job(arguments: argparse.Namespace, mender: Mender, job: EndedJob, held:
     if arguments.json:
         print(json_line(value), flush=True)
     return code
+
+
+def print_found(console: Console, mender: Mender, found: Proposal | Refusal, again: Proposal | None) -> None:
+    """What would be queued, or why nothing is; `again`: how it could be queued once something else is done."""
+    if isinstance(found, Refusal):
+        console.print(signed("✗", "red", found.give_up.why), soft_wrap=True)
+        if again is not None:
+            print_first(console, again)
+            command = f"gpuwatch fix --server {mender.hands.name} --job {found.job.id} --as-it-was"
+            console.print(visible(render(text("Then: {command}", command=command))), soft_wrap=True)
+        return
+    if found.retry.repeats:
+        print_first(console, found)
+        console.print(render(text("Nothing in the job changes: until that is done it fails again.")), soft_wrap=True)
+        return
+    print_plan(console, shown_plan(found))
+    if found.retry.frees:
+        console.print(render(text("Memory is freed, and the same prompt is queued again.")), style="bold")
+
+
+def step_json(first: Fix | None) -> dict[str, Any] | None:
+    """What has to be done before, as `fix --server --json` gives it."""
+    return {"action": first.action, "title": render(first.title), "command": first.command} if first else None
+
+
+def print_first(console: Console, proposal: Proposal) -> None:
+    """What has to be done before a job is queued again as it was."""
+    if proposal.first is None:
+        return
+    console.print(visible(render(text("First: {step}", step=proposal.first.title))), style="yellow", soft_wrap=True)
+    if proposal.first.command:
+        console.print(visible(f"  $ {proposal.first.command}"), style="cyan", soft_wrap=True)
 
 
 def fix_json(tried: FixTried) -> dict[str, Any]:

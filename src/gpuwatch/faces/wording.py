@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gpuwatch.core.diagnosis import Fits, Safety
 from gpuwatch.core.incidents import IncidentState
 from gpuwatch.core.observations import FixTried
-from gpuwatch.core.rules import Severity
+from gpuwatch.core.rules import QUEUE_AGAIN, Severity
 from gpuwatch.texts import Text, text
 
 SEVERITY_SIGN: Mapping[Severity, str] = {"info": "·", "warning": "▲", "error": "✗", "critical": "✖"}
@@ -29,7 +29,8 @@ SAFETY: Mapping[Safety, Text] = {
 def held_words(tried: FixTried, time: str) -> Text:
     """That a fix held: when, and what was set for it."""
     what = ", ".join(_set_by(tried, name, value) for name, value in tried.after.items())
-    return text("It held at {time}: {what}", time=time, what=what or text("memory was freed first"))
+    unchanged = text("queued again as it was") if tried.action == QUEUE_AGAIN else text("memory was freed first")
+    return text("It held at {time}: {what}", time=time, what=what or unchanged)
 
 
 def _set_by(tried: FixTried, name: str, value: object) -> str:

@@ -87,8 +87,8 @@ class Beside:
         self.until(lambda: standin.comfyui.subscribed and self.snapshot.queues)
 
 
-def engine() -> Engine:
-    return Engine(RULES, WORKLOADS, shows_records=False, correlates=True)
+def engine(*, correlates: bool = True) -> Engine:
+    return Engine(RULES, WORKLOADS, shows_records=False, correlates=correlates)
 
 
 def source(standin: Standin, **options: Any) -> ComfyuiSource:
@@ -96,9 +96,9 @@ def source(standin: Standin, **options: Any) -> ComfyuiSource:
 
 
 @contextmanager
-def watching(*sources: Source) -> Iterator[Beside]:
+def watching(*sources: Source, from_start: bool = False) -> Iterator[Beside]:
     """Sources, watched until the end of the block."""
-    beside = Beside(Pipeline(engine(), sources))
+    beside = Beside(Pipeline(engine(correlates=not from_start), sources))
     beside.pipeline.subscribe(beside.listen)
     beside.pipeline.start()
     try:
@@ -110,7 +110,7 @@ def watching(*sources: Source) -> Iterator[Beside]:
 @contextmanager
 def watched(standin: Standin, **options: Any) -> Iterator[Beside]:
     """The stand-in, watched, its log subscribed to."""
-    with watching(source(standin, **options)) as beside:
+    with watching(source(standin, **options), from_start=bool(options.get("from_start"))) as beside:
         beside.heard(standin)
         yield beside
 

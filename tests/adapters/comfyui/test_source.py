@@ -85,6 +85,23 @@ def test_a_failure_that_the_log_still_tells_has_its_node_however_many_jobs_ended
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_a_failure_that_is_told_from_the_start_has_its_job_out_of_the_history(version: str) -> None:
+    with standing(ComfyUI(version)) as standin:
+        failed = submit(standin)
+        last = submit(standin, workflow(1536))
+        with standin.comfyui.changed:
+            assert standin.comfyui.changed.wait_for(lambda: last in standin.comfyui.history, 20)
+        with watched(standin, from_start=True) as beside:
+            beside.until(lambda: all(each.job_id for each in beside.incidents("cuda_oom")) and beside.failures() == 2)
+            first, second = beside.incidents("cuda_oom")
+            assert [first.job_id, second.job_id] == [failed, last]
+            assert [each.node.inputs["model_input_size"] for each in (first, second)] == [1280, 1536]
+            live = submit(standin)
+            beside.until(lambda: beside.failures() == 3 and beside.incidents("cuda_oom")[-1].job_id)
+            assert beside.incidents("cuda_oom")[-1].job_id == live
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_job_that_is_nowhere_is_looked_for_a_bounded_number_of_times(version: str) -> None:
     with standing(ComfyUI(version)) as standin:
         comfyui = standin.comfyui

@@ -15,8 +15,11 @@ from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.comfyui.acting import Hands, Pause, Queued, Told, UnsureError, card_of
 from gpuwatch.adapters.comfyui.ended import EndedJob, incidents_of
 from gpuwatch.adapters.tried_file import TriedFile
+from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.learned.runs import Learned
+from gpuwatch.core.loop.as_it_was import as_it_was, first_step
+from gpuwatch.core.loop.broken import only_a_restart_helps
 from gpuwatch.core.loop.mirror import mirrored
 from gpuwatch.core.loop.next_try import MOST_TRIES, Conditions, Failed, GiveUp, Lineage, Retry
 from gpuwatch.core.matching.matcher import Matcher
@@ -49,6 +52,8 @@ class Proposal:
     """With this try."""
     extra_data: Mapping[str, Any] = field(repr=False)
     notes: tuple[Text, ...] = ()
+    first: Fix | None = None
+    """What a person has to do before; None where that is nothing, or not known."""
 
     def tried(self, at: datetime, outcome: FixOutcome, incident_id: str, new_id: str) -> FixTried:
         """What is told of it."""
@@ -158,6 +163,18 @@ class Mender:
         after = lineage.after(failed, found)
         return Proposal(job, incident, found, after, job.extra_data if extra is None else extra, notes)
 
+    def again(self, refusal: Refusal, *, restarted: bool = False) -> Proposal | None:
+        """The same job once more, just as it was; None where its cause does not lie outside the workflow.
+
+        `restarted`: the server was, since it failed.
+        """
+        job, incident = refusal.job, refusal.incident
+        retry = as_it_was(job.prompt, incident, self.hands.name) if not refusal.of_memory else None
+        if retry is None or incident is None or (only_a_restart_helps(incident) and not restarted):
+            return None
+        first = first_step(incident, restarted=restarted)
+        return Proposal(job, incident, retry, Lineage((retry,)), job.extra_data, first=first)
+
     def carry_out(self, proposal: Proposal, id_: str | None = None) -> Queued:
         """Free memory where that is what helps, and queue the prompt before all others, under that id.
 
@@ -191,7 +208,7 @@ class Mender:
         if job.ended.outcome == "success":
             return job, self._closed(proposal, queued, "held", incident_id)
         again = self.propose(job, proposal.lineage)
-        if isinstance(again, Refusal) and not again.of_memory:
+        if not _fails_alike(proposal, again):
             return job, None
         return job, self._closed(proposal, queued, "failed", incident_id)
 
@@ -204,3 +221,11 @@ class Mender:
         tried = proposal.tried(self.clock(), outcome, incident_id, queued.id)
         self.closed(tried)
         return tried
+
+
+def _fails_alike(proposal: Proposal, again: Proposal | Refusal) -> bool:
+    """Whether what was queued failed as before, so that the fix did not help."""
+    if proposal.retry.repeats:
+        before, now = proposal.incident, again.incident
+        return before is not None and now is not None and before.label == now.label
+    return isinstance(again, Proposal) or again.of_memory

@@ -17,6 +17,7 @@ from typing import Any
 from gpuwatch.core.learned.runs import Learned
 from gpuwatch.core.loop.rewrite import plan_rewrite
 from gpuwatch.core.loop.tried import Scene, Tried, Values, values_of
+from gpuwatch.core.rules import QUEUE_AGAIN
 from gpuwatch.core.workflow.changes import Card, Change, Plan
 from gpuwatch.core.workflow.graph import Workflow, read_workflow
 from gpuwatch.core.workflow.nodes import Knowledge
@@ -74,6 +75,11 @@ class Retry:
     def frees(self) -> bool:
         """Whether the server is to free memory first."""
         return self.action == "free_memory"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the prompt is the failed one, and what changed lies outside it."""
+        return self.action == QUEUE_AGAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Examples:
   gpuwatch fix --undo workflow.json                                  puts the newest backup back
   gpuwatch fix --server http://127.0.0.1:8188                        the server's newest failed job
   gpuwatch fix --server http://127.0.0.1:8188 --job ID --yes --wait  queues it again and sees whether it held
+  gpuwatch fix --server http://127.0.0.1:8188 --as-it-was            the same prompt, after the disk has room again
 
 Takes workflows as the editor saves them and as Export (API) gives them, subgraphs too. Only the values that are shown
 change; the rest of the file stays as it is, byte for byte. With --log or --error the nodes that failed are made smaller;
@@ -16,7 +17,8 @@ ran on this machine do (`gpuwatch predict learned`), else the share of the faile
 enough then is uncertain.
 
 With --server and no file the failed prompt is taken from the server, changed, and queued again in front, with all that came
-with it; where something else held the memory, that is freed first.
+with it; where something else held the memory, that is freed first. Where the cause lies outside the workflow (a full disk, a
+model that is missing), it says what to do first, and --as-it-was queues the very same prompt again after that.
 
 Exit codes: 0 changed or shown, 1 nothing to change, 2 an input cannot be used, 3 the server does not answer, 4 the server
 refused the prompt, or it failed again.
@@ -66,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--server", metavar="URL", help=_("ask this ComfyUI for its nodes; without a workflow: its failed job")
     )
     parser.add_argument("--job", metavar="ID", help=_("this failed job of the server, not the newest"))
+    parser.add_argument(
+        "--as-it-was",
+        action="store_true",
+        help=_("queue it again unchanged, once a cause outside the workflow is mended"),
+    )
     parser.add_argument("--wait", action="store_true", help=_("wait for the end of what is queued"))
     add_access(parser)
     add_fix_journal(parser)
@@ -92,9 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
         return put_back(arguments)
     if arguments.workflow is None and arguments.server is not None:
         return mend_server(arguments)
-    if arguments.job is not None or arguments.wait:
+    if arguments.job is not None or arguments.wait or arguments.as_it_was:
         raise UsageError(
-            text("--job and --wait speak of a server's job."), plain("gpuwatch fix --server URL --job ID --wait")
+            text("--job, --wait and --as-it-was speak of a server's job."),
+            plain("gpuwatch fix --server URL --job ID --wait"),
         )
     if arguments.workflow is None:
         raise UsageError(text("which workflow?"), plain("gpuwatch fix WORKFLOW.json --gpu-memory 8GiB"))

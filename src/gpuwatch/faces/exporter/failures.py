@@ -6,7 +6,7 @@ from collections import Counter
 from typing import get_args
 
 from gpuwatch.core.observations import FixOutcome, SourceKind
-from gpuwatch.core.rules import ACTIONS, LABELS, Label, RuleSet, Severity
+from gpuwatch.core.rules import ACTIONS, LABELS, QUEUE_AGAIN, Label, RuleSet, Severity
 from gpuwatch.core.snapshot import RecordOutcome, Snapshot
 from gpuwatch.core.status import Reload, SourceState
 from gpuwatch.faces.exporter.rows import Exemplar, Row, Samples, Value, View, at_zero
@@ -52,7 +52,7 @@ def fixes(view: View) -> Samples:
     told = view.snapshot.tallies.fixes
     return (
         Value((action, outcome), at_zero(told.get((action, outcome))))
-        for action in ACTIONS
+        for action in (*ACTIONS, QUEUE_AGAIN)
         for outcome in get_args(FixOutcome)
     )
 

@@ -103,8 +103,8 @@ class Body(Container):
             self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None, choice.seen)
         if in_view(self.detail):
             mend = mends.of(incident.id) if incident is not None else None
-            offers = incident is not None and mends.offers(incident)
-            self.detail.draw(snapshot, incident, choice.fix, mend, offers=offers)
+            offer = mends.offer(incident) if incident is not None else None
+            self.detail.draw(snapshot, incident, choice.fix, mend, offer)
         if in_view(self.machine):
             self.machine.draw(snapshot)
         if in_view(self.log_pane):

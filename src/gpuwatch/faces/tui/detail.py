@@ -66,7 +66,7 @@ class Detail(Pane):
         self.rows = Rows()
         super().__init__(self.rows, id=id)
         self._drawn: str | None = None
-        self._last: tuple[Snapshot, Incident | None, int, Mend | None] | None = None
+        self._last: tuple[Snapshot, Incident | None, int, Mend | None, Text | None] | None = None
         self._consent = Consent()
 
     def draw(
@@ -75,11 +75,10 @@ class Detail(Pane):
         incident: Incident | None,
         chosen_fix: int,
         mend: Mend | None = None,
-        *,
-        offers: bool = False,
+        offer: Text | None = None,
     ) -> None:
-        """Explain an incident, or say what is watched where there is none. `offers`: the key that mends may help."""
-        self._last = (snapshot, incident, chosen_fix, mend)
+        """Explain an incident, or say what is watched where there is none. `offer`: what the key that mends may do."""
+        self._last = (snapshot, incident, chosen_fix, mend, offer)
         width = self.width
         note, title = tuple[Span, ...](), _("Why, and what helps")
         plan = mend.proposal if mend is not None and mend.stage == "asked" else None
@@ -87,7 +86,7 @@ class Detail(Pane):
         if incident is None:
             self.rows.show(calm_rows(snapshot, width))
         else:
-            mending = offer_rows() if offers else []
+            mending = offer_rows(offer, prose_width(width)) if offer is not None else []
             if (held := snapshot.held(incident)) is not None:
                 mending = [row(), *held_rows(held, prose_width(width), snapshot.at)]
             if mend is not None:
@@ -204,9 +203,10 @@ def incident_detail(
     return rows
 
 
-def offer_rows() -> list[Row]:
+def offer_rows(offer: Text, width: int) -> list[Row]:
     """Which key mends it, in the place where its mending will stand."""
-    return [row(), row((" a ", "key"), (_("fixes the job; shows the plan first"), "text"))]
+    first, *rest = wrapped(said(offer), width - 3)
+    return [row(), row((" a ", "key"), (first, "text")), *(row(("   ", "text"), (line, "text")) for line in rest)]
 
 
 def prose_width(width: int) -> int:

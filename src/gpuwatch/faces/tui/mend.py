@@ -7,11 +7,14 @@ incident, the journal and the metrics have it from there. How it looks is in `me
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from gpuwatch.core.incidents import Incident
+from gpuwatch.core.loop.as_it_was import OUTSIDE
 from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.snapshot import Snapshot
@@ -21,6 +24,7 @@ from gpuwatch.texts import Text, render, text
 if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the first screen need not wait for it
     from gpuwatch.adapters.comfyui.acting import Queued
     from gpuwatch.adapters.comfyui.address import Server
+    from gpuwatch.adapters.comfyui.ended import EndedJob
     from gpuwatch.adapters.comfyui.mending import Mender, Proposal, Refusal
     from gpuwatch.adapters.sources import Source
 
@@ -34,6 +38,7 @@ IMPOSSIBLE = text(
     "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
 )
 _MOST_KEPT = 50
+_MOST_JOBS = 32
 _QUEUED = frozenset({"shrink_size", "tiny_checkpoint", "reduce_batch", "tile_vae", "switch_node", "free_memory"})
 """Fixes that can be had by queueing the job anew."""
 
@@ -81,6 +86,8 @@ class Mends:
         self._menders, self._report, self._changed, self._known = menders, report, changed, known
         self._recall = recall or (lambda _incident: None)
         self._mends: dict[str, Mend] = {}
+        self._jobs: OrderedDict[tuple[str, str], EndedJob] = OrderedDict()
+        """By server and id, failed jobs as the server had them: it forgets them when it is restarted. In memory alone."""
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -98,11 +105,19 @@ class Mends:
             return text("Which job this was is not known; a server tells it a moment after the failure.")
         return None
 
-    def offers(self, incident: Incident) -> bool:
-        """Whether the key that mends is likely to help here, so that the answer may name it."""
+    def offer(self, incident: Incident) -> Text | None:
+        """What the key that mends is likely to do here, so that the answer may name it; None where that is nothing."""
+        if self.obstacle(incident) is not None or incident.fix_outcome == "held" or incident.id in self._mends:
+            return None
         fixes = incident.diagnosis.fixes if incident.diagnosis is not None else ()
-        can = any(fix.action in _QUEUED for fix in fixes) and self.obstacle(incident) is None
-        return can and incident.fix_outcome != "held" and incident.id not in self._mends
+        if any(fix.action in _QUEUED for fix in fixes):
+            return text("fixes the job; shows the plan first")
+        return text("queues the job again as it was, once the cause is mended") if incident.label in OUTSIDE else None
+
+    def keeps(self, incident: Incident) -> bool:
+        """Whether its job is known here, should its server forget it."""
+        server = self._server_of(incident)
+        return server is not None and (server, incident.job_id or "") in self._jobs
 
     def plan(self, incident: Incident) -> None:
         """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead.
@@ -126,6 +141,8 @@ class Mends:
                 del self._mends[over[0]]
         if broken is None:
             self._begin(self._plan, mend, incident)
+        else:
+            self._begin(self._keep, server, incident)
 
     def agree(self, incident_id: str) -> None:
         """Queue what was asked about, unless the server broke meanwhile."""
@@ -196,17 +213,44 @@ class Mends:
             mender = self._menders[mend.server]()
             mender.hands.greet()
             lineage = Lineage(held=mend.held.action if mend.held is not None else None)
-            found = mender.propose(mender.hands.failed_job(incident.job_id), lineage)
+            found: Proposal | Refusal = mender.propose(self._failed_job(mender, mend.server, incident), lineage)
+            if isinstance(found, Refusal) and mend.held is None:
+                found = mender.again(found, restarted=not incident.active) or found
         except Exception as error:  # noqa: BLE001 - it is shown, and the screen goes on
             now = replace(mend, stage="refused", words=told_by(error))
         else:
             if isinstance(found, Refusal):
-                now = replace(mend, stage="refused", words=refused_by(found))
+                now = replace(mend, stage="refused", words=refused_by(found, held=mend.held is not None))
             else:
                 now = replace(mend, stage="asked", proposal=found, mender=mender)
         if mender is not None:
             mender.hands.close()
         self._put(mend, now)
+
+    def _failed_job(self, mender: Mender, server: str, incident: Incident) -> EndedJob:
+        """The job, as the server has it; as it had it, where it forgot it when it was restarted."""
+        from gpuwatch.adapters.comfyui.acting import GoneError  # noqa: PLC0415 - loaded for a server alone
+
+        key = (server, incident.job_id or "")
+        try:
+            job = mender.hands.failed_job(incident.job_id)
+        except GoneError:
+            if (kept := self._jobs.get(key)) is not None:
+                return kept
+            raise
+        with self._lock:
+            self._jobs[key] = job
+            while len(self._jobs) > _MOST_JOBS:
+                self._jobs.popitem(last=False)
+        return job
+
+    def _keep(self, server: str, incident: Incident) -> None:
+        mender: Mender | None = None
+        with suppress(Exception):  # it is kept in case a restart comes; nobody waits for it
+            mender = self._menders[server]()
+            self._failed_job(mender, server, incident)
+        if mender is not None:
+            mender.hands.close()
 
     def _act(self, mend: Mend) -> None:
         from gpuwatch.faces.mending import ending_of  # noqa: PLC0415 - loaded for a server alone
@@ -235,9 +279,11 @@ class Mends:
             mender.hands.close()
 
 
-def refused_by(found: Refusal) -> Text:
-    """Why nothing is queued, and what helps where that is a restart."""
+def refused_by(found: Refusal, *, held: bool = False) -> Text:
+    """Why nothing is queued, and what helps where that is a restart. `held`: the job ran to its end since."""
     why = found.give_up.why
+    if held and not found.of_memory:
+        return text("There is nothing left to mend.")
     if not found.of_memory and only_a_restart_helps(found.incident):
         return text("Only a restart of ComfyUI helps, so nothing is queued. {why}", why=why)
     if not found.of_memory:

@@ -16,6 +16,7 @@ from gpuwatch.texts import render, show_bytes, text, visible
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:  # plans come once a person asks for one
+    from gpuwatch.adapters.comfyui.mending import Proposal
     from gpuwatch.core.observations import FixTried
     from gpuwatch.core.workflow.changes import Change, Outlook, Plan
 
@@ -41,6 +42,8 @@ def told_rows(mend: Mend, width: int, question: Question, now: datetime | None) 
     rows += [row((" ", "text"), *line.spans) for line in next_rows(mend, width - 1, question)]
     if mend.proposal is not None:
         rows += plan_rows(shown_plan(mend.proposal), width)
+        if mend.proposal.retry.repeats:
+            rows += unchanged_rows(mend.proposal, width)
         if mend.proposal.retry.frees:
             rows += paragraph(_("Memory is freed, and the same prompt is queued again."), width, "text", 3)
     return rows
@@ -48,11 +51,25 @@ def told_rows(mend: Mend, width: int, question: Question, now: datetime | None) 
 
 def title_of(mend: Mend) -> str:
     """What stands above it."""
+    if mend.stage == "asked" and mend.proposal is not None and mend.proposal.retry.repeats:
+        return _("Queue the job again as it was?")
     if mend.stage in {"planning", "asked"}:
         return _("Queue the job again like this?")
     if mend.stage == "refused" and mend.held is None:
         return _("Nothing is queued")
     return _("The job, queued again")
+
+
+def unchanged_rows(proposal: Proposal, width: int) -> list[Row]:
+    """What comes before a job is queued again as it was: nothing in it is different, so something else has to be."""
+    first = proposal.first
+    if first is None:
+        return paragraph(_("ComfyUI was restarted since. Nothing in the job changes."), width, "text", 3)
+    rows = paragraph(said(text("First: {step}", step=first.title)), width, "warning", 3)
+    if first.command:
+        rows += [row(("   ", "text"), (line, "info")) for line in wrapped("$ " + first.command, width - 4)]
+    told = _("Nothing in the job changes: until that is done it fails again.")
+    return [*rows, *paragraph(told, width, "text", 3)]
 
 
 def held_rows(tried: FixTried, width: int, now: datetime | None) -> list[Row]:
