@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -187,3 +189,28 @@ def test_what_a_killed_run_left_is_taken_away_and_nothing_else(kept: Path) -> No
         os.utime(path, (0, 0))
     load_matcher()
     assert {path for path in kept.iterdir() if path.suffix != ".rules"} == {being_written, theirs}
+
+
+def test_one_that_lives_long_has_its_rules_made_by_another_process(tmp_path: Path) -> None:
+    told = """if True:
+        import sys
+        from gpuwatch.adapters.rulecache import load_matcher
+        print(len(load_matcher(lives_long=True).rules.every), "yaml" in sys.modules)
+    """
+    environment = {**os.environ, "GPUWATCH_CACHE_DIR": str(tmp_path / "own")}
+    words = [sys.executable, "-c", told]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    count, read_here = ended.stdout.split()
+    assert int(count) > 50
+    assert read_here == "False", "what reads and makes rules was not brought"
+    assert list((tmp_path / "own").iterdir())
+
+
+def test_where_the_other_process_cannot_help_they_are_made_here(reads: list[Path | None], tmp_path: Path) -> None:
+    # The other process does not know of this test's rules, so that what it keeps is not what is wanted.
+    assert [rule.id for rule in load_matcher(lives_long=True).rules] == ["shipped-rule"]
+    assert len(reads) == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bad.yaml").write_text("id: [")
+    with pytest.raises(UsageError):
+        load_matcher(tmp_path / "mine", lives_long=True)

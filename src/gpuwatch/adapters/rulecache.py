@@ -47,11 +47,20 @@ _VALUES = {
 }
 
 
-def load_matcher(folder: Path | None = None) -> Matcher:
-    """The rules in force, without their examples, made ready to match. Raises UsageError that names every mistake."""
+def load_matcher(folder: Path | None = None, *, lives_long: bool = False) -> Matcher:
+    """The rules in force, without their examples, made ready to match. Raises UsageError that names every mistake.
+
+    `lives_long`: this process does, and is not to hold for good what making them takes: another one makes them.
+    """
     place = _place(folder)
     if place is not None and (kept := _read(place)) is not None:
         return kept
+    if place is not None and lives_long:
+        from gpuwatch.adapters.rule_making import fill_cache  # noqa: PLC0415 - only without a cache
+
+        fill_cache(folder)
+        if (kept := _read(place)) is not None:
+            return kept
     from gpuwatch.adapters.rulebook import load_rules  # noqa: PLC0415 - it brings YAML, which the cache saves
 
     rules = rule_set(rule.bare for rule in load_rules(folder).every)

@@ -28,7 +28,7 @@ def make_engine(arguments: argparse.Namespace, *, shows_records: bool) -> Engine
 
     Failures are looked at together where they come as they happen, not where a file is read from its start.
     """
-    matcher, mutes = load_matcher(arguments.rules), own_mutes()
+    matcher, mutes = load_matcher(arguments.rules, lives_long=True), own_mutes()
     return Engine(
         matcher.rules,
         load_workloads(),

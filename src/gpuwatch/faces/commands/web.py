@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             text("Install it: pip install 'gpuwatch[web]'"),
         ) from error
     specs = checked_sources(arguments)
-    load_matcher(arguments.rules)  # refused here rather than in every page, and compiled for them
+    load_matcher(arguments.rules, lives_long=True)  # refused here rather than in every page, and compiled for them
     token = page_token(arguments.page_token_file) if arguments.page_token_file is not None else new_token()
     asked = any(word.startswith("--lang") for word in sys.argv)
     names, any_address = names_for(arguments.host, socket.gethostname())

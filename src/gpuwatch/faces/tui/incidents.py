@@ -65,7 +65,9 @@ class IncidentList(Pane):
         before = self.rows.rows
         every = snapshot.incidents.values()
         muted = sum(incident.muted for incident in every)
-        if muted and not incidents:
+        if snapshot.at is None:  # the log may tell of a failure that nobody has judged yet
+            self.rows.show([row(("  ○ ", "dim"), (_("Nothing is judged yet."), "dim"))])
+        elif muted and not incidents:
             self.rows.show([row(("  · ", "dim"), (_("Only muted failures; M lists them."), "dim"))])
         else:
             rows = incident_rows(incidents, chosen, self.width, snapshot.at, seen, focused=self.focused)
