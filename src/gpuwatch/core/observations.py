@@ -160,6 +160,8 @@ class ServerSeen:
     """Its CUDA_VISIBLE_DEVICES; empty where it sees all, None where that is not known."""
     by_bus: bool = False
     """Whether it counts cards as the driver does (CUDA_DEVICE_ORDER=PCI_BUS_ID); else the fastest is first."""
+    restarts: int = 0
+    """How often another process was seen to answer in its place since it is watched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from gpuwatch.texts import text
 from gpuwatch.texts import translate as _
 
 if TYPE_CHECKING:
+    from gpuwatch.adapters.comfyui.acting import Hands
     from gpuwatch.adapters.comfyui.address import Server
     from gpuwatch.adapters.comfyui.mending import Mender
     from gpuwatch.core.observations import FixTried
@@ -70,12 +71,18 @@ def servers_named(specs: Sequence[str], arguments: argparse.Namespace) -> list[S
     return servers
 
 
+def hands_of(server: Server) -> Hands:
+    """What reads and queues on one server, and decides nothing."""
+    from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
+    from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
+
+    return Hands(Client(server))
+
+
 def mender_of(
     server: Server, arguments: argparse.Namespace, keep: Callable[[FixTried], None] = lambda _tried: None
 ) -> Mender:
     """What proposes and queues for one server; `keep` is told of each fix, where no pipeline is."""
-    from gpuwatch.adapters.comfyui.acting import Hands  # noqa: PLC0415 - --help must not load the sources
-    from gpuwatch.adapters.comfyui.client import Client  # noqa: PLC0415
     from gpuwatch.adapters.comfyui.mending import Limits, Mender  # noqa: PLC0415
     from gpuwatch.adapters.journal.runs import read_learned  # noqa: PLC0415
     from gpuwatch.adapters.node_knowledge import load_knowledge  # noqa: PLC0415
@@ -85,7 +92,7 @@ def mender_of(
     from gpuwatch.settings import journal_path  # noqa: PLC0415
 
     return Mender(
-        Hands(Client(server)),
+        hands_of(server),
         load_matcher(arguments.rules),
         load_workloads(),
         load_knowledge(),

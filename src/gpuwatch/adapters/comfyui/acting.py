@@ -6,16 +6,18 @@ down or puts it into a message. No socket is opened under the submitter's client
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
-from gpuwatch.adapters.comfyui.ended import MARK, EndedJob, ended_job
+from gpuwatch.adapters.comfyui.ended import MARK, OF_BATCH, EndedJob, ended_job
 from gpuwatch.adapters.comfyui.reading import ended_entries, items, part, remaining_of, whole, words_of
 from gpuwatch.adapters.comfyui.refusals import node_errors, reason_of
 from gpuwatch.adapters.node_knowledge import with_object_info
+from gpuwatch.core.loop.waiting import Waiting
 from gpuwatch.core.workflow.changes import Card
 from gpuwatch.core.workflow.nodes import Knowledge
 from gpuwatch.errors import JobError, UsageError
@@ -166,6 +168,25 @@ class Hands:
     def where(self, id_: str) -> State | None:
         """Whether a job waits or runs; None where it does neither."""
         return next((state for item, state in self._queue() if item[1] == id_), None)
+
+    def waiting(self) -> tuple[list[Waiting], frozenset[str], int]:
+        """What runs and waits, in its order; the ids of what runs; how many there are.
+
+        Photos of `gpuwatch submit`, which keeps its own, are only counted.
+        """
+        total = 0
+        found: list[tuple[float, Waiting]] = []
+        running: set[str] = set()
+        for item, state in self._queue():
+            total += 1
+            prompt, extra = ([*item[2:4], None, None])[:2]
+            if isinstance(prompt, dict) and isinstance(extra, dict) and OF_BATCH not in extra:
+                number = item[0] if isinstance(item[0], int | float) and state == "waits" else -math.inf
+                found.append((number, Waiting(str(item[1]), prompt, extra)))
+            if state == "runs":
+                running.add(str(item[1]))
+        found.sort(key=lambda each: each[0])
+        return [job for _number, job in found], frozenset(running), total
 
     def _queue(self) -> Iterator[tuple[list[Any], State]]:
         """What waits and runs: number, id, prompt, extra data, outputs."""

@@ -32,6 +32,8 @@ class ServerLog:
         """Whether a frame of it came since this was last set to False."""
         self.failures: list[str] = []
         """The lines that told of failures before we came."""
+        self.restarts = 0
+        """How often another process was seen to write it."""
 
     def frame(self, data: Any) -> Iterator[LogChunk]:
         """What a frame tells that is new."""
@@ -58,6 +60,7 @@ class ServerLog:
         kept = self._tail.kept(log_entries(answer))
         told: list[Observation] = []
         if kept.restarted:
+            self.restarts += 1
             told.append(LogRestarted(self._clock(), self._server))
         if kept.missed:
             told.append(LogGap(self._clock(), self._server, "comfyui"))

@@ -242,8 +242,11 @@ class ComfyuiSource:
                 raise
             return False
         shows_old = self._show_history or self._from_start
+        before = self._log.restarts
         told, overlooked = self._log.kept(answer, shows_old=shows_old, counts_old=self._from_start)
         self._put_all(told)
+        if self._log.restarts != before:
+            self._ask_stats()  # that it is another process is told before its queue, which forgot what waited
         return overlooked
 
     def _look_for_overlooked(self) -> None:
@@ -277,7 +280,7 @@ class ComfyuiSource:
                 raise
             return
         if seen is not None:
-            self._put(replace(seen, **self._surroundings))
+            self._put(replace(seen, restarts=self._log.restarts, **self._surroundings))
 
     def _take_jobs(self) -> int:
         """Tell of the jobs that ended since this was asked last; how many did."""

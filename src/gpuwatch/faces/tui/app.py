@@ -28,6 +28,7 @@ from gpuwatch.faces.tui.detail import fix_of
 from gpuwatch.faces.tui.feed import Feed
 from gpuwatch.faces.tui.health import HealthBar
 from gpuwatch.faces.tui.incidents import IncidentRows
+from gpuwatch.faces.tui.keeping import Keeping, MakeHands
 from gpuwatch.faces.tui.keys import KEYS, Help, KeyBar
 from gpuwatch.faces.tui.logview import LogView
 from gpuwatch.faces.tui.mend import MakeMender, Mends, Recall
@@ -58,6 +59,8 @@ class Watched:
     metrics_address: str | None = None
     menders: Mapping[str, MakeMender] = field(default_factory=dict)
     recall: Recall | None = None
+    hands: Mapping[str, MakeHands] = field(default_factory=dict)
+    """What keeps and puts back the queue of each server; not on a screen that only shows."""
 
 
 class WatchApp(Desk):
@@ -124,6 +127,7 @@ class WatchApp(Desk):
         self.keys = KeyBar(id="keys", read_only=read_only)
         self.animation_level = "none"
         self.mends = Mends({}, lambda _tried: None, self._tell_arrival)
+        self.keeping = Keeping({}, self._tell_arrival)
         self._opens = opens
         self._ahead: Pipeline | None = None
         """The one whose log is shown already."""
@@ -137,6 +141,7 @@ class WatchApp(Desk):
         self._metrics_address = watched.metrics_address
         menders = {} if self.read_only else watched.menders
         self.mends = Mends(menders, watched.pipeline.emit, self._tell_arrival, lambda: self.snapshot, watched.recall)
+        self.keeping = Keeping({} if self.read_only else watched.hands, self._tell_arrival)
         if watched.pipeline is not self._ahead:
             self._hear(watched.pipeline)
 
@@ -192,6 +197,7 @@ class WatchApp(Desk):
             self._started = False
             self._remember()
             self.mends.close()
+            self.keeping.close()
             if self._watching is not None:
                 await asyncio.to_thread(self._watching.stop)
 
@@ -235,6 +241,8 @@ class WatchApp(Desk):
         self.body.log_pane.take(news)
         if news.incidents:
             self.arrange()
+        self._look_at_queues()
+        self.choice.attend(self.snapshot, self.mends.is_over(self.choice.mending))
         self.draw()
 
     def _tell_reload(self, before: Snapshot, now: Snapshot) -> None:
@@ -256,7 +264,7 @@ class WatchApp(Desk):
         self.tabs.draw(self.body.page, sum(map(unsolved, self.snapshot.incidents.values())))
         self.notice_line.draw(self.size)
         self.mute_bar.draw()
-        self.body.draw(self.snapshot, self.choice, self.mends)
+        self.body.draw(self.snapshot, self.choice, self.mends, self.keeping)
 
     # -- what is chosen --------------------------------------------------------------------------------------------------
 

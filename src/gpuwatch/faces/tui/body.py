@@ -11,6 +11,7 @@ from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.choice import Choice
 from gpuwatch.faces.tui.detail import Detail
 from gpuwatch.faces.tui.incidents import IncidentList
+from gpuwatch.faces.tui.keeping import Keeping
 from gpuwatch.faces.tui.layout import PANES, arrange
 from gpuwatch.faces.tui.log import LogPane
 from gpuwatch.faces.tui.machine import Machine
@@ -92,7 +93,7 @@ class Body(Container):
         """The next or previous pane."""
         return PANES[(PANES.index(self.looked_at) + step) % len(PANES)]
 
-    def draw(self, snapshot: Snapshot, choice: Choice, mends: Mends) -> None:
+    def draw(self, snapshot: Snapshot, choice: Choice, mends: Mends, keeping: Keeping) -> None:
         """Bring every pane in view up to date; each redraws only what changed."""
         incident = choice.incident(snapshot)
         if in_view(self.page_pane):
@@ -103,7 +104,9 @@ class Body(Container):
             self.incidents.draw(snapshot, choice.listed(snapshot), incident.id if incident else None, choice.seen)
         if in_view(self.detail):
             mend = mends.of(incident.id) if incident is not None else None
-            offer = mends.offer(incident) if incident is not None else None
+            word = keeping.word(incident, snapshot) if incident is not None else None
+            does = mends.offer(incident) if incident is not None else None
+            offer = ("", word) if word is not None else ("a", does) if does is not None else None
             self.detail.draw(snapshot, incident, choice.fix, mend, offer)
         if in_view(self.machine):
             self.machine.draw(snapshot)

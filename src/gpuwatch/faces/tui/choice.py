@@ -28,11 +28,15 @@ class Choice:
     shows_muted: bool = False
     seen: set[str] = field(default_factory=set)
     """The incidents that the person acknowledged."""
+    mending: str | None = None
+    """The incident whose job is being mended: what fails meanwhile does not take its place."""
+    _known: frozenset[str] = frozenset()
+    """The incidents while it was."""
     _explained: str | None = None
 
     def incident(self, snapshot: Snapshot) -> Incident | None:
         """The incident to explain. Another one than before begins at its first fix."""
-        chosen = snapshot.incidents.get(self.chosen) if self.chosen is not None else None
+        chosen = snapshot.incidents.get(self.chosen or self.mending or "")
         if chosen is not None and chosen.muted and not self.shows_muted:
             chosen = None
         incident = chosen or newest_that_matters(snapshot, self.seen)
@@ -48,6 +52,22 @@ class Choice:
         """The person chose this one."""
         newest = newest_that_matters(snapshot, self.seen)
         self.chosen = None if newest is not None and newest.id == incident_id else incident_id
+        self.mending = None
+
+    def attend(self, snapshot: Snapshot, over: bool | None) -> None:
+        """Keep to the incident whose job is mended until that is over and another fails. `over`: None where it was left."""
+        if over is None or self.mending is None:
+            self.mending = None
+        elif not over or not self._known:
+            self._known = frozenset(snapshot.incidents)
+        else:
+            newest = newest_that_matters(snapshot, self.seen)
+            if newest is not None and newest.id not in self._known:
+                self.mending = None
+
+    def mend(self, incident_id: str) -> None:
+        """The person mends this one's job."""
+        self.mending, self._known = incident_id, frozenset()
 
     def acknowledge(self, incident_id: str) -> None:
         """The person has seen this one, and goes on reading it; again: has not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from gpuwatch.adapters.clock import utc_now
@@ -11,10 +12,13 @@ from gpuwatch.core.mutes import Mute
 from gpuwatch.core.reloads import MutesLoaded
 from gpuwatch.errors import GpuwatchError
 from gpuwatch.faces.tui.choice import Choice
+from gpuwatch.faces.tui.consent import LOOK_SECONDS
 from gpuwatch.faces.tui.export import copied_file, export_incident
+from gpuwatch.faces.tui.keeping import Keeping
 from gpuwatch.faces.tui.looking import Looking
 from gpuwatch.faces.tui.mend import Mend, Mends
 from gpuwatch.faces.tui.mute import MuteBar
+from gpuwatch.faces.tui.notice import NoticeLine
 from gpuwatch.faces.tui.wording import said
 from gpuwatch.texts import render, text
 from gpuwatch.texts import translate as _
@@ -33,6 +37,10 @@ class Desk(Looking):
     mends: Mends
     mute_bar: MuteBar
     read_only: bool
+    keeping: Keeping
+    notice_line: NoticeLine
+    _asked_at: float | None = None
+    """When it was asked whether to queue a server's jobs again."""
 
     def _only_shows(self) -> bool:
         """Whether nothing may be done from here; says so."""
@@ -160,6 +168,7 @@ class Desk(Looking):
                 self.notify(said(obstacle), timeout=6)
             else:
                 self.mends.plan(incident)
+                self.choice.mend(incident.id)
         self.draw()
         detail.show_start()
 
@@ -172,6 +181,40 @@ class Desk(Looking):
             self.mends.agree(mend.incident_id)
             self.draw()
             self.body.detail.show_start()
+
+    def _look_at_queues(self) -> None:
+        """Keep what waits on the servers, and say so when one of them forgot it."""
+        lost_on = self.keeping.look(self.snapshot)
+        if lost_on is not None and (lost := self.keeping.lost()) is not None:
+            words = text(
+                "{count} jobs waited on {server} when it was restarted: Q queues them again.",
+                count=lost[1], server=lost[0],
+            )  # fmt: skip
+            self.notice_line.tell(words)
+        if self.keeping.told is not None:
+            self.notice_line.tell(self.keeping.told, good=True)
+            self.keeping.told = None
+
+    def action_put_back(self) -> None:
+        """Ask whether to queue again what a restart took; again: do it."""
+        if self._only_shows():
+            return
+        lost, asked_at = self.keeping.lost(), self._asked_at
+        self._asked_at = None
+        if lost is None:
+            self.notify(_("No job is known that a restart took out of the queue."), timeout=4)
+        elif asked_at is not None and monotonic() - asked_at >= LOOK_SECONDS:
+            self.notice_line.tell(text("queueing {count} jobs again …", count=lost[1]))
+            self.keeping.put_back(lost[0])
+            self.draw()
+        else:
+            self._asked_at = monotonic()
+            words = text(
+                "Queue {count} jobs again on {server}, in their order, without the one that ran? Q again does it.",
+                count=lost[1], server=lost[0],
+            )  # fmt: skip
+            self.notice_line.tell(words)
+            self.draw()
 
     def action_acknowledge(self) -> None:
         """The person has seen the chosen failure: another one matters more from now on."""

@@ -58,6 +58,9 @@ _CHART_MARGIN = 14
 _MINUTE = timedelta(seconds=60)
 _AFTER = timedelta(seconds=3)
 
+Offer = tuple[str, Text]
+"""A key and what it does here; an empty key where the words are to be known before anything is done."""
+
 
 class Detail(Pane):
     """The pane."""
@@ -66,7 +69,7 @@ class Detail(Pane):
         self.rows = Rows()
         super().__init__(self.rows, id=id)
         self._drawn: str | None = None
-        self._last: tuple[Snapshot, Incident | None, int, Mend | None, Text | None] | None = None
+        self._last: tuple[Snapshot, Incident | None, int, Mend | None, Offer | None] | None = None
         self._consent = Consent()
 
     def draw(
@@ -75,9 +78,9 @@ class Detail(Pane):
         incident: Incident | None,
         chosen_fix: int,
         mend: Mend | None = None,
-        offer: Text | None = None,
+        offer: Offer | None = None,
     ) -> None:
-        """Explain an incident, or say what is watched where there is none. `offer`: what the key that mends may do."""
+        """Explain an incident, or say what is watched where there is none. `offer`: what else a person can do."""
         self._last = (snapshot, incident, chosen_fix, mend, offer)
         width = self.width
         note, title = tuple[Span, ...](), _("Why, and what helps")
@@ -203,10 +206,12 @@ def incident_detail(
     return rows
 
 
-def offer_rows(offer: Text, width: int) -> list[Row]:
-    """Which key mends it, in the place where its mending will stand."""
-    first, *rest = wrapped(said(offer), width - 3)
-    return [row(), row((" a ", "key"), (first, "text")), *(row(("   ", "text"), (line, "text")) for line in rest)]
+def offer_rows(offer: Offer, width: int) -> list[Row]:
+    """Which key mends it, or what to know before, in the place where its mending will stand."""
+    key, words = offer
+    first, *rest = wrapped(said(words), width - 3)
+    lead: Span = (f" {key} ", "key") if key else (" ▲ ", "warning")
+    return [row(), row(lead, (first, "text")), *(row(("   ", "text"), (line, "text")) for line in rest)]
 
 
 def prose_width(width: int) -> int:

@@ -54,7 +54,7 @@ def open_behind(app: WatchApp, opened: ExitStack, sources: Sequence[Source], arg
     """Bring and open what the screen shows; on a thread beside it."""
     from gpuwatch.faces.notifying import Ringer  # noqa: PLC0415 - all of these come behind the first screen
     from gpuwatch.faces.opening import open_watch  # noqa: PLC0415
-    from gpuwatch.faces.servers import mender_of  # noqa: PLC0415
+    from gpuwatch.faces.servers import hands_of, mender_of  # noqa: PLC0415
     from gpuwatch.faces.tui.mend import servers_of  # noqa: PLC0415
     from gpuwatch.faces.watching import machine_sources  # noqa: PLC0415
 
@@ -65,7 +65,8 @@ def open_behind(app: WatchApp, opened: ExitStack, sources: Sequence[Source], arg
     opened.callback(speak_below, watch.desk)
     menders = {name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()}
     recall = partial(held_before, watch.books.ledger.path) if watch.books is not None else None
-    return Watched(watch.pipeline, watch.metrics_address, menders, recall)
+    hands = {name: partial(hands_of, server) for name, server in servers_of(sources).items()}
+    return Watched(watch.pipeline, watch.metrics_address, menders, recall, hands)
 
 
 def held_before(journal: Path, incident: Incident) -> FixTried | None:

@@ -119,6 +119,11 @@ class Mends:
         server = self._server_of(incident)
         return server is not None and (server, incident.job_id or "") in self._jobs
 
+    def is_over(self, incident_id: str | None) -> bool | None:
+        """Whether nothing more comes of the one of an incident; None where there is none."""
+        mend = self._mends.get(incident_id or "")
+        return mend.stage in {"held", "failed", "refused"} if mend is not None else None
+
     def plan(self, incident: Incident) -> None:
         """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead.
 

@@ -25,9 +25,9 @@ class NoticeLine(OneLine):
         self._sign: Span = (" · ", "info")
         self.display = False
 
-    def tell(self, trouble: Text | None) -> None:
-        """Say from now on what is wrong, or nothing."""
-        self._words, self._sign = trouble, (" ▲ ", "warning")
+    def tell(self, words: Text | None, *, good: bool = False) -> None:
+        """Say from now on what is wrong, or what went well, or nothing."""
+        self._words, self._sign = words, (" ✓ ", "good") if good else (" ▲ ", "warning")
 
     def draw(self, size: Size) -> None:
         """Draw it for a terminal of that size."""

@@ -1,0 +1,136 @@
+"""A server that is restarted forgets its queue: the screen kept it, says so, and queues it again when a person wants that."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from gpuwatch.adapters.comfyui.address import server_of
+from gpuwatch.adapters.rulecache import load_matcher
+from gpuwatch.adapters.sources.comfyui import ComfyuiSource
+from gpuwatch.adapters.workloads import load_workloads
+from gpuwatch.core.engine import Engine
+from gpuwatch.faces.servers import hands_of, mender_of
+from gpuwatch.faces.tui.app import WatchApp, Watched
+from gpuwatch.faces.tui.mend import servers_of
+from gpuwatch.pipeline import Pipeline
+from gpuwatch.texts import use
+from tests.faces import tui_play
+from tests.faces.test_tui_mend import PACE, PATIENCE_SECONDS, detail, failed
+from tests.faces.tui_play import explained, play, screen, until
+from tests.standin.prompts import faulty, workflow
+from tests.standin.server import Standin, standing
+
+
+@pytest.fixture(autouse=True)
+def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(tui_play, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
+    use("en")
+    yield
+    use("en")
+
+
+@pytest.fixture
+def standin() -> Iterator[Standin]:
+    with standing() as standin:
+        yield standin
+
+
+def watching(standin: Standin, *, read_only: bool = False) -> WatchApp:
+    """The screen as `gpuwatch watch URL` makes it."""
+    arguments = argparse.Namespace(rules=None, gpu_memory=None)
+    matcher = load_matcher(None)
+    sources = [ComfyuiSource(server_of(standin.url), pace=PACE)]
+    servers = servers_of(sources).items()
+    watched = Watched(
+        Pipeline(Engine(matcher.rules, load_workloads(), ready=matcher), sources),
+        menders={name: partial(mender_of, server, arguments) for name, server in servers},
+        hands={name: partial(hands_of, server) for name, server in servers},
+    )
+    return WatchApp(opens=lambda: watched, read_only=read_only)
+
+
+def waits(app: WatchApp) -> int:
+    return sum(app.keeping.count(name) for name in app.snapshot.sources)
+
+
+def test_what_waited_is_queued_again_after_the_restart_in_its_order(standin: Standin) -> None:
+    comfyui = standin.comfyui
+
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.snapshot.queues, "the server")
+        comfyui.gate.clear()
+        secret = {"api_key_comfy_org": "opensecret"}
+        broken = comfyui.submit({"prompt": faulty("illegal")})[1]["prompt_id"]
+        waiting = [
+            comfyui.submit({"prompt": workflow(side), "extra_data": secret})[1]["prompt_id"] for side in (256, 320, 384)
+        ]
+        await until(pilot, lambda: waits(app) == 3, "that they are kept")
+        comfyui.gate.set()
+        await until(pilot, lambda: "3 jobs wait there" in detail(app), "what a restart would forget")
+        assert "Q queues them again afterwards" in " ".join(detail(app).split())
+        comfyui.gate.clear()
+        standin.restart()
+        await until(pilot, lambda: "3 jobs waited on" in screen(app), "that they are lost")
+        assert comfyui.pending == []
+        await pilot.press("Q")
+        await until(pilot, lambda: "Q again does it" in screen(app), "the question")
+        assert comfyui.pending == []
+        assert comfyui.running is None
+        while app.keeping.lost() is not None:
+            await pilot.press("Q")
+            await pilot.pause(0.5)
+        await until(pilot, lambda: "3 jobs are queued again on" in screen(app), "that they are queued")
+        comfyui.gate.set()
+        with comfyui.changed:
+            assert comfyui.changed.wait_for(lambda: len(comfyui.history) == 3, PATIENCE_SECONDS)
+        assert comfyui.executed == [broken, *waiting], "the one that ran is left out"
+        assert all(entry["prompt"][3]["api_key_comfy_org"] == "opensecret" for entry in comfyui.history.values())
+        assert "opensecret" not in screen(app)
+        await pilot.press("Q")
+        await until(pilot, lambda: "No job is known" in screen(app), "that nothing is left")
+
+    play(watching(standin), scene, size=(140, 44))
+
+
+def test_a_screen_that_only_shows_keeps_and_queues_nothing(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.snapshot.queues, "the server")
+        standin.comfyui.gate.clear()
+        for side in (256, 320):
+            standin.comfyui.submit({"prompt": workflow(side)})
+        await until(pilot, lambda: any(queue.pending for queue in app.snapshot.queues.values()), "the queue")
+        await pilot.press("Q")
+        await until(pilot, lambda: "This screen only shows" in screen(app), "that it only shows")
+        assert app.keeping.lost() is None
+        assert waits(app) == 0
+        standin.comfyui.gate.set()
+
+    play(watching(standin, read_only=True), scene)
+
+
+def test_what_fails_meanwhile_does_not_take_the_place_of_the_job_that_is_mended(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await failed(app, pilot, standin, workflow(1280))
+        mended = explained(app).id
+        await pilot.press("a")
+        await until(pilot, lambda: "Queue the job again like this?" in detail(app), "the plan")
+        standin.comfyui.submit({"prompt": faulty("something else")})
+        await until(pilot, lambda: len(app.snapshot.incidents) == 2, "another failure")
+        await pilot.pause()
+        assert explained(app).id == mended
+        await until(pilot, lambda: "again: queue it in front" in screen(app), "the question")
+        await pilot.press("a")
+        await until(pilot, lambda: "It held: job" in detail(app), "that it held")
+        assert explained(app).id == mended, "an older failure that is unsolved does not push it away"
+        standin.comfyui.submit({"prompt": faulty("a third thing")})
+        await until(pilot, lambda: explained(app).id != mended, "the next failure, once that is over")
+        assert "a third thing" in detail(app)
+
+    play(watching(standin), scene, size=(140, 44))
