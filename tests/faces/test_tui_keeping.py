@@ -75,10 +75,14 @@ def test_what_waited_is_queued_again_after_the_restart_in_its_order(standin: Sta
         comfyui.gate.set()
         await until(pilot, lambda: "3 jobs wait there" in detail(app), "what a restart would forget")
         assert "Q queues them again afterwards" in " ".join(detail(app).split())
+        await pilot.press("a")
+        await until(pilot, lambda: "Restart it, then press a again." in " ".join(detail(app).split()), "what helps")
+        assert "3 jobs wait there" in detail(app)
         comfyui.gate.clear()
         standin.restart()
         await until(pilot, lambda: "3 jobs waited on" in screen(app), "that they are lost")
         assert comfyui.pending == []
+        assert "computes nothing any more" not in detail(app)
         await pilot.press("Q")
         await until(pilot, lambda: "Q again does it" in screen(app), "the question")
         assert comfyui.pending == []

@@ -60,6 +60,16 @@ def test_an_empty_queue_read_from_the_new_process_forgets_nothing() -> None:
     assert lost(waiting) == ["b"]
 
 
+def test_what_another_queued_again_is_lost_no_more() -> None:
+    waiting = WaitingJobs()
+    waiting.see(jobs("a", "b", "c"), (), AT)
+    waiting.restarted(AT)
+    waiting.see(jobs("b"), (), SOON)
+    assert lost(waiting) == ["a", "c"]
+    waiting.ended({"a"})
+    assert lost(waiting) == ["c"]
+
+
 def test_a_second_restart_adds_to_what_is_lost_and_all_is_bounded() -> None:
     waiting = WaitingJobs()
     waiting.see(jobs("a"), (), AT)

@@ -59,6 +59,7 @@ class WaitingJobs:
         """This is the queue now, in its order. `total`: how many are in it, with those that are not kept here."""
         self._others = (len(jobs) if total is None else total) - len(jobs[:MOST])
         now = {job.id: job for job in jobs[:MOST]}
+        self.queued_again(now.keys())
         self._gone = {id_: (job, since) for id_, (job, since) in self._gone.items() if at - since < _JUST_NOW}
         self._gone |= {id_: (job, at) for id_, job in self._kept.items() if id_ not in now}
         if now:
@@ -75,6 +76,7 @@ class WaitingJobs:
         for id_ in ids:
             self._kept.pop(id_, None)
             self._gone.pop(id_, None)
+        self.queued_again(ids)
 
     def restarted(self, at: datetime) -> None:
         """Another process answers: what waited is lost there."""
@@ -84,5 +86,6 @@ class WaitingJobs:
         self._kept, self._gone, self._running, self._others, self._read_at = {}, {}, frozenset(), 0, None
 
     def queued_again(self, ids: Collection[str]) -> None:
-        """These are in a queue again, or not wanted any more."""
-        self.lost = tuple(job for job in self.lost if job.id not in ids)
+        """These are in a queue again, or were."""
+        if self.lost:
+            self.lost = tuple(job for job in self.lost if job.id not in ids)

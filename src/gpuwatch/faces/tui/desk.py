@@ -41,6 +41,8 @@ class Desk(Looking):
     notice_line: NoticeLine
     _asked_at: float | None = None
     """When it was asked whether to queue a server's jobs again."""
+    _tells_lost = False
+    """Whether the notice speaks of such jobs."""
 
     def _only_shows(self) -> bool:
         """Whether nothing may be done from here; says so."""
@@ -191,9 +193,14 @@ class Desk(Looking):
                 count=lost[1], server=lost[0],
             )  # fmt: skip
             self.notice_line.tell(words)
+            self._tells_lost = True
         if self.keeping.told is not None:
             self.notice_line.tell(self.keeping.told, good=True)
             self.keeping.told = None
+            self._tells_lost = False
+        elif self._tells_lost and self.keeping.lost() is None:
+            self.notice_line.tell(None)  # another gpuwatch queued them again
+            self._tells_lost = False
 
     def action_put_back(self) -> None:
         """Ask whether to queue again what a restart took; again: do it."""

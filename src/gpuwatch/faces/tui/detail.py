@@ -96,6 +96,8 @@ class Detail(Pane):
                 question = self.question(mend)
                 mending, note = mend_rows(mend, prose_width(width), question, snapshot.at), next_spans(mend, question)
                 title = cut(title, max(width - width_of(note) - _AROUND_NOTE, 0)) if note else title
+                if offer is not None and not offer[0]:
+                    mending += offer_rows(offer, prose_width(width))
             self.rows.show(incident_detail(incident, chosen_fix, width, snapshot, mending))
             note = note or confidence_note(incident)
         if self._drawn != (incident.id if incident else None):

@@ -132,7 +132,7 @@ class Keeping:
                     if self._stop.is_set():
                         break
                     try:
-                        if job.id not in there:
+                        if job.id not in there and hands.ended_job(job.id) is None:  # another may have done it
                             hands.queue(job.prompt, job.extra_data, id_=job.id)
                         queued += 1
                     except UnsureError as unsure:

@@ -57,6 +57,8 @@ class Mend:
     mender: Mender | None = field(default=None, repr=False, compare=False)
     held: FixTried | None = None
     """The fix that its job ran to its end with."""
+    broken: bool = False
+    """Whether nothing was planned because the server computed nothing any more."""
 
     @property
     def under_way(self) -> bool:
@@ -92,8 +94,12 @@ class Mends:
         self._stop = threading.Event()
 
     def of(self, incident_id: str) -> Mend | None:
-        """The one of an incident."""
-        return self._mends.get(incident_id)
+        """The one of an incident; that its server was broken is said only as long as it is."""
+        mend = self._mends.get(incident_id)
+        if mend is not None and mend.broken and self._broken(mend.server) is None:
+            self.leave(incident_id)
+            return None
+        return mend
 
     def obstacle(self, incident: Incident) -> Text | None:
         """Why nothing can be planned for an incident; None where it can."""
@@ -137,7 +143,14 @@ class Mends:
         for other in [mend for mend in self._mends.values() if mend.stage in {"planning", "asked"}]:
             self.leave(other.incident_id)
         broken = self._broken(server)
-        mend = Mend(incident.id, "planning" if broken is None else "refused", server, broken, held=held)
+        mend = Mend(
+            incident.id,
+            "planning" if broken is None else "refused",
+            server,
+            broken,
+            held=held,
+            broken=broken is not None,
+        )
         with self._lock:
             self._mends.pop(incident.id, None)
             self._mends[incident.id] = mend
