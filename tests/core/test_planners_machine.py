@@ -187,3 +187,11 @@ def test_a_file_that_is_missed_is_named(facts: dict[str, Any], name: str) -> Non
 @pytest.mark.parametrize("facts", [{}, {"path": "///"}, {"name": 5}])
 def test_a_file_that_nothing_names_is_told_in_the_rules_words(facts: dict[str, Any]) -> None:
     assert "that this server does not have" in render(told(incident(facts, "model-missing")).cause, "en")
+
+
+def test_a_missing_node_is_named_in_the_first_sentence() -> None:
+    cause = told(incident({"node_type": "UltimateSDUpscale"}, "comfyui-missing-node")).cause
+    assert render(cause).startswith("UltimateSDUpscale is not on this server")
+    assert "knows no node" in render(told(incident({}, "comfyui-missing-node")).cause), (
+        "the rule's words, where none is named"
+    )

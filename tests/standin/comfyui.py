@@ -166,9 +166,8 @@ class ComfyUI:
         for node_id, node in prompt.items():
             if node.get("class_type") not in _KNOWN:
                 kind = "missing_node_type" if self.modern else "invalid_prompt"
-                return self._refuse(
-                    kind, f"Node {node.get('class_type')!r} not found.", details=f"Node ID '#{node_id}'"
-                )
+                words = f"Node {node.get('class_type')!r} not found. The custom node may not be installed."
+                return self._refuse(kind, words, details=f"Node ID '#{node_id}'")
         outputs = [id_ for id_, node in prompt.items() if node["class_type"] in _OUTPUTS]
         if not outputs:
             return self._refuse("prompt_no_outputs", "Prompt has no outputs")
@@ -208,8 +207,8 @@ class ComfyUI:
     def _refuse(
         self, kind: str, message: str, errors: Mapping[str, Any] | None = None, details: str = ""
     ) -> tuple[int, dict[str, Any]]:
-        self.log(f"invalid prompt: {{'type': '{kind}', 'message': '{message}'}}\n", "ERROR")
         error = {"type": kind, "message": message, "details": details, "extra_info": {}}
+        self.log(f"invalid prompt: {error}\n", "ERROR")
         return 400, {"error": error, "node_errors": dict(errors or {})}
 
     def stop_running(self, prompt_id: str | None) -> None:

@@ -334,9 +334,21 @@ def cause_of_missing_file(case: Case) -> Text | None:
     )
 
 
+def cause_of_missing_node(case: Case) -> Text | None:
+    """Which node is missed, where the failure names it."""
+    named = case.incident.facts.get("node_type") or case.incident.node.type
+    if not isinstance(named, str) or not named.strip():
+        return None
+    return text(
+        "{name} is not on this server: the pack that brings it is not installed or failed to import, or this ComfyUI is older.",
+        name=named,
+    )
+
+
 OTHERS = {
     "mps_oom": cause_of_mps,
     "model_missing": cause_of_missing_file,
+    "missing_node": cause_of_missing_node,
     "host_oom": cause_of_host_oom,
     "host_oom_killed": cause_of_kill,
     "directml_oom": cause_with_size,

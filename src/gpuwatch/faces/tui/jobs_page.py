@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import JobEnded, JobOutcome
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.tui.paint import Row, Span, bar, flushed, padded, paragraph, row, spread, width_of
 from gpuwatch.faces.tui.themes import Tone
-from gpuwatch.faces.tui.wording import clock
+from gpuwatch.faces.tui.wording import clock, said
 from gpuwatch.texts import Text, render, show_bytes, show_seconds, text, visible
 from gpuwatch.texts import translate as _
 
@@ -32,7 +33,8 @@ def jobs_page(snapshot: Snapshot, width: int) -> list[Row]:
         rows += [*server_rows(snapshot, name, width), row()]
     if snapshot.jobs:
         rows.append(head_row(width))
-        rows += [job_row(job, snapshot, width) for job in reversed(snapshot.jobs[-_MOST_JOBS:])]
+        told = {incident.job_id: incident for incident in snapshot.incidents.values() if incident.job_id is not None}
+        rows += [job_row(job, snapshot, width, told.get(job.job_id)) for job in reversed(snapshot.jobs[-_MOST_JOBS:])]
     elif servers:
         rows.append(row((" " + _("No job has ended yet."), "dim")))
     if rows:
@@ -81,14 +83,16 @@ def server_rows(snapshot: Snapshot, name: str, width: int) -> list[Row]:
     return rows
 
 
-def job_row(job: JobEnded, snapshot: Snapshot, width: int) -> Row:
-    """A job that is over, on one line."""
+def job_row(job: JobEnded, snapshot: Snapshot, width: int, failure: Incident | None = None) -> Row:
+    """A job that is over, on one line. `failure`: what it failed at, where that is known."""
     sign, word, tone = OUTCOME[job.outcome]
     left: list[Span] = [(f" {sign} ", tone), (padded(render(word), 12), tone)]
     left.append((clock(job.at, snapshot.at) + "  ", "dim"))
     if job.workload or job.node_type:
         left.append((visible(job.workload or job.node_type or "") + "  ", "text"))
-    if job.exception_type:
+    if failure is not None and job.outcome == "error":
+        left.append((said(failure.title), "dim"))
+    elif job.exception_type:
         left.append((visible(job.exception_type.rpartition(".")[2]), "dim"))
     elif job.node_seconds:
         node, seconds = max(job.node_seconds.items(), key=lambda item: item[1])
