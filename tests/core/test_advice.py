@@ -183,6 +183,7 @@ def test_the_account_of_a_card_adds_up() -> None:
     [
         (b"1.56 GiB", 1675037245), (b"640.00 MiB", 671088640), (b"7999376589", 7999376589), (b"0 bytes", 0), (b"20.00 KB", 20480),
         (b"17179869184.00 GiB", None), (b"many", None), (b"-1 MiB", None), (b"1.2.3 GiB", None), (b"0x1c000", 114688),
+        (b"1900,00 MiB", 1992294400), (b"1,234 KiB", 1263616), (b"1,234.50 KiB", 1264128),
     ],
 )  # fmt: skip
 def test_sizes_are_read(printed: bytes, count: int | None) -> None:

@@ -206,6 +206,8 @@ for _power, _letter in enumerate(b"kmgtp", start=1):
     _UNITS |= {bytes([_letter]) + tail: 1024**_power for tail in (b"", b"b", b"ib")}
 _HEX = re.compile(rb"0x[0-9a-fA-F]{1,12}")
 _SIZE = re.compile(rb"\s*(-?[\d][\d.,_]*(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*")
+_DECIMAL_COMMA = re.compile(rb"\d+,\d{1,2}")
+"""A number as C prints it where the comma is the decimal point: groups of thousands have three digits."""
 _LARGEST_TRUE_BYTES = 1 << 63
 """What is above is no fact but a limit that was never set: "17179869184.00 GiB"."""
 _MOST_DIGITS = 18
@@ -247,19 +249,16 @@ def convert_fact(name: str, raw: bytes) -> Any:
 
 
 def parse_bytes(raw: bytes) -> int | None:
-    """Read "1.56 GiB", "7999376589" or "0x1c000"; None where it is no size or a limit that was never set."""
+    """Read "1.56 GiB", "1,56 GiB", "7999376589" or "0x1c000"; None where it is no size or a limit that was never set."""
     if _HEX.fullmatch(raw):
         return int(raw, 16)
     found = _SIZE.fullmatch(raw)
     if found is None:
         return None
     factor = _UNITS.get(found[2].lower())
+    digits = found[1].replace(b",", b"." if _DECIMAL_COMMA.fullmatch(found[1]) else b"")
     try:
-        number = (
-            float(found[1].replace(b",", b"").replace(b"_", b""))
-            if b"." in found[1]
-            else int(found[1].replace(b",", b""))
-        )
+        number = float(digits.replace(b"_", b"")) if b"." in digits else int(digits)
     except ValueError:
         return None
     if factor is None or number < 0 or number * factor >= _LARGEST_TRUE_BYTES:
