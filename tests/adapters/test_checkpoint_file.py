@@ -66,6 +66,7 @@ def test_safetensors(tmp_path: Path) -> None:
         ({"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 4]}}, "no sensible shape"),
         ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, "no sensible shape"),
         ({"a": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}}, "no sensible shape"),
+        ({"a": {"dtype": "F32", "shape": [9] * 65, "data_offsets": [0, 4]}}, "no sensible shape"),
         ({"a": {"dtype": "F32", "shape": [1]}}, "data_offsets"),
         ({"a": 1}, "not subscriptable"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1 << 40]}}, "does not fill its place"),

@@ -37,6 +37,15 @@ def test_a_process_is_known_by_its_folder_and_its_log_by_its_port(tmp_path: Path
     assert [path.name for path in log_files(running)] == ["comfyui_8200.log"]
 
 
+@pytest.mark.parametrize("port", ["\u00b2", "0", "65536", "99999999", "-1", "http", ""])
+def test_a_port_that_none_can_be_means_comfyuis_own(port: str, tmp_path: Path) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "nodes.py").touch()
+    running = running_of(1, ["python", "main.py", "--port", port], tmp_path, Path("main.py"))
+    assert running is not None
+    assert running.port == 8188
+
+
 def test_what_a_process_here_may_see_is_read_from_it_and_nothing_of_another_machines(tmp_path: Path) -> None:
     (tmp_path / "comfy").mkdir()
     (tmp_path / "nodes.py").touch()

@@ -21,11 +21,12 @@ from gpuwatch.adapters.journal import writing
 from gpuwatch.adapters.journal.reading import read_incidents
 from gpuwatch.adapters.journal.writing import Journal
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.sources import Place
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.matching.matcher import Matcher
-from gpuwatch.core.observations import JobEnded, LogChunk, LogResumed
+from gpuwatch.core.observations import JobEnded, LogChunk, LogResumed, Tick
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import render
@@ -279,3 +280,19 @@ def test_reading_what_is_no_journal_says_so(tmp_path: Path, content: bytes | Non
         path.write_bytes(content)
     with pytest.raises(UsageError, match=r"journal"):
         list(read_incidents(path))
+
+
+def test_what_no_utf8_holds_and_no_64_bits_is_written_all_the_same(tmp_path: Path) -> None:
+    engine, journal = Engine(MATCHER.rules, shows_records=False, ready=MATCHER), Journal(tmp_path / "journal.db", print)
+    source = "\udcff.log"
+    assert journal.place_of(source, f"file:/{source}") is None
+    events = engine.feed(LogChunk(AT, source, b"CUDA out of memory. Tried to allocate 2.00 GiB\n", place="1"))
+    events += engine.feed(Tick(AT + timedelta(minutes=1)))
+    events.append(JobEnded(AT, "\ud800", "\ud800", "error", node_type="\ud800"))
+    journal(events, SEEN)
+    journal.close()
+    (kept,) = read_incidents(journal.path)
+    assert (kept.failures, journal.write_errors) == (1, 0)
+    again = Journal(journal.path, print)
+    assert again.place_of(source, f"file:/{source}") == Place("1", 1, 0)
+    again.close()

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from gpuwatch.core.checkpoint import Inspection, Network, identify
 from gpuwatch.core.pickled_names import DTYPES, Named
 from gpuwatch.core.pickles import Pickle, read_pickle
-from gpuwatch.core.tensors import Tensor, tensors_in
+from gpuwatch.core.tensors import MOST_DIMENSIONS, Tensor, tensors_in
 from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.texts import text
 
@@ -139,7 +139,8 @@ def _read_safetensors(path: str, file: BinaryIO, size_bytes: int) -> Inspection:
 
 def _safe_tensor(name: str, entry: Any) -> tuple[Tensor, int]:
     shape, place = entry["shape"], entry["data_offsets"]
-    if not all(type(number) is int and 0 <= number < 1 << 50 for number in (*shape, *place)) or len(place) != 2:
+    sensible = len(shape) <= MOST_DIMENSIONS and len(place) == 2
+    if not sensible or not all(type(number) is int and 0 <= number < 1 << 50 for number in (*shape, *place)):
         raise _DamagedError(f"the entry {name[:80]} has no sensible shape")
     tensor = Tensor(name, _SAFE_DTYPES.get(str(entry["dtype"]), str(entry["dtype"])[:20]), tuple(shape))
     if tensor.dtype in DTYPES and tensor.values * DTYPES[tensor.dtype] != place[1] - place[0]:

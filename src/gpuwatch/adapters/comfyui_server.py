@@ -8,6 +8,7 @@ from typing import Any
 
 from gpuwatch.adapters.comfyui.address import Server
 from gpuwatch.adapters.comfyui.client import Client, NoAnswerError
+from gpuwatch.adapters.comfyui.reading import whole
 from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import text
 
@@ -44,10 +45,10 @@ def ask_server(server: Server) -> Said:
         )
     devices = stats.get("devices")
     device = devices[0] if isinstance(devices, list) and devices and isinstance(devices[0], dict) else {}
-    total = device.get("vram_total") if device.get("type") != "cpu" else None
+    total = whole(device.get("vram_total")) if device.get("type") != "cpu" else None
     version = system.get("comfyui_version")
     return Said(
         nodes,
         version if isinstance(version, str) else None,
-        total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else None,
+        total or None,
     )

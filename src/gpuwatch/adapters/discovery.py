@@ -108,8 +108,7 @@ def running_of(pid: int, words: Sequence[str], cwd: Path, script: Path) -> Runni
         return None
     base = Path(_value(words, "--base-directory") or folder)
     user = Path(_value(words, "--user-directory") or base / "user")
-    port = _value(words, "--port")
-    return Running(pid, folder, int(port) if port and port.isdigit() else PORTS[0], cwd / user)
+    return Running(pid, folder, _port(_value(words, "--port")), cwd / user)
 
 
 def surroundings_of(server: Server) -> dict[str, Any]:
@@ -141,6 +140,13 @@ def log_files(process: Running) -> list[Path]:
     with suppress(OSError):
         return [path for path in (own, common) if path.is_file()][:1]
     return []
+
+
+def _port(words: str | None) -> int:
+    """The port that another program's command line names; ComfyUI's own where it names none that can be."""
+    if words is None or not (words.isascii() and words.isdecimal()) or len(words) > 5:
+        return PORTS[0]
+    return int(words) if 0 < int(words) < 1 << 16 else PORTS[0]
 
 
 def _value(words: Sequence[str], option: str) -> str | None:

@@ -26,6 +26,8 @@ from gpuwatch.texts import Text, plain, text
 
 TRIES = 5
 """Tries in a row that bring nothing; one that brought something is not counted."""
+FIRST_TRIES = 2
+"""The same where none ever brought a byte: the address is likely wrong."""
 MOST_TRIES = 100
 
 
@@ -149,7 +151,7 @@ def _bring(
             if isinstance(error, urllib.error.URLError) and _final(error):
                 raise unreachable(part.url, reason) from error
         idle = 0 if part.have_bytes > before_bytes else idle + 1
-        if idle >= TRIES or (idle and not part.have_bytes and idle >= 2):
+        if idle >= (TRIES if part.have_bytes else FIRST_TRIES):
             break
         wait(min(2.0**idle, 15.0))
     raise unreachable(part.url, reason)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gpuwatch.adapters.comfyui.reading import plain_inputs
 from gpuwatch.adapters.workflow_file import parsed, read_bounded
 from gpuwatch.core.observations import JobEnded
 from gpuwatch.errors import UsageError
@@ -127,14 +128,6 @@ def _read(value: Mapping[str, Any]) -> JobError:
         words("exception_type"),
         value["exception_message"][:_LONGEST],
         "".join(line if line.endswith("\n") else line + "\n" for line in lines)[: 10 * _LONGEST],
-        dict(_inputs(value.get("current_inputs"))),
+        plain_inputs(value.get("current_inputs")),
         words("prompt_id") or "",
     )
-
-
-def _inputs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Numbers and short words only; a picture stands there as many lines of digits."""
-    for name, held in value.items() if isinstance(value, dict) else ():
-        one = held[0] if isinstance(held, list) and len(held) == 1 else held
-        if isinstance(one, bool | int | float) or (isinstance(one, str) and len(one) <= 500):
-            yield str(name)[:200], one

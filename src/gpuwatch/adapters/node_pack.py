@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -141,24 +142,15 @@ def modules_needed(first: tuple[str, ...], roots: Mapping[str, Path]) -> set[Pat
 def needs_of(profile: WorkloadProfile) -> dict[str, object]:
     """What passes need, for the node to choose how many images it takes at once: predicted, the high end."""
     passes = []
-    for variant in profile.variants:
-        for rewrite in ("none", "tail", "fold"):
-            for dtype in ("fp32", "fp16"):
-                for images in (1, 2):
-                    with suppress(KeyError):  # no trace of that is shipped
-                        points = [
-                            [
-                                side,
-                                round(
-                                    predict(
-                                        profile, variant, side, dtype, rewrite=rewrite, batch=images
-                                    ).budget_bytes.high
-                                ),
-                            ]
-                            for side in NEED_SIDES_PX
-                        ]
-                        row = {"variant": variant, "rewrite": rewrite, "dtype": dtype, "images": images}
-                        passes.append({**row, "bytes": points})
+    forms = product(profile.variants, ("none", "tail", "fold"), ("fp32", "fp16"), (1, 2))
+    for variant, rewrite, dtype, images in forms:
+        with suppress(KeyError):  # no trace of that is shipped
+            needs = [
+                (side, predict(profile, variant, side, dtype, rewrite=rewrite, batch=images)) for side in NEED_SIDES_PX
+            ]
+            points = [[side, round(need.budget_bytes.high)] for side, need in needs]
+            row = {"variant": variant, "rewrite": rewrite, "dtype": dtype, "images": images}
+            passes.append({**row, "bytes": points})
     return {"source": "predicted", "passes": passes}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged
@@ -67,8 +67,8 @@ class Awaiting:
 
     def flush(self, at: datetime, incidents: Mapping[str, Incident]) -> Iterator[Telling]:
         """Nothing more will come: what waits is to be told."""
-        for id_, held in list(self._held.items()):
-            self._held[id_] = replace(held, until=at)
+        for held in self._held.values():
+            held.until = at
         yield from self._overdue(at, incidents)
 
     def _counted(

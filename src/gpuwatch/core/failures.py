@@ -340,6 +340,8 @@ class Failures:
         self._block = None
 
     def _identify(self, rule: Rule, record: LogRecord) -> str:
-        """An id that is the same whenever the same log is read again."""
-        told = f"{self.source}\0{self.epoch}\0{record.line}\0{rule.id}\0".encode() + record.text
+        """An id that is the same whenever the same log is read again. A file's name may hold bytes that are no UTF-8."""
+        told = (
+            f"{self.source}\0{self.epoch}\0{record.line}\0{rule.id}\0".encode("utf-8", "backslashreplace") + record.text
+        )
         return hashlib.blake2s(told, digest_size=5).hexdigest()

@@ -88,7 +88,7 @@ class Slowness:
         seconds, usual = paces
         told = f"{self.source}\0{rule.id}\0{at.isoformat()}"
         self._told = Incident(
-            id=hashlib.blake2s(told.encode(), digest_size=5).hexdigest(),
+            id=hashlib.blake2s(told.encode("utf-8", "backslashreplace"), digest_size=5).hexdigest(),
             source=self.source,
             rule=rule,
             label=rule.label,

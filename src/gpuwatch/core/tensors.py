@@ -12,7 +12,7 @@ from gpuwatch.core.pickles import Made, Stored, Table
 
 _MOST_WRAPPERS = 4
 """Parameters around a tensor that are looked through: real files have one."""
-_MOST_DIMENSIONS = 64
+MOST_DIMENSIONS = 64
 """PyTorch's own limit."""
 
 
@@ -93,7 +93,7 @@ def _tensor(name: str, value: Any) -> Tensor | None:
         shape = shape.arguments[0] if isinstance(shape.arguments, tuple) and shape.arguments else None
     if not isinstance(key, tuple) or len(key) < 5 or not isinstance(key[1], Named) or not isinstance(shape, tuple):
         return None
-    if len(shape) > _MOST_DIMENSIONS or not all(type(length) is int and 0 <= length < 1 << 40 for length in shape):
+    if len(shape) > MOST_DIMENSIONS or not all(type(length) is int and 0 <= length < 1 << 40 for length in shape):
         return None
     # Anything else in the name's place may be larger in words than memory is: references double.
     storage = key[2][:80] if isinstance(key[2], str) else None

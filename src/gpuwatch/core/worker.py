@@ -125,7 +125,7 @@ def dead_worker(rule: Rule, queue: QueueState, since: datetime) -> Incident:
     told = f"{queue.server}\0{rule.id}\0{since.isoformat()}"
     seconds = (queue.at - since).total_seconds()
     return Incident(
-        id=hashlib.blake2s(told.encode(), digest_size=5).hexdigest(),
+        id=hashlib.blake2s(told.encode("utf-8", "backslashreplace"), digest_size=5).hexdigest(),
         source=queue.server,
         rule=rule,
         label=rule.label,

@@ -111,9 +111,12 @@ class WorkloadProfile:
         return next((v.name for v in self.variants.values() if name in v.checkpoints), None)
 
     def tokens_per_image(self, sizes: Mapping[str, Any]) -> int | None:
-        """Visual tokens of a pass over one photo, which the node scales to a square; None where no input names the side."""
+        """Visual tokens of a pass over one photo, which the node scales to a square; None where no input names the side.
+
+        What the node would not take is no side: it comes from a server's word.
+        """
         side = sizes.get(self.size_input)
-        if isinstance(side, bool) or not isinstance(side, int | float) or side != side // 1 or side < 1:
+        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= self.max_px or side % 1:
             return None
         return tokens_of(int(side), int(side))
 

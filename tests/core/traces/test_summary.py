@@ -70,6 +70,13 @@ def trace_of(events: list[Any]) -> Trace:
     return trace
 
 
+def test_a_counter_that_no_float_holds_is_passed_over() -> None:
+    found = Trace()
+    for value in (10**400, -(10**400), float("inf"), float("nan"), 2.0):
+        found.take({"ph": "C", "name": "watts", "pid": 1, "ts": T, "args": {"value": value}})
+    assert (found.counters["watts"].count, found.counters["watts"].total) == (1, 2.0)
+
+
 def test_a_gpu_trace_in_tables() -> None:
     summary = summary_of(EVENTS)
     assert (summary.events, summary.unusable, summary.left_out, summary.steps) == (len(EVENTS), 0, 0, 1)

@@ -181,6 +181,18 @@ def test_two_nodes_with_one_id_are_not_told_apart() -> None:
     assert "Two nodes have the id 1" in refusal(value, "1", "width")
 
 
+def test_a_node_in_a_subgraph_whose_id_another_node_has_is_not_told_apart_either() -> None:
+    value = subgraph({})
+    host = next(entry for entry in value["nodes"] if entry["type"] == "aaaa")
+    value["nodes"].insert(0, node(host["id"], "KSampler"))
+    value["links"] = [[number, -10, 0, 1, 0, "INT"] for number in range(1, 9)]
+    workflow = read_workflow(value)
+    inner = next(each for each in workflow.nodes if each.scope)
+    assert inner.id in workflow.ambiguous
+    assert all(workflow.source(inner, name) is None for name in workflow.linked_inputs(inner))
+    assert isinstance(find_input(workflow, inner, "width", knowledge()), Text)
+
+
 def test_subgraphs_within_themselves_come_to_an_end() -> None:
     value = subgraph({})
     value["definitions"]["subgraphs"][0]["nodes"].append({"id": 6, "type": "aaaa", "inputs": []})

@@ -262,7 +262,7 @@ class Hands:
         server that is busy.
         """
         for item, _state in self._queue():
-            if id_ in {item[1], _mark_of(item)}:
+            if id_ in (item[1], _mark_of(item)):
                 return str(item[1])
         if self.ended_job(id_) is not None:
             return id_

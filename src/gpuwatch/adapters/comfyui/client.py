@@ -127,9 +127,8 @@ class Client:
                 self.close()
                 if not kept:
                     raise
-                kept = (
-                    False  # a connection that was kept may have been let go by the other side: once more, on a new one
-                )
+                # A connection that was kept may have been let go by the other side: once more, on a new one.
+                kept = False
         status, kind, data = answer.status, answer.headers.get_content_type(), self._body(answer)
         if answer.will_close:
             self.close()

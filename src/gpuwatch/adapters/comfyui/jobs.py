@@ -81,7 +81,9 @@ class JobFeed:
         listed = self._listed(first=first)
         if first:
             listed += self._older(listed, told)
-        new = [ended for ended in listed if (ended.job_id, ended.ended_ms) not in self._seen]
+        # Where jobs end while page after page is asked for, those of one page come up again in the next.
+        once = {(ended.job_id, ended.ended_ms): ended for ended in listed}
+        new = [ended for key, ended in once.items() if key not in self._seen]
         new += self._missing(new)
         for ended in new:
             self._seen[ended.job_id, ended.ended_ms] = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +17,8 @@ LONGEST_MESSAGE = 8000
 _MOST_INPUTS = 32
 _MOST_ARGUMENTS = 100
 _MOST_FRAMES = 200
+_BEYOND, _BEYOND_SEEDS = 1 << 63, 1 << 64
+"""No number of a server's is so large, and no node's input; what is not below is none, or one that a float does not hold."""
 _OUTCOMES: Mapping[str, JobOutcome] = {"completed": "success", "failed": "error", "cancelled": "interrupted"}
 _ENDS: Mapping[str, JobOutcome] = {
     "execution_success": "success",
@@ -217,7 +218,7 @@ def plain_inputs(inputs: Any) -> dict[str, Any]:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= _LONGEST_WORDS and not value.startswith(("tensor(", "<"))
-    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, bool | int | float) and abs(value) < _BEYOND_SEEDS
 
 
 def part(value: Any, name: str) -> Mapping[str, Any]:
@@ -233,22 +234,23 @@ def items(value: Any, name: str) -> list[Any]:
 
 
 def words_of(value: Any, most: int = _LONGEST_WORDS) -> str | None:
-    """The value as words, cut where it is long; None where there is none."""
+    """The value as words, cut where it is long; None where there is none. Half a character, which JSON may hold, is none."""
     if value is None or isinstance(value, dict | list):
         return None
-    return str(value)[:most] or None
+    words = str(value)[:most]
+    return (words if words.isascii() else words.encode("utf-8", "replace").decode()) or None
 
 
 def whole(value: Any) -> int | None:
     """The value as a whole number; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _BEYOND:
         return None
     return int(value)
 
 
 def number(value: Any) -> float | None:
     """The value as a number; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _BEYOND:
         return None
     return float(value)
 

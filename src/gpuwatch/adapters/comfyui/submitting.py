@@ -135,10 +135,8 @@ class Lane:
                 return self._put_off(photo, lost, error)
             self.batch.over(Outcome(photo, self.name, failed=error.message), "")
             return True
-        prompt, flight = (
-            with_photo(self._prompt, self.batch.node_id, uploaded),
-            Flight(photo, str(uuid.uuid4()), lost=lost),
-        )
+        prompt = with_photo(self._prompt, self.batch.node_id, uploaded)
+        flight = Flight(photo, str(uuid.uuid4()), lost=lost)
         self.batch.queued(photo, self.name, flight.job)
         try:
             queued = self.mender.hands.queue(prompt, {OF_BATCH: True}, id_=flight.job)
@@ -296,9 +294,7 @@ class Lane:
         if flight.proposal is not None:
             self.mender.closed(flight.proposal.tried(self.mender.clock(), "held", "", job.id))
             if flight.proposal.retry.plan.fits == "yes":
-                self._prompt = (
-                    flight.proposal.retry.prompt
-                )  # what surely fits this card is what the next ones begin with
+                self._prompt = flight.proposal.retry.prompt  # what surely fits this card, the next ones begin with
         self._over(flight, tuple(paths), first_bytes=first_bytes, seconds=job.ended.duration_seconds)
 
     def _over(

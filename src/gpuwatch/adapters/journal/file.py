@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuwatch.adapters.journal import runs as journal_runs
+from gpuwatch.adapters.journal.storable import storable
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
 
@@ -113,7 +114,7 @@ def rows(path: Path, query: str, values: Sequence[Any]) -> list[Any]:
     """What a journal answers, which is only read. Raises sqlite3.Error where it cannot be."""
     address = f"{path.resolve().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as connection:
-        return connection.execute(query, values).fetchall()
+        return connection.execute(query, storable(values)).fetchall()
 
 
 def asked(path: Path, query: str, values: Sequence[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from gpuwatch.adapters.journal.file import opened, rows
+from gpuwatch.adapters.journal.storable import storable
 from gpuwatch.adapters.recording import from_json, to_json
 from gpuwatch.core.events import Event
 from gpuwatch.core.observations import FixTried
@@ -87,14 +88,17 @@ class FixLedger:
 
     def _row(self, tried: FixTried) -> tuple[Any, ...]:
         rest = {each.name: to_json(getattr(tried, each.name)) for each in fields(tried) if each.name not in _COLUMNS}
-        return (
-            self._writer,
-            tried.incident_id,
-            tried.failed_job_id or "",
-            tried.at.isoformat(),
-            tried.action,
-            tried.outcome,
-            json.dumps(rest),
+        of_job = tried.failed_job_id or ""
+        return storable(
+            (
+                self._writer,
+                tried.incident_id,
+                of_job,
+                tried.at.isoformat(),
+                tried.action,
+                tried.outcome,
+                json.dumps(rest),
+            )
         )
 
     def _failed(self, words: str) -> None:

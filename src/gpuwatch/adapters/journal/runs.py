@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from gpuwatch.adapters.journal.storable import storable
 from gpuwatch.adapters.recording import from_json, to_json
 from gpuwatch.core.learned.runs import Learned, RunMeasured
 
@@ -33,7 +34,16 @@ def write_runs(connection: sqlite3.Connection, runs: Sequence[RunMeasured]) -> N
     connection.executemany(
         "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (run.at.isoformat(), run.ran.kind.id, run.ran.pixels, run.bound, run.peak_bytes, json.dumps(to_json(run)))
+            storable(
+                (
+                    run.at.isoformat(),
+                    run.ran.kind.id,
+                    run.ran.pixels,
+                    run.bound,
+                    run.peak_bytes,
+                    json.dumps(to_json(run)),
+                )
+            )
             for run in runs
         ],
     )

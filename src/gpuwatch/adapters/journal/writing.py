@@ -22,6 +22,7 @@ from gpuwatch.adapters.clock import utc_now
 from gpuwatch.adapters.incident_json import incident_to_json
 from gpuwatch.adapters.journal import runs as journal_runs
 from gpuwatch.adapters.journal.file import TIMES, is_damage, oldest_at, opened, size_bytes
+from gpuwatch.adapters.journal.storable import storable
 from gpuwatch.adapters.sources import Place
 from gpuwatch.core.events import Event, FailureCounted, IncidentChanged, PlaceReached
 from gpuwatch.core.incidents import Incident
@@ -144,8 +145,9 @@ class Journal:
             self._places[event.source] = event
         else:
             return False
-        while len(self._waiting) > _MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
+        for kept in (self._waiting, self._failures):
+            while len(kept) > _MOST_WAITING:
+                del kept[next(iter(kept))]
         return True
 
     def _key(self, incident: Incident) -> tuple[str, str]:
@@ -182,16 +184,18 @@ class Journal:
             "label = excluded.label, severity = excluded.severity, state = excluded.state, last_at = excluded.last_at, "
             "body = excluded.body",
             [
-                (
-                    log,
-                    id_,
-                    i.source,
-                    i.label,
-                    i.severity,
-                    i.state,
-                    i.first_at.isoformat(),
-                    i.last_at.isoformat(),
-                    _body(i),
+                storable(
+                    (
+                        log,
+                        id_,
+                        i.source,
+                        i.label,
+                        i.severity,
+                        i.state,
+                        i.first_at.isoformat(),
+                        i.last_at.isoformat(),
+                        _body(i),
+                    )
                 )
                 for (log, id_), i in self._waiting.items()
             ],
@@ -203,30 +207,24 @@ class Journal:
         connection.executemany(
             "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (
-                    job.server,
-                    job.job_id,
-                    job.at.isoformat(),
-                    job.outcome,
-                    job.node_type,
-                    job.workload,
-                    job.duration_seconds,
-                )
-                for job in self._jobs
+                storable((j.server, j.job_id, j.at.isoformat(), j.outcome, j.node_type, j.workload, j.duration_seconds))
+                for j in self._jobs
             ],
         )
         journal_runs.write_runs(connection, self._runs)
         connection.executemany(
             "INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
-                (
-                    self._keys[source],
-                    self._logs.get(source, self._session),
-                    r.kind,
-                    r.place,
-                    r.line,
-                    r.epoch,
-                    r.at.isoformat(),
+                storable(
+                    (
+                        self._keys[source],
+                        self._logs.get(source, self._session),
+                        r.kind,
+                        r.place,
+                        r.line,
+                        r.epoch,
+                        r.at.isoformat(),
+                    )
                 )
                 for source, r in self._places.items()
             ],
@@ -331,7 +329,7 @@ class Journal:
         if self._connection is None:
             return []
         try:
-            return self._connection.execute(query, values).fetchall()
+            return self._connection.execute(query, storable(values)).fetchall()
         except sqlite3.Error as error:
             self._failed(error)
             return []

@@ -28,6 +28,8 @@ MOST_STEPS = 100_000
 MOST_BEGUN = 100_000
 """Begins of spans whose ends have not come."""
 MOST_COUNTERS = 1_000
+_LARGEST_SAMPLE = 1e300
+"""A counter's; what is beyond is no number, or one that no float holds."""
 _LATEST_MICROSECONDS = 9e15  # a nanosecond count that fits into 64 bits
 
 _OLD_KINDS = {
@@ -238,7 +240,7 @@ class Trace:
             self.unusable += 1
             return
         for key, value in series.items():
-            if isinstance(value, int | float) and isfinite(value):
+            if isinstance(value, int | float) and abs(value) <= _LARGEST_SAMPLE:
                 full = name[:200] if len(series) == 1 else f"{name[:200]} {key[:100]}"
                 counter = self.counters.get(full)
                 if counter is None:

@@ -69,7 +69,7 @@ class Workflow:
     value: Any
     nodes: tuple[Node, ...]
     ambiguous: frozenset[str] = frozenset()
-    """Ids that two nodes of one graph have."""
+    """Ids that two nodes of one graph have, and those of nodes within one of these."""
     subgraphs: Mapping[str, tuple[Path, Mapping[str, Any]]] = field(default_factory=dict)
     _by_id: Mapping[str, Node] = field(default_factory=dict)
     _links: Mapping[str, Mapping[Any, tuple[Any, int]]] = field(default_factory=dict)
@@ -114,7 +114,9 @@ class Workflow:
         origin, slot = link
         if origin == _INPUT_NODE and scope:
             host = self._by_id[scope[:-1]]
-            shown = _list(self.subgraphs[host.subgraph or ""][1].get("inputs"))
+            if host.subgraph is None:  # another node has the id of the one that stands for the subgraph
+                return None
+            shown = _list(self.subgraphs[host.subgraph][1].get("inputs"))
             name = _mapping(shown[slot]).get("name") if 0 <= slot < len(shown) else None
             if not isinstance(name, str):
                 return None
@@ -197,7 +199,7 @@ def _read_ui(value: Mapping[str, Any], root: Path) -> Workflow:
         _bound(len(nodes))
     by_id: dict[str, Node] = {}
     for node in nodes:
-        if node.id in by_id:
+        if node.id in by_id or node.scope[:-1] in ambiguous:
             ambiguous.add(node.id)
         by_id.setdefault(node.id, node)
     used: dict[Path, int] = {}

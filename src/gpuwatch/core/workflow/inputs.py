@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuwatch.core.workflow.graph import Border, Node, Workflow, is_link
-from gpuwatch.core.workflow.nodes import CONTROL, Knowledge
+from gpuwatch.core.workflow.nodes import CONTROL, Knowledge, NodeType
 from gpuwatch.core.workflow.places import Path
 from gpuwatch.texts import Text, text
 
@@ -106,7 +106,7 @@ def _widget(node: Node, name: str, knowledge: Knowledge) -> Spot | Text:
     return Spot(node, name, (*place, number), values[number])
 
 
-def _plausible(names: tuple[str, ...], values: list[Any], known: Any) -> bool:
+def _plausible(names: tuple[str, ...], values: list[Any], known: NodeType) -> bool:
     """Whether each value is of the kind that its widget holds, as far as that is known."""
     for name, value in zip(names, values, strict=False):
         number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -35,7 +35,7 @@ def need_at(profile: WorkloadProfile, variant: str, side_px: int, room: Room) ->
     """What a size needs, and whether it fits; None where no trace tells. The only place that asks the memory model of a size."""
     try:
         need = predict(profile, variant, side_px, context_bytes=room.context_bytes, room_bytes=room.torch_bytes)
-    except (KeyError, LookupError, ValueError):
+    except LookupError:
         return None
     return need, fits(need, room.torch_bytes)
 
