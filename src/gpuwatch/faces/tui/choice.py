@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
 
 from gpuwatch.core.diagnosis import Fix
 from gpuwatch.core.incidents import Incident
@@ -16,6 +18,41 @@ def newest_that_matters(snapshot: Snapshot, seen: Collection[str] = ()) -> Incid
     listed = [one for one in snapshot.newest_incidents if not one.muted]
     grave = (one for one in listed if unsolved(one) and one.severity in {"error", "critical"} and one.id not in seen)
     return next(grave, listed[0] if listed else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A row of the list: a failure, and those just before it that are like it."""
+
+    incident: Incident
+    """The newest of them, or the one that is chosen."""
+    members: tuple[Incident, ...]
+    """All of them, the newest first."""
+
+    @property
+    def count(self) -> int:
+        """How many failures they are."""
+        return sum(member.count for member in self.members)
+
+    @property
+    def last_at(self) -> datetime:
+        """When the newest was told last."""
+        return self.members[0].last_at
+
+
+def folded(incidents: Iterable[Incident], chosen: str | None, seen: Collection[str]) -> Iterator[Listed]:
+    """Failures that are alike and follow each other, as one: ten jobs that fail at the same do not hide an eleventh."""
+    for _kind, alike in groupby(incidents, lambda each: _kind_of(each, each.id in seen)):
+        members = tuple(alike)
+        yield Listed(next((each for each in members if each.id == chosen), members[0]), members)
+
+
+def _kind_of(incident: Incident, seen: bool) -> object:
+    if incident.fix_outcome is not None or incident.members:
+        return incident.id
+    state = "" if incident.active else incident.state
+    kind = incident.label, incident.title, incident.source, incident.node.type, incident.node.pack
+    return (*kind, state, incident.fresh, incident.muted, incident.worker_dead, seen)
 
 
 @dataclass(slots=True)
@@ -44,8 +81,12 @@ class Choice:
             self._explained, self.fix = incident.id, 0
         return incident
 
-    def listed(self, snapshot: Snapshot) -> tuple[Incident, ...]:
-        """The incidents in the list, the newest first."""
+    def listed(self, snapshot: Snapshot) -> tuple[Listed, ...]:
+        """The rows of the list, the newest first."""
+        incident = self.incident(snapshot)
+        return tuple(folded(self._shown(snapshot), incident.id if incident is not None else None, self.seen))
+
+    def _shown(self, snapshot: Snapshot) -> tuple[Incident, ...]:
         return tuple(one for one in snapshot.newest_incidents if self.shows_muted or not one.muted)
 
     def take(self, snapshot: Snapshot, incident_id: str) -> None:
@@ -69,20 +110,22 @@ class Choice:
         """The person mends this one's job."""
         self.mending, self._known = incident_id, frozenset()
 
-    def acknowledge(self, incident_id: str) -> None:
-        """The person has seen this one, and goes on reading it; again: has not."""
-        self.seen ^= {incident_id}
+    def acknowledge(self, snapshot: Snapshot, incident_id: str) -> None:
+        """The person has seen this one and those that are listed with it, and goes on reading it; again: has not."""
+        rows = (row for row in self.listed(snapshot) if row.incident.id == incident_id)
+        alike = {member.id for row in rows for member in row.members} or {incident_id}
+        self.seen = self.seen - alike if incident_id in self.seen else self.seen | alike
         self.chosen = incident_id
 
     def move(self, snapshot: Snapshot, steps: int) -> None:
         """The person goes so many down the list; its ends hold."""
-        listed = self.listed(snapshot)
+        listed = tuple(row.incident for row in self.listed(snapshot))
         if (here := self._place(listed, snapshot)) is not None:
             self.take(snapshot, listed[min(max(here + steps, 0), len(listed) - 1)].id)
 
     def step(self, snapshot: Snapshot, step: int, *, from_end: bool) -> Incident | None:
         """The next or previous in time, round the end. `from_end`: the log stands at its end, after the newest."""
-        in_time = tuple(reversed(self.listed(snapshot)))
+        in_time = tuple(reversed(self._shown(snapshot)))
         here = self._place(in_time, snapshot)
         if here is None:
             return None

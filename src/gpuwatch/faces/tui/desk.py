@@ -229,5 +229,5 @@ class Desk(Looking):
         if incident is None:
             self.notify(_("No failure seen."), timeout=2)
             return
-        self.choice.acknowledge(incident.id)
+        self.choice.acknowledge(self.snapshot, incident.id)
         self.draw()

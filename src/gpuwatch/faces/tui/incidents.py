@@ -9,8 +9,8 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from gpuwatch.core.incidents import Incident
 from gpuwatch.core.snapshot import Snapshot
+from gpuwatch.faces.tui.choice import Listed
 from gpuwatch.faces.tui.paint import Row, Span, row, spread
 from gpuwatch.faces.tui.pane import Pane, Rows
 from gpuwatch.faces.tui.themes import Back
@@ -60,7 +60,7 @@ class IncidentList(Pane):
         self.rows = IncidentRows()
         super().__init__(self.rows, id=id)
 
-    def draw(self, snapshot: Snapshot, incidents: Sequence[Incident], chosen: str | None, seen: Set[str]) -> None:
+    def draw(self, snapshot: Snapshot, incidents: Sequence[Listed], chosen: str | None, seen: Set[str]) -> None:
         """Draw the list, and how many there are beside those that are listed."""
         before = self.rows.rows
         every = snapshot.incidents.values()
@@ -88,7 +88,7 @@ class IncidentList(Pane):
 
 
 def incident_rows(
-    incidents: Sequence[Incident],
+    incidents: Sequence[Listed],
     chosen: str | None,
     width: int,
     now: datetime | None,
@@ -100,7 +100,8 @@ def incident_rows(
     if not incidents:
         return [row(("  ✓ ", "good"), (_("No failure seen."), "dim"))]
     rows: list[Row] = []
-    for incident in incidents:
+    for listed in incidents:
+        incident = listed.incident
         here = incident.id == chosen
         back: Back = ("selected" if focused else "quiet") if here else ""
         sign, tone = SEVERITY_SIGN[incident.severity]
@@ -110,11 +111,11 @@ def incident_rows(
             (sign + " ", tone if loud else "dim"),
             (said(incident.title), "dim" if not loud else "strong" if here else "text"),
         ]
-        if incident.count > 1:
-            title.append((f"  ×{incident.count}", "warning" if loud else "dim"))
+        if listed.count > 1:
+            title.append((f"  ×{listed.count}", "warning" if loud else "dim"))
         told = beside(state_of(incident), text("seen")) if incident.id in seen else state_of(incident)
         state: Span = (told, state_tone(incident) if loud or incident.fix_outcome == "held" else "dim")
-        when: Span = (f" {clock(incident.last_at, now) if incident.fresh else _('earlier')} ", "dim")
+        when: Span = (f" {clock(listed.last_at, now) if incident.fresh else _('earlier')} ", "dim")
         node: Span = (node_of(incident), "dim")
         if width >= _ONE_LINE_FROM:
             if node[0]:
