@@ -19,15 +19,14 @@ from gpuwatch_runner.command import Job, parse
 from gpuwatch_runner.events import Channel, take_stdout
 
 INTERRUPTED = 130
-TERMINATED = 143
 UNHEARD = 141
 LIBRARIES = ("torch", "numpy", "PIL", "safetensors")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and give the exit code: 0, 2 or 4 as for gpuwatch, 130 and 143 if stopped, 141 if nobody listens."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    """Run, and give the exit code: 0, 2 or 4 as for gpuwatch, 128 and the signal if stopped, 141 if nobody listens."""
+    for number in _ending():
+        signal.signal(number, _stop)
     use(language_of(None))
     channel = take_stdout()
     try:
@@ -98,13 +97,19 @@ def _explained(error: Exception, job: Job) -> JobError:
     return JobError(text("The run failed: {reason}", reason=plain(reason)))
 
 
+def _ending() -> list[signal.Signals]:
+    """The signals to stop at: a hang-up too, unless `nohup` had it ignored."""
+    hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
+    return [signal.SIGTERM, signal.SIGINT, *([] if signal.getsignal(hang_up) is signal.SIG_IGN else [hang_up])]
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Stop at the first signal; one that follows finds the run putting its things away, and does not stop that."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in _ending():
+        signal.signal(each, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(TERMINATED)
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

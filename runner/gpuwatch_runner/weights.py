@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 import pickletools
+import shlex
 import stat
 import warnings
 import zlib
@@ -137,7 +138,7 @@ def _download_again() -> Text:
 
 
 def _look_into(path: Path) -> Text:
-    return text("`gpuwatch checkpoint inspect {path}` says what it is", path=path)
+    return text("`gpuwatch checkpoint inspect {path}` says what it is", path=shlex.quote(str(path)))
 
 
 def _variant_of(path: Path, entries: Mapping[str, Tensor]) -> Variant:

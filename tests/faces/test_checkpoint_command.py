@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +35,10 @@ def tiny() -> bytes:
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GPUWATCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GPUWATCH_DATA_DIR", str(tmp_path / "my data"))
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setattr(downloads, "TRIES", 1)
-    return tmp_path / "data" / "checkpoints"
+    return tmp_path / "my data" / "checkpoints"
 
 
 @pytest.fixture
@@ -117,6 +118,7 @@ def test_a_refusal_tells_the_way_by_hand(site: Files, data: Path, capsys: pytest
     url = f"{site.address}/piddnad/DDColor-models/resolve/main/ddcolor_paper.pth"
     assert f"{url} cannot be downloaded: HTTP 404" in told
     assert f"download {url} in a browser, save it as {data / 'ddcolor_paper.pth'}" in told
+    assert f"`gpuwatch checkpoint inspect {shlex.quote(str(data / 'ddcolor_paper.pth'))}`" in told
     site.statuses = [404]
     assert cli.main(["checkpoint", "get", "paper", "--lang", "zh"]) == 3
     assert "浏览器" in capsys.readouterr().err

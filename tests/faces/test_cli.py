@@ -285,6 +285,15 @@ def test_sigterm_takes_away_what_a_verb_made_for_itself(tmp_path: Path) -> None:
     assert list(tmp_path.glob("gpuwatch-*")) == [], "what torch keeps there is its own"
 
 
+@pytest.mark.parametrize(("before", "code"), [("SIG_DFL", 128 + signal.SIGHUP), ("SIG_IGN", 7)])
+def test_a_lost_terminal_ends_a_verb_in_order_unless_nohup_asked_otherwise(before: str, code: int) -> None:
+    script = (
+        f"import signal, sys; signal.signal(signal.SIGHUP, signal.{before}); from gpuwatch.faces import cli; "
+        "cli.end_in_order(); signal.raise_signal(signal.SIGHUP); sys.exit(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == code
+
+
 def test_a_word_too_long_for_a_file_is_no_verb() -> None:
     done = gpuwatch("x" * 5000)
     assert done.returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,6 +80,14 @@ def test_out_in_place_and_undo(workflow: Path, tmp_path: Path, capsys: pytest.Ca
     streams = capsys.readouterr()
     assert json.loads(streams.out)["3"]["inputs"]["model_input_size"] == int(size)
     assert "→" in streams.err
+
+
+def test_the_way_back_can_be_pasted_into_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "我的 工作流.json"
+    path.write_bytes((DATA / "ddcolor_modelscope_1280.json").read_bytes())
+    assert main(["fix", str(path), "--gpu-memory", "6GiB", "--in-place", "--yes"]) == 0
+    command = next(line for line in capsys.readouterr().out.splitlines() if "--undo" in line).split("`")[1]
+    assert shlex.split(command) == ["gpuwatch", "fix", "--undo", str(path)]
 
 
 def test_the_failed_job_tells_node_and_card(workflow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_a_new_rule_passes_check_and_test_as_it_stands(tmp_path: Path, capsys: p
     assert cli.main(["rules", "test", str(folder)]) == 0
     assert capsys.readouterr().out.splitlines() == ["1 rules, no mistake.", "4 passed, 0 failed"]
     assert read_rules(folder).rules.by_id["upscaler-gave-up"].label == "nan_output"
+
+
+def test_how_to_test_a_new_rule_can_be_pasted_into_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "my rules"
+    folder.mkdir()
+    assert cli.main(["rules", "new", "upscaler-gave-up", "--out", str(folder)]) == 0
+    assert shlex.split(capsys.readouterr().err.split("`")[1]) == ["gpuwatch", "rules", "test", str(folder)]
 
 
 def test_an_example_that_no_rule_is_asked_about_is_told_as_such(

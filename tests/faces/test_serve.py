@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,6 +56,18 @@ def ended(child: subprocess.Popen[str]) -> int:
     child.send_signal(signal.SIGTERM)
     child.communicate(timeout=SECONDS)
     return child.returncode
+
+
+def test_a_lost_terminal_ends_what_was_started() -> None:
+    with serve("cmd:tail -f /dev/null", "--listen", "127.0.0.1:0", "--no-journal") as child:
+        while not (started := psutil.Process(child.pid).children()):
+            assert child.poll() is None
+        child.send_signal(signal.SIGHUP)
+        child.communicate(timeout=SECONDS)
+        _ended, left = psutil.wait_procs(started, timeout=SECONDS)
+        for process in left:
+            process.kill()
+    assert (child.returncode, left) == (0, [])
 
 
 def test_every_line_is_json_on_both_streams(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stopped_run_keeps_what_is_finished(number: signal.Signals, code: int, photos: Path, tmp_path: Path) -> None:
     with start(tmp_path, "ddcolor", photos, "--size", 64, "--repeat", 10_000, "--out", "out") as child:
         assert child.stdout is not None

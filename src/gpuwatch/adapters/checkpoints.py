@@ -7,6 +7,7 @@ be the network that its name says, and hold nothing but tensors.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -128,9 +129,10 @@ def by_hand(url: str, to: Path) -> Text:
     """How to come by the file where the network refuses."""
     return text(
         "Another way is --from modelscope, or a mirror: HF_ENDPOINT=https://hf-mirror.com. "
-        "By hand: download {url} in a browser, save it as {path}, then `gpuwatch checkpoint inspect {path}` checks it.",
+        "By hand: download {url} in a browser, save it as {path}, then `gpuwatch checkpoint inspect {word}` checks it.",
         url=url,
         path=to,
+        word=shlex.quote(str(to)),
     )
 
 

@@ -12,17 +12,19 @@ import importlib
 import io
 import os
 import pkgutil
+import re
 import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gpuwatch import __version__
 from gpuwatch.errors import GpuwatchError, UsageError
 from gpuwatch.faces import commands
+from gpuwatch.faces.ending import ending_signals
 from gpuwatch.faces.help_words import in_language
 from gpuwatch.loading import loading
 from gpuwatch.texts import LANGUAGES, language_of, plain, render, text, translate, use, visible
@@ -88,14 +90,15 @@ def dispatched(arguments: list[str]) -> int:
 
 
 def end_in_order() -> None:
-    """Have SIGTERM end a verb as Ctrl-C does: what it started is ended, what it made for itself is taken away."""
+    """Have SIGTERM and a hang-up end a verb as Ctrl-C does: what it started is ended, what it made for itself is taken away."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, end)
+    if threading.current_thread() is threading.main_thread():
+        for number in ending_signals():
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
 
 
 def hold_streams() -> None:
@@ -202,6 +205,11 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are reported like every other failure."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """A word such as -1GiB is a value, whatever a number looks like to argparse: each option says what it takes."""
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; raising is no return
         raise UsageError(

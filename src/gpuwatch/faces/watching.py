@@ -20,6 +20,7 @@ from gpuwatch.adapters.tried_file import TriedFile
 from gpuwatch.adapters.workloads import load_workloads
 from gpuwatch.core.engine import Engine
 from gpuwatch.core.learned.runs import Learned
+from gpuwatch.faces.ending import ending_signals
 from gpuwatch.settings import journal_path
 
 
@@ -56,12 +57,12 @@ def machine_sources() -> list[Source]:
 
 @contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C set `stop` while the block runs."""
+    """Have SIGTERM, Ctrl-C and a hang-up set `stop` while the block runs."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in ending_signals()}
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,7 +170,10 @@ def report_here(wanted: Published, path: Path, expected: str | None, *, as_json:
     if not right:
         raise UsageError(
             text("{path} is there, and is not the checkpoint {name}.", path=path, name=wanted.name),
-            text("`gpuwatch checkpoint inspect {path}` says what it is; --force replaces it.", path=path),
+            text(
+                "`gpuwatch checkpoint inspect {path}` says what it is; --force replaces it.",
+                path=shlex.quote(str(path)),
+            ),
         )
     if not as_json:
         say(text("{path} is here already; --force downloads it again.", path=path))

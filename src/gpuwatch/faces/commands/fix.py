@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from dataclasses import replace
 
@@ -201,7 +202,7 @@ def carry_out(arguments: argparse.Namespace, file: WorkflowFile, plan: Plan, wor
             console.print(visible(summary(plan.changes, wanted)))
             if value["backup"]:
                 told = text("Before: {backup}; `gpuwatch fix --undo {path}` puts it back.",
-                            backup=str(value["backup"]), path=file.path)  # fmt: skip
+                            backup=str(value["backup"]), path=shlex.quote(file.path))  # fmt: skip
                 console.print(visible(render(told)), style="dim", soft_wrap=True)
     elif not arguments.json:
         console.print(render(_ending(plan, dry_run=arguments.dry_run)), style="dim")

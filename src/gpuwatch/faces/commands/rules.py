@@ -17,6 +17,7 @@ Muted failures are still found, counted and shown as muted; they are no failure 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -114,7 +115,11 @@ def new(rule_id: str, label: str, out: Path | None) -> int:
     if rule_id in shipped.by_id:
         told = text("{id} takes the place of {where}.", id=rule_id, where=shipped.by_id[rule_id].where)
         print(visible(render(told)), file=sys.stderr)
-    told = text("{path} is written; `gpuwatch rules test {folder}` tests it.", path=str(path), folder=str(path.parent))
+    told = text(
+        "{path} is written; `gpuwatch rules test {folder}` tests it.",
+        path=str(path),
+        folder=shlex.quote(str(path.parent)),
+    )
     print(visible(render(told)), file=sys.stderr)
     return 0
 

@@ -20,7 +20,6 @@ import asyncio
 import html
 import os
 import re
-import signal
 import socket
 import stat
 import sys
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING
 from gpuwatch.adapters.loopback import is_loopback
 from gpuwatch.adapters.rulecache import load_matcher
 from gpuwatch.errors import UsageError, unreadable
+from gpuwatch.faces.ending import ending_signals
 from gpuwatch.faces.narration import in_words
 from gpuwatch.faces.options import HIGHEST_PORT, add_gpu_memory, add_rules, add_sources, whole
 from gpuwatch.faces.sourcing import found_source, headers_of, named_sources
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def serve(screen: WebScreen, listener: socket.socket, arguments: argparse.Namespace) -> int:
     """Say where, and serve."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ending_signals():
         loop.add_signal_handler(number, screen.stop)
     address = address_of(arguments.host, listener.getsockname()[1], screen.door.token)
     if not is_loopback(arguments.host):
