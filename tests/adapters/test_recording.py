@@ -180,6 +180,7 @@ def chunk(**fields: Any) -> str:
         (chunk(), "LogChunk needs the field data"),
         (tick(observation="QueueState", server="a", pending=1.5, running=0), "pending cannot be 1.5"),
         (tick(observation="HostSample", memory_total_bytes=True), "memory_total_bytes cannot be true"),
+        (tick(observation="HostSample", memory_total_bytes=10**400), "memory_total_bytes cannot be 1000"),
         (tick(observation="ServerSeen", server="a", argv="main.py"), 'argv cannot be "main.py"'),
         (tick(observation="RunEvent", event=[]), "event cannot be []"),
         (tick(observation="SourceDown", source="a", kind="file", reason="words"), "reason cannot be"),

@@ -116,7 +116,7 @@ UI = json.dumps(json.loads((DATA / "ddcolor_modelscope_1280.ui.json").read_text(
         (png(chunk(b"tEXt", b"prompt\0" + WORKFLOW.encode())), "api"),
         (png(chunk(b"tEXt", b"prompt\0" + WORKFLOW.encode()), chunk(b"tEXt", b"workflow\0" + UI.encode())), "ui"),
         (png(chunk(b"zTXt", b"workflow\0\0" + zlib.compress(UI.encode()))), "ui"),
-        (png(chunk(b"iTXt", b"workflow\0\0\0\0\0" + UI.encode())), "ui"),
+        (png(chunk(b"tEXt", b"notes\0{}"), chunk(b"iTXt", b"workflow\0\0\0\0\0" + UI.encode())), "ui"),
         (png(chunk(b"iTXt", b"workflow\0\1\0en\0w\0" + zlib.compress(UI.encode()))), "ui"),
         (webp(b"prompt:" + WORKFLOW.encode(), b"workflow:" + UI.encode()), "ui"),
         (webp(b"prompt:" + WORKFLOW.encode()), "api"),
@@ -254,7 +254,7 @@ def test_a_failed_job_is_read_in_every_form_that_comfyui_gives_it(tmp_path: Path
     path = tmp_path / "job.json"
     path.write_text(json.dumps(value))
     (error,) = read_job_errors(str(path))
-    assert (error.node_id, error.node_type, error.inputs) == ("12:5", "KSampler", {"seed": 1, "model": "<object>"})
+    assert (error.node_id, error.node_type, error.inputs) == ("12:5", "KSampler", {"seed": 1})
     assert b"!!! Exception during processing !!! Allocation on device" in error.as_log()
 
 

@@ -105,6 +105,7 @@ def test_what_is_packed_names_nobody(journal: str, tmp_path: Path, capsys: pytes
     "words",
     [
         ["history", "--since", "soon"],
+        ["history", "--since", "999999w"],
         ["history", "--label", "odd"],
         ["incident", "show", "zzzz"],
         ["incident", "show", ""],

@@ -15,6 +15,7 @@ from gpuwatch.core.observations import LogChunk
 from gpuwatch.core.scrub import Scrubber
 from gpuwatch.faces.cli import main
 from gpuwatch.faces.commands.record import Recorder
+from gpuwatch.pipeline import Pipeline
 from tests.adapters.test_journal import AT
 
 LOG = Path(__file__).parents[1] / "data" / "recordings" / "comfyui-0.24.0-oom_large_1280-stderr.log"
@@ -47,6 +48,17 @@ def test_what_identifies_is_not_recorded_wherever_it_is_cut(tmp_path: Path) -> N
         chunks = [each for _, each in read_recording(tmp_path / f"{cut}.jsonl") if isinstance(each, LogChunk)]
         assert b"".join(chunk.data for chunk in chunks) == b"token=<secret> of /home/<user>/x\r\nhalf"
         assert {chunk.place for chunk in chunks} == {None}
+
+
+def test_an_error_in_the_engine_ends_the_recording_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_pipeline: Pipeline, _timeout_seconds: float) -> bool:
+        raise RuntimeError("the engine's fault")
+
+    monkeypatch.setattr(Pipeline, "wait", broken)
+    with pytest.raises(RuntimeError, match="the engine's fault"):
+        main(["record", str(tmp_path / "session.jsonl"), "cmd:sleep 100"])
+    assert [thread.name for thread in threading.enumerate() if thread.name == "recording"] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

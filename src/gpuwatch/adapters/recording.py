@@ -28,6 +28,8 @@ VERSION = 1
 _LONGEST_SECONDS = 10 * 365 * 86400
 _LONGEST_LINE_BYTES = 32 << 20
 _MOST_BYTES = 1 << 30
+_BEYOND = 1 << 64
+"""No count of ours is so large; a float does not hold the largest that JSON may have."""
 _HEADER = "gpuwatch_recording"
 _BASE64 = "_base64"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -259,6 +261,8 @@ def from_json(hint: Any, value: Any) -> Any:
         return float(value)
     if hint is Text or is_dataclass(hint):
         return _dataclass(hint, value)
+    if hint is int and type(value) is int:
+        return value if abs(value) < _BEYOND else _refuse()
     return value if type(value) is hint else _refuse()
 
 

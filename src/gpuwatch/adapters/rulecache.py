@@ -115,7 +115,7 @@ def _modules_in(package: Path) -> list[bytes]:
     """A package's modules, each by its name, size and time."""
     with os.scandir(package) as entries:
         modules = [(entry.path, entry.stat()) for entry in entries if entry.name.endswith((".py", ".so", ".pyd"))]
-    return sorted(f"{path} {status.st_size} {status.st_mtime_ns}".encode() for path, status in modules)
+    return sorted(os.fsencode(f"{path} {status.st_size} {status.st_mtime_ns}") for path, status in modules)
 
 
 @lru_cache(maxsize=1)

@@ -119,7 +119,7 @@ def _tls(item: Located, folder: Path) -> tuple[ssl.SSLContext, tuple[str, ...], 
     context.minimum_version = _version(entry.get("min_version"), ssl.TLSVersion.TLSv1_2)
     context.maximum_version = _version(entry.get("max_version"), ssl.TLSVersion.MAXIMUM_SUPPORTED)
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, lambda: b"")  # an encrypted key would be asked for on the terminal
     except (OSError, ssl.SSLError) as error:
         raise entry["cert_file"].problem(
             text(

@@ -43,18 +43,18 @@ def _png_texts(content: bytes) -> Iterator[tuple[str, str]]:
         here += 12 + size
         if kind == b"IEND" or len(data) < size:  # the end, or a file that was cut off
             return
+        head, _zero, rest = data.partition(b"\0")
+        name = head.decode("latin-1")
+        if name not in _WANTED:  # unpacked for nothing, and each may be as large as the one that is wanted
+            continue
         try:
             if kind == b"tEXt":
-                name, _zero, value = data.partition(b"\0")
-                yield name.decode("latin-1"), _utf8(value)
+                yield name, _utf8(rest)
             elif kind == b"zTXt":
-                name, _zero, value = data.partition(b"\0")
-                yield name.decode("latin-1"), _utf8(_inflated(value[1:]))
+                yield name, _utf8(_inflated(rest[1:]))
             elif kind == b"iTXt":
-                name, _zero, rest = data.partition(b"\0")
-                packed = rest[:1] == b"\1"
                 value = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-                yield name.decode("latin-1"), (_inflated(value) if packed else value).decode("utf-8")
+                yield name, (_inflated(value) if rest[:1] == b"\1" else value).decode("utf-8")
         except (zlib.error, UnicodeDecodeError):
             continue
 

@@ -80,6 +80,19 @@ def test_it_reads_what_python_reads(protocol: int, piece: int, tmp_path: Path, m
     assert story.refusals_count == 1
 
 
+@pytest.mark.parametrize("as_key", [False, True], ids=["as a value", "as a key"])
+def test_references_that_double_come_to_an_end(as_key: bool, tmp_path: Path) -> None:
+    doubling = b")\x94" + b"".join(b"h%c\x86\x94" % number for number in range(100))
+    other = b"\x8c\x01a"
+    path = tmp_path / "s.pickle"
+    path.write_bytes(
+        b"\x80\x04}(\x8c\x08segments]\x8c\x0ddevice_traces]\x8c\x12allocator_settings}("
+        + (doubling + other if as_key else other + doubling)
+        + b"uu."
+    )
+    assert read_pickled(path).settings == ({} if as_key else {"a": "[None, None]"})
+
+
 def test_json_and_pickle_tell_the_same(tmp_path: Path) -> None:
     value = random_allocator(9).snapshot()
     path = tmp_path / "s.json"

@@ -24,6 +24,8 @@ from gpuwatch.texts import Text, text
 
 KMSG = Path("/dev/kmsg")
 _RECORD_BYTES = 8192
+_MOST_RECORDS = 100_000
+"""At a time; no ring holds so many, and one that is written as fast as it is read must not keep what was read."""
 _LOOK_UP_MILLISECONDS = 200
 _RECORD = re.compile(rb"(?P<priority>\d{1,6}),(?P<number>\d{1,20}),(?P<micros>\d{1,20}),[^;]{0,80};(?P<words>[^\n]*)")
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -81,7 +83,7 @@ class KernelSource:
 
     def _records(self, descriptor: int) -> Iterator[bytes]:
         """Every record that is there now."""
-        for _ in range(100_000):
+        for _ in range(_MOST_RECORDS):
             try:
                 record = os.read(descriptor, _RECORD_BYTES)
             except BlockingIOError:
@@ -98,7 +100,6 @@ class KernelSource:
             yield kernel_line(record)
 
     def _through_journal(self, emit: Emit, stop: threading.Event, refused: OSError) -> Text:
-        lines = "2000" if self._show_history or self._from_start else "0"
         if shutil.which("journalctl") is None:
             raise UsageError(
                 text("kernel: {path} cannot be read: {error}", path=str(self._path), error=refused.strerror or ""),
@@ -106,7 +107,7 @@ class KernelSource:
                     "Run gpuwatch as root, or allow it: sysctl kernel.dmesg_restrict=0; in a container add /dev/kmsg."
                 ),
             )
-        lines = lines if self._from_start else "0"  # what was before could not be told from what is new
+        lines = 2000 if self._from_start else 0  # what was before could not be told from what is new
         argv = ["journalctl", "--dmesg", "--follow", "--no-pager", "--output=short-monotonic", f"--lines={lines}"]
         return ServiceSource(self.kind, self.name, argv, clock=self._clock).run(emit, stop)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuwatch.core.traces.snapshot import NO_STACK, Actions, Block, Segment, Snapshot, block_of, segment_of
+from gpuwatch.core.traces.snapshot import NO_STACK, Actions, Block, Segment, Snapshot, block_of, segment_of, settings_of
 
 MOST_CONTAINERS = 3_000_000
 """Dicts, lists and tuples that are neither an action, a frame nor a stack."""
@@ -81,9 +81,7 @@ class Intake:
             segments, traces = top, ListTaken()
         elif type(top) is DictTaken:
             segments, traces = top.get("segments"), top.get("device_traces", ListTaken())
-            settings = top.get("allocator_settings")
-            if type(settings) is DictTaken:
-                found.settings = {str(name)[:100]: str(value)[:200] for name, value in list(settings.items())[:100]}
+            found.settings = settings_of(top.get("allocator_settings"))
         else:
             return None
         if type(segments) is not ListTaken or type(traces) is not ListTaken:

@@ -177,14 +177,14 @@ class _Walk:
                     raise IndexError
                 items = stack[-count:]
                 del stack[-count:]
-                push(tuple(items))
+                push(_flat(items))
             elif code == 0x74:  # TUPLE
                 container()
                 begin = marks.pop()
                 items = stack[begin:]
                 del stack[begin:]
                 refer(len(items))
-                push(tuple(items))
+                push(_flat(items))
             elif code == 0x71:  # BINPUT
                 self._put(stack, memo, data[at])
                 at += 1
@@ -286,3 +286,9 @@ class _Walk:
             text("{path}: is a pickle, but no memory snapshot: it has no segments.", path=str(self._path)),
             what_is_read(),
         )
+
+
+def _flat(items: list[Any]) -> tuple[Any, ...]:
+    """A tuple; those of a snapshot hold numbers. One in another would double with each reference, and so would the time that it
+    takes to be a key."""
+    return tuple(None if type(item) is tuple else item for item in items)

@@ -12,7 +12,7 @@ from typing import Any
 from gpuwatch.adapters.traces.json_items import Items, items_of
 from gpuwatch.adapters.traces.opening import kind_of, what_is_read
 from gpuwatch.adapters.traces.pickle_walk import read_pickled
-from gpuwatch.core.traces.snapshot import Actions, Block, Snapshot, block_of, segment_of
+from gpuwatch.core.traces.snapshot import Actions, Block, Snapshot, block_of, segment_of, settings_of
 from gpuwatch.core.traces.trace import Trace
 from gpuwatch.errors import UsageError
 from gpuwatch.texts import text
@@ -108,9 +108,7 @@ class _SnapshotJson:
     def take(self, items: Items) -> None:
         found = self.found
         if items.key == "allocator_settings":
-            settings = items.values[0] if items.values else None
-            if type(settings) is dict:
-                found.settings = {str(name)[:100]: str(value)[:200] for name, value in list(settings.items())[:100]}
+            found.settings = settings_of(items.values[0] if items.values else None)
         elif items.key == "segments":
             for value in items.values:
                 segment = segment_of(value, self._blocks(value)) if type(value) is dict else None

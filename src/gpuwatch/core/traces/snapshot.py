@@ -30,6 +30,7 @@ MOST_EVENTS = 40_000_000
 MOST_STACKS = 2_000_000
 MOST_FRAMES = 500_000
 MOST_FRAMES_IN_STACKS = 50_000_000
+_MOST_SETTINGS, _LONGEST_NAME, _LONGEST_SETTING = 100, 100, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,28 @@ class Snapshot:
     settings: dict[str, str] = field(default_factory=dict)
     """How the allocator was set up."""
     unusable: int = 0
+
+
+def settings_of(told: Any) -> dict[str, str]:
+    """How the allocator was set up, in words; nothing where that is not told."""
+    named = list(told.items())[:_MOST_SETTINGS] if isinstance(told, dict) else []
+    return {name[:_LONGEST_NAME]: _words_of(value) for name, value in named if isinstance(name, str)}
+
+
+def _words_of(value: Any) -> str:
+    """A setting as Python prints it, with what is plain in it: what is nested deeper may be larger in words than memory is."""
+    shown: Any = value
+    if isinstance(value, dict):
+        shown = {name: inner for name, inner in list(value.items())[:_MOST_SETTINGS] if _is_plain(name, inner)}
+    elif isinstance(value, list | tuple):
+        shown = [inner for inner in value[:_MOST_SETTINGS] if _is_plain(inner)]
+    elif not _is_plain(value):
+        shown = "?"
+    return str(shown)[:_LONGEST_SETTING]
+
+
+def _is_plain(*values: Any) -> bool:
+    return all(isinstance(value, str | int | float | None) for value in values)
 
 
 def block_of(details: Mapping[str, Any], stack: int) -> Block | None:

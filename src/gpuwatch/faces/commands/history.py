@@ -91,11 +91,11 @@ def line_of(kept: Kept) -> str:
 
 def moment(words: str) -> datetime:
     """Read `24h`, `7d` or a date; without a zone it is local time. Raises what argparse reports."""
-    if found := _AGO.fullmatch(words):
-        return utc_now() - int(found[1]) * _UNITS[found[2]]
     try:
+        if found := _AGO.fullmatch(words):
+            return utc_now() - int(found[1]) * _UNITS[found[2]]
         return datetime.fromisoformat(words).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # before the year 1
         raise argparse.ArgumentTypeError(
             render(text("{words} is no time; write 30m, 24h, 7d or 2026-11-21", words=words))
         ) from error

@@ -79,15 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
         with stop_on_signals(stop):
             writer = threading.Thread(target=recorder.write_to, args=(part, path), name="recording")
             writer.start()
-            pipeline.start()
-            while not stop.wait(_LOOK_UP_SECONDS) and recorder.error is None:
-                pipeline.wait(0)
-                if all(source.ended.is_set() for source in ending):
-                    break
-            pipeline.stop()
+            try:
+                pipeline.start()
+                while not stop.wait(_LOOK_UP_SECONDS) and recorder.error is None:
+                    pipeline.wait(0)
+                    if all(source.ended.is_set() for source in ending):
+                        break
+            finally:  # the writer waits for an end, and the process for the writer
+                pipeline.stop()
+                recorder.end()
+                writer.join()
             printer.flush()
-            recorder.end()
-            writer.join()
         if recorder.error is not None:
             raise recorder.error
     what = ", ".join(f"{count} × {kind}" for kind, count in sorted(scrub.taken.items())) or "0"
