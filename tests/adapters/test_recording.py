@@ -149,6 +149,13 @@ def chunk(**fields: Any) -> str:
     return tick(observation="LogChunk", source="a", **fields)
 
 
+def test_a_log_in_place_of_a_recording_is_sent_to_who_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "comfyui.log"
+    path.write_text("got prompt\nCUDA out of memory.\n")
+    assert "comfyui.log:1: is not JSON" in refusal(path)
+    assert "`gpuwatch diagnose`" in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

@@ -119,6 +119,8 @@ def test_wrong_use_is_two(journal: str, words: list[str], capsys: pytest.Capture
 def test_no_journal_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["history", "--journal", str(tmp_path / "none.db")]) == 2
     assert "there is no journal yet" in capsys.readouterr().err
+    assert main(["history", "--journal", str(tmp_path)]) == 2
+    assert "is a folder, not a journal" in capsys.readouterr().err
 
 
 def test_the_lines_before_are_kept_where_they_are_wanted() -> None:

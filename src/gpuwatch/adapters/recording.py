@@ -170,7 +170,11 @@ def _object(line: bytes, place: str) -> dict[str, Any]:
 
 
 def _check_header(line: bytes, place: str) -> None:
-    version = _object(line, place).get(_HEADER)
+    try:
+        version = _object(line, place).get(_HEADER)
+    except UsageError as error:
+        hint = text("A recording is what `gpuwatch record` writes; a log is read by `gpuwatch diagnose`.")
+        raise UsageError(error.message, hint) from error
     if version is None:
         raise UsageError(
             text("{place}: is not the head of a recording.", place=place),

@@ -119,6 +119,8 @@ def rows(path: Path, query: str, values: Sequence[Any]) -> list[Any]:
 
 def asked(path: Path, query: str, values: Sequence[Any]) -> list[Any]:
     """The same for a person. Raises UsageError where there is none, or where it cannot be read."""
+    if path.is_dir():
+        raise UsageError(text("{path}: is a folder, not a journal.", path=str(path)))
     if not path.is_file():
         raise UsageError(
             text("{path}: there is no journal yet.", path=str(path)),
