@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gpuwatch.adapters.comfyui.bulk_folder import NAME
+from gpuwatch.adapters.comfyui.submitting import Lane
 from gpuwatch.core.loop.bulk import read_entries
 from gpuwatch.faces.cli import main
 from tests.faces.submit.submitted import (
@@ -138,3 +139,15 @@ def test_a_photo_that_the_server_fails_over_does_not_hold_up_the_others(
     )  # fmt: skip
     assert (code, last["done"], last["failed"]) == (4, 4, 1)
     assert ["500" in line["failed"] for line in lines if line["failed"]] == [True]
+
+
+def test_a_fault_of_ours_is_no_end_without_a_word(
+    standin: Standin, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_lane: Lane) -> bool:
+        raise RuntimeError("our fault")
+
+    monkeypatch.setattr(Lane, "step", broken)
+    options = ["--workflow", written(tmp_path / "w.json", template()), "--out", str(tmp_path / "out")]
+    with pytest.raises(RuntimeError, match="our fault"):
+        main(["submit", str(photos), *options, "--server", standin.url])

@@ -14,7 +14,6 @@ from gpuwatch.adapters.comfyui.client import NoAnswerError
 from gpuwatch.adapters.comfyui.mending import Proposal
 from gpuwatch.core.loop.bulk import Entry, Photo, State, output_names
 from gpuwatch.core.loop.next_try import Lineage
-from gpuwatch.errors import GpuwatchError
 from gpuwatch.texts import Text, render
 
 
@@ -69,7 +68,7 @@ class Batch:
         self.depth, self.degrade = depth, degrade
         self.output, self.say = output, say
         self.stop = threading.Event()
-        self.error: GpuwatchError | None = None
+        self.error: Exception | None = None
         self._tell = tell
         self._lock = threading.Lock()
         self._waiting = deque((photo, 0) for photo in photos)
@@ -122,7 +121,7 @@ class Batch:
             self._left -= 1
             self._tell(outcome)
 
-    def fail(self, error: GpuwatchError) -> None:
+    def fail(self, error: Exception) -> None:
         """End it all: what went wrong is no one photo's fault."""
         with self._lock:
             self.error = self.error or error

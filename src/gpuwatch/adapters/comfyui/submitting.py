@@ -87,6 +87,8 @@ class Lane:
             self._give_back()
             if self._alone:
                 self.batch.fail(error)
+        except Exception as error:  # noqa: BLE001 - a thread's fault would end it unheard, and leave its photos without a word
+            self.batch.fail(error)
         finally:
             self.mender.hands.close()
             self._fetching.close()
