@@ -138,3 +138,36 @@ def test_what_fails_meanwhile_does_not_take_the_place_of_the_job_that_is_mended(
         assert "a third thing" in detail(app)
 
     play(watching(standin), scene, size=(140, 44))
+
+
+def test_jobs_that_failed_alike_are_mended_together_where_the_plan_is_theirs(standin: Standin) -> None:
+    async def scene(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.snapshot.queues, "the server")
+        sides = (1280, 1280, 1536, 1280)
+        jobs = [standin.comfyui.submit({"prompt": workflow(side)})[1]["prompt_id"] for side in sides]
+        await until(
+            pilot,
+            lambda: sum(each.job_id is not None for each in app.snapshot.incidents.values()) == 4,
+            "four failures",
+        )
+        assert [row.count for row in app.choice.listed(app.snapshot)] == [4]
+        await pilot.press("A")
+        await until(pilot, lambda: "queue 3 more that failed alike" in screen(app), "what the key does")
+        assert standin.comfyui.executed == jobs, "nothing is queued before it is agreed to"
+        await pilot.press("A")
+        await until(pilot, lambda: list(outcomes(app).values()).count("held") == 3, "that three held")
+        assert [outcomes(app)[job] for job in jobs] == ["held", "held", None, "held"], "another size has another plan"
+        history = standin.comfyui.history
+        sizes = [history[id_]["prompt"][2]["3"]["inputs"]["model_input_size"] for id_ in standin.comfyui.executed[4:]]
+        assert len(sizes) == 3
+        assert len(set(sizes)) == 1
+        assert app.snapshot.tallies.fixes[("shrink_size", "held")] == 3
+
+    def outcomes(app: WatchApp) -> dict[str | None, str | None]:
+        return {
+            each.job_id: each.fix_outcome
+            for each in app.snapshot.incidents.values()
+            if each.job_id in standin.comfyui.executed[:4]
+        }
+
+    play(watching(standin), scene, size=(140, 44))

@@ -55,6 +55,15 @@ class Proposal:
     first: Fix | None = None
     """What a person has to do before; None where that is nothing, or not known."""
 
+    @property
+    def sets(self) -> tuple[object, ...]:
+        """What is done to the job, without which job it is: where that is equal, a plan that was seen is that of another, too."""
+        changes = tuple(
+            (change.node.type, change.input, change.before, change.after) for change in self.retry.plan.changes
+        )
+        label = self.incident.label if self.incident is not None and self.retry.repeats else None
+        return self.retry.action, changes, label, self.retry.plan.fits
+
     def tried(self, at: datetime, outcome: FixOutcome, incident_id: str, new_id: str) -> FixTried:
         """What is told of it."""
         scene = self.retry.scene

@@ -151,6 +151,13 @@ class Desk(Looking):
 
     def action_mend(self) -> None:
         """Plan to queue the chosen failure's job anew; again, where the plan is in view: do it."""
+        self._mend(with_alike=False)
+
+    def action_mend_alike(self) -> None:
+        """The same; and agree for the jobs that failed alike, too."""
+        self._mend(with_alike=True)
+
+    def _mend(self, *, with_alike: bool) -> None:
         if self._only_shows():
             return
         incident = self.choice.incident(self.snapshot)
@@ -163,24 +170,26 @@ class Desk(Looking):
             self.look_at("detail")
         if mend is not None and mend.stage == "asked":
             if in_view:
-                self._agree(mend)
+                self._agree(mend, with_alike=with_alike)
             return
         if mend is None or not (mend.under_way or mend.stage == "planning"):
             if (obstacle := self.mends.obstacle(incident)) is not None:
                 self.notify(said(obstacle), timeout=6)
             else:
-                self.mends.plan(incident)
+                listed = self.choice.listed(self.snapshot)
+                members = next((row.members for row in listed if row.incident.id == incident.id), ())
+                self.mends.plan(incident, [each for each in members if each.id != incident.id])
                 self.choice.mend(incident.id)
         self.draw()
         detail.show_start()
 
-    def _agree(self, mend: Mend) -> None:
+    def _agree(self, mend: Mend, *, with_alike: bool) -> None:
         """Queue what is asked about once all of it was seen; until then show more of it."""
         question = self.body.detail.question(mend)
         if question.hidden_rows:
             self.body.detail.read_on()
         elif question.ready:
-            self.mends.agree(mend.incident_id)
+            self.mends.agree(mend.incident_id, with_alike=with_alike)
             self.draw()
             self.body.detail.show_start()
 

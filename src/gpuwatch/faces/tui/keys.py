@@ -57,6 +57,7 @@ KEYS: tuple[Key, ...] = (
         4,
         acts=True,
     ),
+    Key("A", "A", "mend_alike", text("fix alike"), text("the same, for all jobs that failed alike"), acts=True),
     Key(
         "Q",
         "Q",

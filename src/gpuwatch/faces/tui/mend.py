@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.loop.as_it_was import OUTSIDE
-from gpuwatch.core.loop.broken import breakage, only_a_restart_helps
+from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.errors import GpuwatchError
-from gpuwatch.texts import Text, render, text
+from gpuwatch.faces.tui.mend_words import ANOTHER_PLAN, IMPOSSIBLE, refused_by, told_by
+from gpuwatch.texts import Text, text
 
 if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the first screen need not wait for it
     from gpuwatch.adapters.comfyui.acting import Queued
@@ -34,11 +34,9 @@ MakeMender = Callable[[], "Mender"]
 Recall = Callable[[Incident], FixTried | None]
 """The fix that held for a failure's job, as it was kept before this run; asked on a thread, for it may wait for a file."""
 
-IMPOSSIBLE = text(
-    "No server is watched, so nothing can be queued; `gpuwatch watch http://127.0.0.1:8188` makes it possible."
-)
 _MOST_KEPT = 50
-_MOST_JOBS = 32
+_MOST_JOBS = 64
+_MOST_ALIKE = 40
 _QUEUED = frozenset({"shrink_size", "tiny_checkpoint", "reduce_batch", "tile_vae", "switch_node", "free_memory"})
 """Fixes that can be had by queueing the job anew."""
 
@@ -57,6 +55,8 @@ class Mend:
     mender: Mender | None = field(default=None, repr=False, compare=False)
     held: FixTried | None = None
     """The fix that its job ran to its end with."""
+    alike: tuple[Incident, ...] = ()
+    """Other failures that may be mended in the same way, as they were when it was planned."""
     broken: bool = False
     """Whether nothing was planned because the server computed nothing any more."""
 
@@ -130,10 +130,10 @@ class Mends:
         mend = self._mends.get(incident_id or "")
         return mend.stage in {"held", "failed", "refused"} if mend is not None else None
 
-    def plan(self, incident: Incident) -> None:
+    def plan(self, incident: Incident, alike: Sequence[Incident] = ()) -> None:
         """Begin to plan; one that was only asked about is left. Where the server computes nothing any more, say so instead.
 
-        What held already is not planned again.
+        What held already is not planned again. `alike`: failures that may be mended in the same way.
         """
         server = self._server_of(incident)
         if server is None or incident.job_id is None:
@@ -149,6 +149,7 @@ class Mends:
             server,
             broken,
             held=held,
+            alike=tuple(each for each in alike if self._joins(each, server))[:_MOST_ALIKE],
             broken=broken is not None,
         )
         with self._lock:
@@ -162,8 +163,13 @@ class Mends:
         else:
             self._begin(self._keep, server, incident)
 
-    def agree(self, incident_id: str) -> None:
-        """Queue what was asked about, unless the server broke meanwhile."""
+    def _joins(self, incident: Incident, server: str) -> bool:
+        """Whether its job may be mended along with another of the server's."""
+        known = incident.job_id is not None and self._server_of(incident) == server and incident.id not in self._mends
+        return known and incident.fix_outcome is None
+
+    def agree(self, incident_id: str, *, with_alike: bool = False) -> None:
+        """Queue what was asked about, unless the server broke meanwhile. `with_alike`: and the jobs that failed alike."""
         mend = self._mends.get(incident_id)
         if mend is None or mend.stage != "asked":
             return
@@ -171,8 +177,11 @@ class Mends:
             self._put(mend, replace(mend, stage="refused", words=broken, proposal=None))
         else:
             queueing = replace(mend, stage="queueing")
+            others = [Mend(each.id, "queueing", mend.server) for each in mend.alike if with_alike]
             if self._put(mend, queueing):
-                self._begin(self._act, queueing)
+                with self._lock:
+                    self._mends |= {other.incident_id: other for other in others}
+                self._begin(self._act, queueing, list(zip(others, mend.alike, strict=False)))
 
     def leave(self, incident_id: str) -> bool:
         """Forget what is not under way; False where there is no such thing."""
@@ -219,7 +228,6 @@ class Mends:
 
     def _plan(self, mend: Mend, incident: Incident) -> None:
         from gpuwatch.adapters.comfyui.mending import Refusal  # noqa: PLC0415 - loaded for a server alone
-        from gpuwatch.core.loop.next_try import Lineage  # noqa: PLC0415
 
         if mend.held is None and (held := self._recall(incident)) is not None and held.server == mend.server:
             planning = replace(mend, held=held)
@@ -230,10 +238,7 @@ class Mends:
         try:
             mender = self._menders[mend.server]()
             mender.hands.greet()
-            lineage = Lineage(held=mend.held.action if mend.held is not None else None)
-            found: Proposal | Refusal = mender.propose(self._failed_job(mender, mend.server, incident), lineage)
-            if isinstance(found, Refusal) and mend.held is None:
-                found = mender.again(found, restarted=not incident.active) or found
+            found = self._found(mender, mend, incident)
         except Exception as error:  # noqa: BLE001 - it is shown, and the screen goes on
             now = replace(mend, stage="refused", words=told_by(error))
         else:
@@ -244,6 +249,17 @@ class Mends:
         if mender is not None:
             mender.hands.close()
         self._put(mend, now)
+
+    def _found(self, mender: Mender, mend: Mend, incident: Incident) -> Proposal | Refusal:
+        """What to queue in its job's place; the same once more, where only something outside it is to change."""
+        from gpuwatch.adapters.comfyui.mending import Refusal  # noqa: PLC0415 - loaded for a server alone
+        from gpuwatch.core.loop.next_try import Lineage  # noqa: PLC0415
+
+        lineage = Lineage(held=mend.held.action if mend.held is not None else None)
+        found = mender.propose(self._failed_job(mender, mend.server, incident), lineage)
+        if isinstance(found, Refusal) and mend.held is None:
+            return mender.again(found, restarted=not incident.active) or found
+        return found
 
     def _failed_job(self, mender: Mender, server: str, incident: Incident) -> EndedJob:
         """The job, as the server has it; as it had it, where it forgot it when it was restarted."""
@@ -270,52 +286,61 @@ class Mends:
         if mender is not None:
             mender.hands.close()
 
-    def _act(self, mend: Mend) -> None:
-        from gpuwatch.faces.mending import ending_of  # noqa: PLC0415 - loaded for a server alone
-
+    def _act(self, mend: Mend, alike: Sequence[tuple[Mend, Incident]]) -> None:
+        """Queue what was agreed to, and the jobs that failed alike where the same comes of them; see each to its end."""
         proposal, mender = mend.proposal, mend.mender
         if proposal is None or mender is None:
             return
         try:
+            # Each goes in front of all others: of those that are queued in this order the last runs first.
+            queued = [self._queue_alike(mender, proposal, other, incident) for other, incident in alike]
+            for each in [self._queue(mender, proposal, mend), *reversed(queued)]:
+                if each is not None:
+                    self._see(mender, each)
+        finally:
+            mender.hands.close()
+
+    def _queue_alike(self, mender: Mender, example: Proposal, mend: Mend, incident: Incident) -> Mend | None:
+        from gpuwatch.adapters.comfyui.mending import Refusal  # noqa: PLC0415 - loaded for a server alone
+
+        try:
+            found = self._found(mender, mend, incident)
+        except Exception as error:  # noqa: BLE001 - it is shown, and the others go on
+            self._put(mend, replace(mend, stage="failed", words=told_by(error)))
+            return None
+        if isinstance(found, Refusal) or found.sets != example.sets:
+            self._put(mend, replace(mend, stage="refused", words=ANOTHER_PLAN))
+            return None
+        return self._queue(mender, found, mend)
+
+    def _queue(self, mender: Mender, proposal: Proposal, mend: Mend) -> Mend | None:
+        """Queue it; None where that failed, which is shown."""
+        try:
             queued = mender.carry_through(proposal, self._stop.wait)
             self._report(mender.applied(proposal, queued, mend.incident_id))
-            waiting = replace(mend, stage="queued", queued=queued)
-            self._put(mend, waiting)
-            mend = waiting
-            job, tried = mender.see_through(proposal, queued, self._stop.wait, mend.incident_id)
+        except Exception as error:  # noqa: BLE001 - it is shown, and the screen goes on
+            if not self._stop.is_set():
+                self._put(mend, replace(mend, stage="failed", words=told_by(error)))
+            return None
+        waiting = replace(mend, stage="queued", queued=queued, proposal=proposal, mender=mender)
+        self._put(mend, waiting)
+        return waiting
+
+    def _see(self, mender: Mender, mend: Mend) -> None:
+        """See what was queued to its end."""
+        from gpuwatch.faces.mending import ending_of  # noqa: PLC0415 - loaded for a server alone
+
+        if mend.proposal is None or mend.queued is None:
+            return
+        try:
+            job, tried = mender.see_through(mend.proposal, mend.queued, self._stop.wait, mend.incident_id)
             if self._stop.is_set():
                 return
-            outcome, words = ending_of(job, queued)
+            outcome, words = ending_of(job, mend.queued)
             if tried is not None:
                 self._report(tried)
             now = replace(mend, stage="held" if outcome == "held" else "failed", words=words)
             self._put(mend, replace(now, held=tried) if outcome == "held" else now)
-        except Exception as error:  # noqa: BLE001 - loaded for a server alone
+        except Exception as error:  # noqa: BLE001 - as above
             if not self._stop.is_set():
                 self._put(mend, replace(mend, stage="failed", words=told_by(error)))
-        finally:
-            mender.hands.close()
-
-
-def refused_by(found: Refusal, *, held: bool = False) -> Text:
-    """Why nothing is queued, and what helps where that is a restart. `held`: the job ran to its end since."""
-    why = found.give_up.why
-    if held and not found.of_memory:
-        return text("There is nothing left to mend.")
-    if not found.of_memory and only_a_restart_helps(found.incident):
-        return text("Only a restart of ComfyUI helps, so nothing is queued. {why}", why=why)
-    if not found.of_memory:
-        return text("{why} Do what helps, then queue the job again in ComfyUI.", why=ended(why))
-    return why
-
-
-def ended(words: Text) -> Text:
-    """A sentence with its full stop, before another one."""
-    return words if render(words).rstrip().endswith((".", "。", "!", "?")) else text("{words}.", words=words)
-
-
-def told_by(error: Exception) -> Text:
-    """What is said of an error."""
-    return (
-        error.message if isinstance(error, GpuwatchError) else text("stopped by an error: {error}", error=repr(error))
-    )

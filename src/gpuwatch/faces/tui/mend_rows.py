@@ -143,10 +143,14 @@ def next_rows(mend: Mend, width: int, question: Question) -> list[Row]:
     if mend.stage == "asked":
         leave: tuple[Span, ...] = ((" Esc ", "key"), (_("leave it"), "dim"))
         spans = next_spans(mend, question)
-        return [row(*spans, ("  ", "text"), *leave) if spans else row(*leave)]
+        rows = [row(*spans, ("  ", "text"), *leave) if spans else row(*leave)]
+        if mend.alike and question.ready:
+            others = text("queue {count} more that failed alike, too, where this plan is theirs", count=len(mend.alike))
+            rows.append(row((" A ", "key"), (render(others), "text")))
+        return rows
     if mend.stage == "queueing":
         return [row((_("queueing it …"), "dim"))]
-    rows: list[Row] = []
+    rows = []
     if mend.queued is not None:
         rows += paragraph(said(text("queued as {id}", id=mend.queued.id)), width, "text")
         if mend.queued.dropped is not None:
