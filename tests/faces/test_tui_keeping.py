@@ -157,6 +157,7 @@ def test_jobs_that_failed_alike_are_mended_together_where_the_plan_is_theirs(sta
         await pilot.press("A")
         await until(pilot, lambda: list(outcomes(app).values()).count("held") == 3, "that three held")
         assert [outcomes(app)[job] for job in jobs] == ["held", "held", None, "held"], "another size has another plan"
+        assert "3 jobs are queued with this plan; in need of another: 1" in screen(app)
         history = standin.comfyui.history
         sizes = [history[id_]["prompt"][2]["3"]["inputs"]["model_input_size"] for id_ in standin.comfyui.executed[4:]]
         assert len(sizes) == 3

@@ -203,9 +203,9 @@ class Desk(Looking):
             )  # fmt: skip
             self.notice_line.tell(words)
             self._tells_lost = True
-        if self.keeping.told is not None:
-            self.notice_line.tell(self.keeping.told, good=True)
-            self.keeping.told = None
+        if (told := self.keeping.told or self.mends.told) is not None:
+            self.notice_line.tell(told, good=True)
+            self.keeping.told = self.mends.told = None
             self._tells_lost = False
         elif self._tells_lost and self.keeping.lost() is None:
             self.notice_line.tell(None)  # another gpuwatch queued them again

@@ -18,7 +18,7 @@ from gpuwatch.core.loop.as_it_was import OUTSIDE
 from gpuwatch.core.loop.broken import breakage
 from gpuwatch.core.observations import FixTried
 from gpuwatch.core.snapshot import Snapshot
-from gpuwatch.faces.tui.mend_words import ANOTHER_PLAN, IMPOSSIBLE, refused_by, told_by
+from gpuwatch.faces.tui.mend_words import ANOTHER_PLAN, IMPOSSIBLE, refused_by, together_words, told_by
 from gpuwatch.texts import Text, text
 
 if TYPE_CHECKING:  # what acts on a server is loaded once it is to act: the first screen need not wait for it
@@ -86,6 +86,8 @@ class Mends:
     ) -> None:
         """`known`: all that is known now."""
         self._menders, self._report, self._changed, self._known = menders, report, changed, known
+        self.told: Text | None = None
+        """How many jobs were queued together; taken by whoever shows it."""
         self._recall = recall or (lambda _incident: None)
         self._mends: dict[str, Mend] = {}
         self._jobs: OrderedDict[tuple[str, str], EndedJob] = OrderedDict()
@@ -294,7 +296,11 @@ class Mends:
         try:
             # Each goes in front of all others: of those that are queued in this order the last runs first.
             queued = [self._queue_alike(mender, proposal, other, incident) for other, incident in alike]
-            for each in [self._queue(mender, proposal, mend), *reversed(queued)]:
+            queued.append(self._queue(mender, proposal, mend))
+            if alike:
+                self.told = together_words(len(queued), sum(each is None for each in queued))
+                self._changed()
+            for each in reversed(queued):
                 if each is not None:
                     self._see(mender, each)
         finally:

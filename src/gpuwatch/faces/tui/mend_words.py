@@ -39,3 +39,13 @@ def told_by(error: Exception) -> Text:
     return (
         error.message if isinstance(error, GpuwatchError) else text("stopped by an error: {error}", error=repr(error))
     )
+
+
+def together_words(count: int, left: int) -> Text:
+    """What became of jobs that were to be queued with one word."""
+    if not left:
+        return text("{count} jobs are queued with this plan.", count=count)
+    return text(
+        "{count} jobs are queued with this plan; in need of another: {left} (a shows it).",
+        count=count - left, left=left,
+    )  # fmt: skip
