@@ -59,7 +59,7 @@ async def refused(app: WatchApp, pilot: Pilot[None]) -> None:
 
 
 def test_the_keys_that_act_are_known() -> None:
-    assert {key.action for key in ACTING} == {"mend", "mute", "export"}
+    assert {key.action for key in ACTING} == {"export", "mend", "mend_alike", "mute", "put_back"}
 
 
 def test_every_key_that_acts_is_refused_and_nothing_is_written(folder: Path) -> None:
