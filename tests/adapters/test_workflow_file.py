@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import zlib
 from datetime import UTC, datetime
@@ -210,6 +211,20 @@ def test_writing_in_place_keeps_what_was_there_and_undo_puts_it_back(tmp_path: P
     with pytest.raises(UsageError, match="no backup"):
         undo(str(path), NOW)
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".json", ".undone", ".undone"]
+
+
+def test_a_full_disk_leaves_no_part_of_a_backup_that_undo_would_take(tmp_path: Path) -> None:
+    path = tmp_path / "workflow.json"
+    path.write_bytes(b"1" * 4000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(UsageError, match="cannot be backed up"):
+            write_in_place(str(path), "2", NOW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"1" * 4000
 
 
 def test_a_link_is_followed_and_stays_one(tmp_path: Path) -> None:

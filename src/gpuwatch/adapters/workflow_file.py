@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gpuwatch.adapters.whole_file import write_whole
+from gpuwatch.adapters.whole_file import beside, mode_of, write_whole
 from gpuwatch.adapters.workflow_image import image_kind, workflow_of_image
 from gpuwatch.core.workflow.graph import NotWorkflow, Workflow, read_workflow
 from gpuwatch.errors import UsageError, unreadable, unwritable
@@ -188,28 +188,23 @@ def undo(path: str, now: datetime) -> tuple[Path, Path]:
 
 def _kept(place: Path, ending: str) -> list[Path]:
     try:
-        beside = list(place.parent.iterdir())
+        found = list(place.parent.iterdir())
     except OSError:
         return []
-    return [path for path in beside if path.name.startswith(place.name + ".") and path.name.endswith(ending)]
+    return [path for path in found if path.name.startswith(place.name + ".") and path.name.endswith(ending)]
 
 
 def _keep(place: Path, ending: str, now: datetime) -> Path:
     """A copy of the file under a name that nothing has yet."""
     stamp = now.strftime("%Y%m%dT%H%M%S.%f")
     try:
-        content = place.read_bytes()
-        for number in range(_MOST_BACKUPS):
-            copy = place.with_name(f"{place.name}.{stamp}-{number:03d}{ending}")
-            try:
-                with copy.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                copy.chmod(stat.S_IMODE(place.stat().st_mode))
-            except FileExistsError:
-                continue
-            return copy
+        with beside(place, place.read_bytes()) as temporary:  # what --undo finds is whole, also after a full disk
+            temporary.chmod(mode_of(place))
+            for number in range(_MOST_BACKUPS):
+                copy = place.with_name(f"{place.name}.{stamp}-{number:03d}{ending}")
+                if not copy.exists():
+                    temporary.replace(copy)
+                    return copy
     except OSError as error:
         raise UsageError(
             text("{path} cannot be backed up: {reason}.", path=str(place), reason=error.strerror or str(error))
