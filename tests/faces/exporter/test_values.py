@@ -11,7 +11,7 @@ from gpuwatch.core.observations import (
     QueueState,
     Tick,
 )
-from gpuwatch.core.rules import ACTIONS, LABELS
+from gpuwatch.core.rules import ACTIONS, LABELS, QUEUE_AGAIN
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.core.status import Vitals
 from gpuwatch.core.tallies import XIDS
@@ -32,7 +32,7 @@ def test_every_label_action_and_code_stands_at_zero_from_the_start() -> None:
     for label in LABELS:
         assert told["gpuwatch_incident_active", (("label", label),)] == 0
     assert {each["label"] for each in labels_of(told, "gpuwatch_incidents_total")} == set(LABELS)
-    assert {each["action"] for each in labels_of(told, "gpuwatch_fixes_total")} == set(ACTIONS)
+    assert {each["action"] for each in labels_of(told, "gpuwatch_fixes_total")} == {*ACTIONS, QUEUE_AGAIN}
     assert {each["code"] for each in labels_of(told, "gpuwatch_xid_errors_total")} == set(XIDS)
     assert {each["workload"] for each in labels_of(told, "gpuwatch_tokens_total")} == set(WORKLOADS)
     assert {each["outcome"] for each in labels_of(told, "gpuwatch_job_duration_seconds_count")} == {
