@@ -226,5 +226,9 @@ def _key(path: Path) -> str:
 
 
 def _outside(output: str) -> bool:
-    """Whether an output's name leads out of the folder: a manifest is a file like any other, and is not believed in that."""
-    return Path(output).is_absolute() or ".." in Path(output).parts
+    """Whether an output's name leads out of the folder or is none: a manifest is a file like any other, and is not believed."""
+    try:
+        os.fsencode(output)
+    except UnicodeEncodeError:
+        return True
+    return "\0" in output or Path(output).is_absolute() or ".." in Path(output).parts

@@ -128,6 +128,16 @@ def test_lines_that_are_not_ours_are_passed_over(line: bytes, tmp_path: Path, ph
     assert reason(out, photo) is None
 
 
+@pytest.mark.parametrize("output", ["../x.png", "a\0.png", "\ud800.png"])
+def test_an_output_that_no_file_can_be_is_passed_over(output: str, tmp_path: Path, photo: Source) -> None:
+    out = tmp_path / "out"
+    do(out, photo)
+    record = {"input": str(photo.path), "output": output, "size_bytes": 1, "mtime_ns": 1, "output_bytes": 1}
+    with (out / NAME).open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    assert reason(out, photo) is None
+
+
 def test_one_run_at_a_time(tmp_path: Path, photo: Source) -> None:
     with Manifest(tmp_path / "out"), pytest.raises(UsageError, match="Another run is writing"):
         Manifest(tmp_path / "out")
