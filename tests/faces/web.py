@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from gpuwatch.adapters.rulebook import load_rules
+from gpuwatch.adapters.tls import checking_context
 from gpuwatch.core.snapshot import Snapshot
 from gpuwatch.faces.exporter import Exporter
 from gpuwatch.texts import Text, render
@@ -78,7 +79,7 @@ class Certificates:
         return self.folder / name
 
     def client(self, name: str | None = None) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.path("ca.crt"))
+        context = checking_context(str(self.path("ca.crt")))
         if name is not None:
             context.load_cert_chain(self.path(f"{name}.crt"), self.path(f"{name}.key"))
         return context

@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from gpuwatch.adapters.hangup import hang_up
 from gpuwatch.adapters.loopback import is_loopback
+from gpuwatch.adapters.tls import checking_context
 from gpuwatch.core.notices import Notice
 from gpuwatch.errors import UsageError, unreadable
 from gpuwatch.settings import NOTIFY_SECRET_VARIABLE
@@ -201,7 +202,7 @@ class Carrier:
         self.target, self.shape = target, shape
         self._secret = secret
         self._whole_seconds = whole_seconds
-        self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        self._tls = checking_context() if target.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
     def carry(self, notice: Notice, at: datetime) -> Verdict:

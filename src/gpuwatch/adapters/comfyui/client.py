@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from gpuwatch.adapters.comfyui.address import Server, without_credentials
 from gpuwatch.adapters.hangup import hang_up
+from gpuwatch.adapters.tls import checking_context
 from gpuwatch.errors import UnreachableError
 from gpuwatch.texts import Text, text
 
@@ -64,7 +65,7 @@ class Client:
         self._timeout_seconds = timeout_seconds
         self._most_bytes = most_bytes
         self._connection: http.client.HTTPConnection | None = None
-        self._tls = ssl.create_default_context() if server.scheme == "https" else None
+        self._tls = checking_context() if server.scheme == "https" else None
 
     @property
     def tls(self) -> ssl.SSLContext | None:
