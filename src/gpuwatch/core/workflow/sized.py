@@ -89,7 +89,9 @@ def plan_sized(
                 variant=variant,
             )
             if isinstance(name, str)
-            else text("{node}: no network is chosen; reckoned as {variant}, the larger.", node=called(node), variant=variant)
+            else text(
+                "{node}: no network is chosen; reckoned as {variant}, the larger.", node=called(node), variant=variant
+            )
         )
     was = need_at(profile, variant, side, room) if profile.valid_px(side) else None
     if was is not None and was[1] == "yes":
