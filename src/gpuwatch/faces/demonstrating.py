@@ -44,7 +44,7 @@ def open_demo(arguments: argparse.Namespace, opened: ExitStack, *, on_screen: bo
     if arguments.checkpoint is not None:
         words += ["--checkpoint", find_checkpoint(str(arguments.checkpoint))]
     replay = ReplaySource(data / _RECORDING, speed=_SCREEN_SPEED if on_screen else 0, name="demo")
-    matcher = load_matcher(lives_long=True)
+    matcher = load_matcher()
     engine = Engine(matcher.rules, load_workloads(), ready=matcher)
     sources: list[Source] = [replay, RunnerSource(words), *(machine_sources() if on_screen else ())]
     pipeline = Pipeline(engine, sources)
