@@ -132,8 +132,8 @@ def colorized(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def runner_arguments(arguments: argparse.Namespace) -> list[str]:
-    """The child's command line: the same words."""
-    words = [arguments.workload, *arguments.paths]
+    """The child's command line: the same words. Names of files may begin with a hyphen."""
+    words: list[str] = [arguments.workload]
     for name in (
         "checkpoint",
         "variant",
@@ -151,9 +151,10 @@ def runner_arguments(arguments: argparse.Namespace) -> list[str]:
     ):
         value = getattr(arguments, name)
         if value is not None:
-            words += [f"--{name.replace('_', '-')}", value]
+            words.append(f"--{name.replace('_', '-')}={value}")
     switches = ("profile", "force", "degrade", "compare_fp32", "channels_last", "compile")
-    return [*words, *(f"--{name.replace('_', '-')}" for name in switches if getattr(arguments, name))]
+    words += [f"--{name.replace('_', '-')}" for name in switches if getattr(arguments, name)]
+    return [*words, "--", *arguments.paths]
 
 
 def in_language() -> dict[str, str]:
