@@ -73,14 +73,14 @@ def test_what_waited_is_queued_again_after_the_restart_in_its_order(standin: Sta
         ]
         await until(pilot, lambda: waits(app) == 3, "that they are kept")
         comfyui.gate.set()
-        await until(pilot, lambda: "3 jobs wait there" in detail(app), "what a restart would forget")
+        await until(pilot, lambda: "forgets: 3" in detail(app), "what a restart would forget")
         assert "Q queues them again afterwards" in " ".join(detail(app).split())
         await pilot.press("a")
         await until(pilot, lambda: "Restart it, then press a again." in " ".join(detail(app).split()), "what helps")
-        assert "3 jobs wait there" in detail(app)
+        assert "forgets: 3" in detail(app)
         comfyui.gate.clear()
         standin.restart()
-        await until(pilot, lambda: "3 jobs waited on" in screen(app), "that they are lost")
+        await until(pilot, lambda: "restarted: 3" in screen(app), "that they are lost")
         assert comfyui.pending == []
         assert "computes nothing any more" not in detail(app)
         await pilot.press("Q")
@@ -90,7 +90,7 @@ def test_what_waited_is_queued_again_after_the_restart_in_its_order(standin: Sta
         while app.keeping.lost() is not None:
             await pilot.press("Q")
             await pilot.pause(0.5)
-        await until(pilot, lambda: "3 jobs are queued again on" in screen(app), "that they are queued")
+        await until(pilot, lambda: "Jobs queued again on" in screen(app), "that they are queued")
         comfyui.gate.set()
         with comfyui.changed:
             assert comfyui.changed.wait_for(lambda: len(comfyui.history) == 3, PATIENCE_SECONDS)
@@ -157,7 +157,7 @@ def test_jobs_that_failed_alike_are_mended_together_where_the_plan_is_theirs(sta
         await pilot.press("A")
         await until(pilot, lambda: list(outcomes(app).values()).count("held") == 3, "that three held")
         assert [outcomes(app)[job] for job in jobs] == ["held", "held", None, "held"], "another size has another plan"
-        assert "3 jobs are queued with this plan; in need of another: 1" in screen(app)
+        assert "Jobs queued with this plan: 3; in need of another: 1" in screen(app)
         history = standin.comfyui.history
         sizes = [history[id_]["prompt"][2]["3"]["inputs"]["model_input_size"] for id_ in standin.comfyui.executed[4:]]
         assert len(sizes) == 3

@@ -198,7 +198,7 @@ class Desk(Looking):
         lost_on = self.keeping.look(self.snapshot)
         if lost_on is not None and (lost := self.keeping.lost()) is not None:
             words = text(
-                "{count} jobs waited on {server} when it was restarted: Q queues them again.",
+                "Jobs that waited on {server} when it was restarted: {count}. Q queues them again.",
                 count=lost[1], server=lost[0],
             )  # fmt: skip
             self.notice_line.tell(words)

@@ -85,7 +85,7 @@ class Keeping:
         if server is None or not self.count(server) or breakage(snapshot.incidents.values(), server) is None:
             return None
         return text(
-            "{count} jobs wait there, and a restart forgets them. They are kept here: Q queues them again afterwards.",
+            "Jobs that wait there and that a restart forgets: {count}. They are kept here: Q queues them again afterwards.",
             count=self.count(server),
         )
 
@@ -148,10 +148,10 @@ class Keeping:
             trouble = error.message
         kept.busy = False
         self.told = (
-            text("{count} jobs are queued again on {server}.", count=queued, server=name)
+            text("Jobs queued again on {server}: {count}.", count=queued, server=name)
             if trouble is None
             else text(
-                "{count} jobs are queued again on {server}, {refused} were refused: {why}",
+                "Jobs queued again on {server}: {count}; refused: {refused}. {why}",
                 count=queued, server=name, refused=refused, why=trouble,
             )
         )  # fmt: skip

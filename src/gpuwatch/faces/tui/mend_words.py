@@ -44,8 +44,8 @@ def told_by(error: Exception) -> Text:
 def together_words(count: int, left: int) -> Text:
     """What became of jobs that were to be queued with one word."""
     if not left:
-        return text("{count} jobs are queued with this plan.", count=count)
+        return text("Jobs queued with this plan: {count}.", count=count)
     return text(
-        "{count} jobs are queued with this plan; in need of another: {left} (a shows it).",
+        "Jobs queued with this plan: {count}; in need of another: {left} (a shows it).",
         count=count - left, left=left,
     )  # fmt: skip
