@@ -23,7 +23,7 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _BETWEEN_HAN = re.compile("(?<=[\u4e00-\u9fff\u3002\uff1b\uff1a]) (?=[\u4e00-\u9fff])")
-_BINARY_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _KIB = 1024
 _current: list[Language] = ["en"]
 
@@ -168,8 +168,8 @@ def show_bytes(count: float) -> str:
         if abs(size) < _KIB or unit == _BINARY_UNITS[-1]:
             break
         size /= _KIB
-    if unit == "bytes":
-        return f"{int(count)} bytes"
+    if unit == "B":
+        return f"{int(count)} B"
     return f"{size:.2f} {unit}" if abs(size) < 100 else f"{size:.0f} {unit}"
 
 

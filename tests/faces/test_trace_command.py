@@ -54,7 +54,7 @@ def test_the_page_of_a_trace(trace: str, capsys: Captured) -> None:
         "GPU 0: idle for 48 % of it; the longest pause is 350 µs, at 550 µs.",
         "conv_kernel",
         "aten::conv2d",
-        "cuda:0: peak 6.00 KiB at 520 µs; 0 bytes at the begin, 6.00 KiB at the end.",
+        "cuda:0: peak 6.00 KiB at 520 µs; 0 B at the begin, 6.00 KiB at the end.",
         "GPU power watts",
     ):
         assert words in page
