@@ -38,6 +38,24 @@ def test_the_node_is_the_one_that_stands_alone_above_the_message(above: str, nod
         assert log.only.node.type == node
 
 
+@pytest.mark.parametrize(
+    ("title", "node"),
+    [
+        ("KSampler ", "KSampler"),
+        ("CLIPLoaderGGUF - ", "CLIPLoaderGGUF"),
+        ("LatentSyncNode: ", "LatentSyncNode"),
+        ("SamplerCustomAdvancedError: ", None),
+        ("DataLoader ", None),
+        ("PyTorch ", None),
+    ],
+)
+def test_the_node_is_the_one_that_a_reports_title_begins_with(title: str, node: str | None) -> None:
+    log = Log()
+    log.say(f"{title}{NATIVE}\n")
+    log.end()
+    assert log.only.node.type == node
+
+
 EVENT = {"node_id": "8", "node_type": "VAEDecode", "executed": ["4"] * 5, "exception_message": NATIVE, "traceback": []}
 
 

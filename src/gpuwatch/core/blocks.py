@@ -120,9 +120,22 @@ _NO_NODES = {
 """Names that stand alone on a line and look like a node's type."""
 _NODE_IN_HEAD = re.compile(rb"^\W{0,8}Error occurred when executing (?P<value>(?:Layer\w{1,20}: )?[^:\r\n]{1,200}):")
 """The node types of LayerStyle have a colon of their own."""
+_NODE_IN_TITLE = re.compile(
+    rb"\W{0,4}(?!Data|\w{0,80}(?:Error|Exception|Warning|Interrupt)\b)"
+    rb"(?P<value>[A-Z]\w{0,60}?(?:Loader|Sampler|Decode|Encode|IPAdapter|Advanced|Apply|Segment|Detailer|Upscale|Node)"
+    rb"\w{0,30})(?::| -)? \S"
+)
+"""The dialog as a report's title: the type and what it failed of on one line. Any name in front of a message would do for that, so
+only what nodes are called is taken."""
 _NODE_MARKS = (b"Node ", b"node_", b"Error occurred")
 """One stands in every line that names the node which failed."""
 _PACK = re.compile(r"[/\\]custom_nodes[/\\]([^/\\]+)[/\\]")
+
+
+def node_in_title(text: bytes) -> str | None:
+    """The node that a failure's own line begins with, where it reads like a report's title."""
+    found = _NODE_IN_TITLE.match(text)
+    return found["value"].decode("utf-8", "replace") if found else None
 
 
 def kind_of(text: bytes) -> LineKind:

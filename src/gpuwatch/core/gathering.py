@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gpuwatch.core.blocks import Block, Phase
+from gpuwatch.core.blocks import Block, Phase, node_in_title
 from gpuwatch.core.incidents import Incident, IncidentState, Node
 from gpuwatch.core.records import LogRecord
 from gpuwatch.core.rules import Label, Rule
@@ -155,7 +155,10 @@ class Gathering:
             count=self.count,
             facts=dict(self.facts),
             node=Node(
-                node.id or self.facts.get("node_id"), node.type or self.facts.get("node_type"), node.pack, node.inputs
+                node.id or self.facts.get("node_id"),
+                node.type or self.facts.get("node_type") or node_in_title(self.text),
+                node.pack,
+                node.inputs,
             ),
             frames=frames,
             excerpt=tuple(map(decoded, self.excerpt)),
