@@ -38,6 +38,14 @@ def test_the_node_is_the_one_that_stands_alone_above_the_message(above: str, nod
         assert log.only.node.type == node
 
 
+@pytest.mark.parametrize("between", ["", "VAE Decode\n", "VAE Decode\nEnter subgraph\n"])
+def test_the_node_is_the_one_that_the_panel_names_with_its_number(between: str) -> None:
+    log = Log()
+    log.say(f"VAEDecode\n#427:246:223\n{between}{NATIVE}\n")
+    log.end()
+    assert (log.only.node.id, log.only.node.type) == ("427:246:223", "VAEDecode")
+
+
 @pytest.mark.parametrize(
     ("title", "node"),
     [

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
+from itertools import pairwise
 
 from gpuwatch.core.incidents import Frame
 from gpuwatch.core.records import LogRecord
@@ -107,6 +108,9 @@ _DIALOG_NODE = re.compile(
     rb"[A-Z]\w{0,60}[A-Z]\w{0,60}(?: \([\w .-]{1,40}\))?)\W{0,4}\Z"
 )
 """The server's dialog, as people paste it: the node's type alone on a line, then what it failed of."""
+_PANEL_RECORDS = 4
+_PANEL_NUMBER = re.compile(rb"#(\d[\d:]{0,40})\s*\Z")
+"""The panel of newer front ends, as people paste it: below the type its number, its title, and a button that enters a subgraph."""
 _NO_NODES = {
     b"ComfyUI",
     b"PyTorch",
@@ -221,10 +225,20 @@ class Block:
                     break
                 self._read_node(record.text, self.first_line)
         elif text[:1] not in b" \t":
-            for record in earlier(1):
-                dialog = _DIALOG_NODE.match(record.text) if record.stamp is None else None
-                if dialog and dialog["value"] not in _NO_NODES:
-                    self.node_above = dialog["value"].decode()
+            above = earlier(_PANEL_RECORDS)
+            for record in above[-1:]:
+                self._read_dialog(record)
+            for record, number in pairwise(above):
+                if (found := _PANEL_NUMBER.match(number.text)) and self._read_dialog(record):
+                    self.node_id = self.node_id or found[1].decode()
+
+    def _read_dialog(self, record: LogRecord) -> bool:
+        """Take the node's type that stands alone on this line; False where none does."""
+        dialog = _DIALOG_NODE.match(record.text) if record.stamp is None else None
+        if dialog is None or dialog["value"] in _NO_NODES:
+            return False
+        self.node_above = dialog["value"].decode()
+        return True
 
     def read(self, text: bytes, kind: LineKind, line: int) -> None:
         """Follow the block through one more record."""
