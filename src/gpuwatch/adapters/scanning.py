@@ -29,7 +29,7 @@ _PIECE_BYTES = 64 << 10
 """Pieces of at least so many bytes: much larger ones would not stay in a core's own cache while they are read, cut and scanned."""
 _FULL_BYTES = 16 << 10
 """A shorter chunk ends what is there for now: nothing is waited for."""
-_BLOCK_BYTES = 512 << 10
+_BLOCK_BYTES = 256 << 10
 _OVER_BYTES = 4 << 10
 """Read beyond a block, for the end of its last line: longer lines take a second read."""
 _MANY_BYTES = 64 << 20
