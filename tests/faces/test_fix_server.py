@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ PATIENCE_SECONDS = 30
 def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(acting, "_SETTLE_PAUSE", 0.02)
-
-
-@pytest.fixture
-def standin() -> Iterator[Standin]:
-    with standing() as standin:
-        yield standin
 
 
 def ran(standin: Standin, prompt: dict[str, Any], **more: Any) -> str:

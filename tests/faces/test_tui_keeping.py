@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
-
 import pytest
 from textual.pilot import Pilot
 
-from gpuwatch.adapters.comfyui.address import server_of
-from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine
-from gpuwatch.faces.servers import hands_of, mender_of
-from gpuwatch.faces.tui.app import WatchApp, Watched
-from gpuwatch.faces.tui.mend import servers_of
-from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import use
-from tests.faces import tui_play
-from tests.faces.test_tui_mend import PACE, PATIENCE_SECONDS, detail, failed
+from gpuwatch.faces.tui.app import WatchApp
 from tests.faces.tui_play import explained, play, screen, until
+from tests.faces.tui_served import PATIENCE_SECONDS, detail, failed, watching
 from tests.standin.prompts import faulty, workflow
-from tests.standin.server import Standin, standing
+from tests.standin.server import Standin
 
-
-@pytest.fixture(autouse=True)
-def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(tui_play, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
-    use("en")
-    yield
-    use("en")
-
-
-@pytest.fixture
-def standin() -> Iterator[Standin]:
-    with standing() as standin:
-        yield standin
-
-
-def watching(standin: Standin, *, read_only: bool = False) -> WatchApp:
-    """The screen as `gpuwatch watch URL` makes it."""
-    arguments = argparse.Namespace(rules=None, gpu_memory=None)
-    matcher = load_matcher(None)
-    sources = [ComfyuiSource(server_of(standin.url), pace=PACE)]
-    servers = servers_of(sources).items()
-    watched = Watched(
-        Pipeline(Engine(matcher.rules, load_workloads(), ready=matcher), sources),
-        menders={name: partial(mender_of, server, arguments) for name, server in servers},
-        hands={name: partial(hands_of, server) for name, server in servers},
-    )
-    return WatchApp(opens=lambda: watched, read_only=read_only)
+pytestmark = pytest.mark.usefixtures("own_state")
 
 
 def waits(app: WatchApp) -> int:

@@ -2,78 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
 from gpuwatch.adapters.clock import utc_now
-from gpuwatch.adapters.comfyui.address import server_of
-from gpuwatch.adapters.comfyui.pace import Pace
-from gpuwatch.adapters.rulecache import load_matcher
-from gpuwatch.adapters.sources.comfyui import ComfyuiSource
-from gpuwatch.adapters.workloads import load_workloads
-from gpuwatch.core.engine import Engine
 from gpuwatch.core.incidents import Incident
 from gpuwatch.core.observations import FixTried
-from gpuwatch.faces.servers import mender_of
 from gpuwatch.faces.tui.app import WatchApp
-from gpuwatch.faces.tui.mend import Mends, servers_of
-from gpuwatch.pipeline import Pipeline
-from gpuwatch.texts import use
 from tests.core.loop.test_next_try import OURS
-from tests.faces import tui_play
 from tests.faces.tui_play import explained, play, screen, two_failures, until
+from tests.faces.tui_served import detail, failed, watching
 from tests.faces.tui_story import FAILURES, log, watch
 from tests.standin.failing import GIB
 from tests.standin.prompts import faulty, workflow
-from tests.standin.server import Standin, standing
+from tests.standin.server import Standin
 
-PATIENCE_SECONDS = 30
-PACE = Pace(busy_seconds=0.05, idle_seconds=0.05, first_wait_seconds=0.05, longest_wait_seconds=0.2)
-
-
-@pytest.fixture(autouse=True)
-def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("GPUWATCH_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(tui_play, "DEADLINE_SECONDS", float(PATIENCE_SECONDS))
-    use("en")
-    yield
-    use("en")
-
-
-@pytest.fixture
-def standin() -> Iterator[Standin]:
-    with standing() as standin:
-        yield standin
-
-
-def watching(standin: Standin) -> WatchApp:
-    """The screen as `gpuwatch watch URL` makes it."""
-    arguments = argparse.Namespace(rules=None, gpu_memory=None)
-    matcher = load_matcher(None)
-    sources = [ComfyuiSource(server_of(standin.url), pace=PACE)]
-    pipeline = Pipeline(Engine(matcher.rules, load_workloads(), ready=matcher), sources)
-    menders = {name: partial(mender_of, server, arguments) for name, server in servers_of(sources).items()}
-    return WatchApp(pipeline, menders=menders)
-
-
-async def failed(app: WatchApp, pilot: Pilot[None], standin: Standin, prompt: dict[str, object]) -> str:
-    """A job that fails while the screen watches, known to it with its id."""
-    await until(pilot, lambda: app.snapshot.queues, "the server")
-    _status, answer = standin.comfyui.submit({"prompt": prompt})
-    await until(pilot, lambda: any(each.job_id for each in app.snapshot.incidents.values()), "the failed job")
-    return str(answer["prompt_id"])
-
-
-def detail(app: WatchApp) -> str:
-    return app.body.detail.rows.shown
+pytestmark = pytest.mark.usefixtures("own_state")
 
 
 async def asked(app: WatchApp, pilot: Pilot[None]) -> None:
@@ -152,9 +100,7 @@ def test_what_held_before_this_run_or_in_another_is_said(standin: Standin) -> No
         app.pipeline.emit(freed)
         await until(pilot, lambda: "memory was freed first" in detail(app), "what another gpuwatch did")
 
-    app = watching(standin)
-    app.mends = Mends(app.mends._menders, app.pipeline.emit, app._tell_arrival, lambda: app.snapshot, recall)
-    play(app, scene, size=(160, 50))
+    play(watching(standin, recall=recall), scene, size=(160, 50))
 
 
 def test_one_that_fails_again_says_so(standin: Standin) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuwatch.adapters.comfyui import patience, submitting
-from tests.standin.server import Standin, standing
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +15,6 @@ def _own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for pause in ("_LONGEST_PAUSE", "_ARRIVES_SECONDS"):
         monkeypatch.setattr(submitting, pause, 0.05)
     monkeypatch.setattr(patience, "_LONGEST_PAUSE", 0.05)
-
-
-@pytest.fixture
-def standin() -> Iterator[Standin]:
-    with standing() as standin:
-        yield standin
 
 
 @pytest.fixture
