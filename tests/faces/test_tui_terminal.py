@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faces.terminal import NEEDS_TMUX, Terminal
+from tests.faces.terminal import DEADLINE_SECONDS, NEEDS_TMUX, Terminal
 from tests.faces.tui_story import FAILURES
 
 pytestmark = NEEDS_TMUX
@@ -66,8 +66,10 @@ def test_a_small_terminal_grows(log: Path) -> None:
         opened.until("✖ A ke")
         opened.tmux("resize-window", "-x", "120", "-y", "40")
         opened.until("The process is poisoned.", "layer 59", "turn the page", "quit")
+        (program,) = psutil.Process(int(opened.tmux("display-message", "-p", "#{pane_pid}"))).children()
     finally:
         opened.close()
+    assert not psutil.wait_procs([program], DEADLINE_SECONDS)[1], "it goes with its terminal"
 
 
 def test_ctrl_z_gives_the_shell_back_and_fg_the_screen(log: Path) -> None:

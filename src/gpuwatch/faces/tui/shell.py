@@ -14,6 +14,7 @@ from functools import partial
 
 from textual import events
 from textual.app import App
+from textual.driver import Driver
 from textual.geometry import Size
 from textual.notifications import SeverityLevel
 
@@ -29,6 +30,15 @@ class Shell(App[None]):
     def draw(self) -> None:
         """Bring everything up to date."""
         raise NotImplementedError
+
+    def get_driver_class(self) -> type[Driver]:
+        """Textual's choice; on a terminal the one that outlasts it."""
+        driver = super().get_driver_class()
+        if driver.__module__ != "textual.drivers.linux_driver":
+            return driver
+        from gpuwatch.faces.tui.lasting import LastingDriver  # noqa: PLC0415 - there is none for Windows
+
+        return LastingDriver
 
     @property
     def headless(self) -> bool:
