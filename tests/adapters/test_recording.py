@@ -237,7 +237,7 @@ def test_what_unpacks_to_more_than_a_recording_is_refused_before_it_is_read(
     monkeypatch.setattr(recording, "_MOST_BYTES", 3000)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(HEAD.encode() + b" " * 100_000))
-    assert "has a line longer than 1000 bytes" in refusal(path)
+    assert "has a line longer than 1000 B" in refusal(path)
     path.write_bytes(gzip.compress((HEAD + (tick() + "\n") * 100_000).encode()))
     assert "is longer than 2.93 KiB" in refusal(path)
 
