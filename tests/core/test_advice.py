@@ -203,6 +203,7 @@ def test_a_fact_has_the_type_that_its_name_says() -> None:
     assert convert_fact("node_id", b"320:283") == "320:283"
     assert convert_fact("tried_bytes", b"1 GiB") == GIB
     assert convert_fact("pid", b"<unknown>") is None
+    assert convert_fact("step_seconds", b"0.1234567890123456789 s") == pytest.approx(0.12345678901234568)
 
 
 @pytest.mark.parametrize("name", ["pid", "gpu_index", "xids", "tensor_shape", "step_seconds", "tried_bytes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,16 @@ def test_a_job_whose_cause_lies_outside_is_queued_again_as_it_was_only_when_that
     assert again[3]["api_key_comfy_org"] == "opensecret"
     code, value = told(capsys, standin.url, "--job", failed, "--as-it-was", "--yes")
     assert (code, value["queued"], value["held"]["action"]) == (1, None, "queue_again"), "it held, once is enough"
+
+
+def test_a_job_id_that_a_server_made_up_does_nothing_in_the_command_that_is_shown(
+    standin: Standin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    standin.comfyui.faults["SaveImage"] = NO_SPACE
+    ran(standin, workflow(256), prompt_id="odd; touch owned #")
+    assert main(["fix", "--server", standin.url, "--yes"]) == 1
+    command = capsys.readouterr().out.partition("Then: ")[2].splitlines()[0]
+    assert shlex.split(command)[-3:] == ["--job", "odd; touch owned #", "--as-it-was"]
 
 
 def test_what_the_workflow_itself_causes_is_not_queued_again_as_it_was(

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from gpuwatch.texts import Text
@@ -243,7 +244,7 @@ def convert_fact(name: str, raw: bytes) -> Any:
         return int(digits[0]) if digits and len(digits[0]) <= _MOST_DIGITS else None
     if unit in _FLOAT_UNITS:
         number = re.search(rb"-?\d+(?:\.\d+)?", raw)
-        return float(number[0]) if number and len(number[0]) <= _MOST_DIGITS else None
+        return value if number and isfinite(value := float(number[0])) else None
     words = raw.decode("utf-8", "replace").strip()
     return words or None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import threading
 from contextlib import closing
@@ -90,7 +91,9 @@ def print_found(console: Console, mender: Mender, found: Proposal | Refusal, aga
         console.print(signed("✗", "red", found.give_up.why), soft_wrap=True)
         if again is not None:
             print_first(console, again)
-            command = f"gpuwatch fix --server {mender.hands.name} --job {found.job.id} --as-it-was"
+            command = shlex.join(
+                ["gpuwatch", "fix", "--server", mender.hands.name, "--job", found.job.id, "--as-it-was"]
+            )
             console.print(visible(render(text("Then: {command}", command=command))), soft_wrap=True)
         return
     if found.retry.repeats:

@@ -109,15 +109,17 @@ class Keeping:
     # -- on a thread of their own ----------------------------------------------------------------------------------------
 
     def _read(self, name: str, kept: _Kept, at: datetime) -> None:
-        with suppress(GpuwatchError):  # that it does not answer is told by who watches it
-            hands = self._hands[name]()
-            try:
-                jobs, running, total = hands.waiting()
-            finally:
-                hands.close()
-            with self._lock:
-                kept.jobs.see(jobs, running, at, total)
-        kept.busy = False
+        try:
+            with suppress(GpuwatchError):  # that it does not answer is told by who watches it
+                hands = self._hands[name]()
+                try:
+                    jobs, running, total = hands.waiting()
+                finally:
+                    hands.close()
+                with self._lock:
+                    kept.jobs.see(jobs, running, at, total)
+        finally:
+            kept.busy = False
         self._changed()
 
     def _queue_again(self, name: str, kept: _Kept, lost: tuple[Waiting, ...]) -> None:
@@ -146,7 +148,8 @@ class Keeping:
                 hands.close()
         except GpuwatchError as error:
             trouble = error.message
-        kept.busy = False
+        finally:
+            kept.busy = False
         self.told = (
             text("Jobs queued again on {server}: {count}.", count=queued, server=name)
             if trouble is None
